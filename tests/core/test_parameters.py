@@ -1,0 +1,93 @@
+import json
+import struct
+
+import pytest
+
+from vit_core import ViTConfig, parameters
+
+FIXTURE_TASKS = {
+    "hf_vit_model": "model",
+    "hf_vit_classifier": "image-classification",
+    "hf_vit_masked": "masked-image-modeling",
+    "hf_vit_regression": "image-classification",
+    "hf_vit_variant_gray_selu": "image-classification",
+    "hf_vit_variant_no_qkv_bias_relu": "image-classification",
+}
+
+
+def shapes_in_header(path):
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+
+
+@pytest.mark.parametrize(("name", "task"), FIXTURE_TASKS.items())
+def test_the_table_has_the_names_and_shapes_of_transformers_checkpoints(fixture_folder, name, task):
+    config = ViTConfig.from_json_file(fixture_folder / name / "config.json")
+    table = {row.name: row.shape for row in parameters(config, task)}
+    assert table == shapes_in_header(fixture_folder / name / "model.safetensors")
+
+
+def count(config, task="model", **options):
+    return sum(row.size for row in parameters(config, task, **options))
+
+
+def test_sizes_are_the_published_ones():
+    base, large = (
+        ViTConfig(num_labels=1000),
+        ViTConfig(
+            hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096, num_labels=1000
+        ),
+    )
+    assert count(base, "image-classification") == 86_567_656  # ViT-B/16, as timm and torchvision count it
+    assert count(large, "image-classification") == 304_326_632  # ViT-L/16
+    assert count(base, add_pooling_layer=False) == 85_798_656
+    assert count(base) - count(base, add_pooling_layer=False) == 768 * 768 + 768
+
+
+def test_names_are_unique_and_rows_belong_to_a_part():
+    rows = parameters(ViTConfig(), use_mask_token=True)
+    assert len({row.name for row in rows}) == len(rows)
+    assert {row.part for row in rows} == {"embeddings", "encoder", "layernorm", "pooler"}
+    assert {row.part for row in parameters(ViTConfig(), "image-classification")} == {
+        "embeddings",
+        "encoder",
+        "layernorm",
+        "head",
+    }
+
+
+def test_initialisers_are_those_of_the_reference():
+    starts = {row.name: row.initializer for row in parameters(ViTConfig(num_hidden_layers=1), "masked-image-modeling")}
+    assert starts["vit.embeddings.mask_token"] == "zeros"
+    assert starts["vit.embeddings.cls_token"] == starts["vit.embeddings.position_embeddings"] == "normal"
+    assert starts["decoder.0.weight"] == starts["vit.encoder.layer.0.output.dense.weight"] == "normal"
+    assert starts["vit.encoder.layer.0.output.dense.bias"] == starts["vit.layernorm.bias"] == "zeros"
+    assert starts["vit.layernorm.weight"] == "ones"
+
+
+def test_pruned_heads_narrow_their_layer_only():
+    config = ViTConfig(hidden_size=32, num_attention_heads=4, num_hidden_layers=2, pruned_heads={1: [0, 3]})
+    shapes = {row.name: row.shape for row in parameters(config)}
+    assert shapes["encoder.layer.0.attention.attention.query.weight"] == (32, 32)
+    assert shapes["encoder.layer.1.attention.attention.query.weight"] == (16, 32)
+    assert shapes["encoder.layer.1.attention.attention.value.bias"] == (16,)
+    assert shapes["encoder.layer.1.attention.output.dense.weight"] == (32, 16)
+
+
+def test_a_non_square_grid_has_a_position_for_each_patch():
+    config = ViTConfig(image_size=(48, 80), patch_size=(16, 8))
+    assert {row.name: row.shape for row in parameters(config)}["embeddings.position_embeddings"] == (1, 1 + 3 * 10, 768)
+
+
+def test_without_labels_there_is_no_classifier():
+    rows = parameters(ViTConfig(num_labels=0), "image-classification")
+    assert not [row for row in rows if row.part == "head"]
+
+
+def test_a_config_that_was_made_impossible_is_refused():
+    config = ViTConfig()
+    config.hidden_size = 770
+    with pytest.raises(ValueError, match="hidden_size is 770"):
+        parameters(config)

@@ -1,0 +1,422 @@
+import re
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+
+from vit_core import ViTConfig, parameters
+from vit_core.checkpoint import Checkpoint, open_checkpoint
+from vit_core.hub import locate
+from vit_core.pretrained import ARCHITECTURES, NEEDLESS_OPTIONS, config_for_loading, plan_loading
+from vit_core.safetensors_file import StoredTensor, from_numpy
+
+HEAD, BASE, MASKED = "image-classification", "model", "masked-image-modeling"
+MEBIBYTE = 2**20
+
+
+def small_config(**fields):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+    return ViTConfig(**{**sizes, "image_size": 8, "patch_size": 4, **fields})
+
+
+def holding(config, task, change=None, **options):
+    """A checkpoint with every tensor of such a model, each filled with a number of its own."""
+    table = parameters(config, task, **options)
+    tensors = {row.name: from_numpy(np.full(row.shape, number, "f4")) for number, row in enumerate(table)}
+    return Checkpoint(config.to_diff_dict(), {**tensors, **(change or {})}, ())
+
+
+def promising(config, task):
+    """A checkpoint with every tensor of such a model, none of which can be read."""
+    tensors = {row.name: StoredTensor("F32", row.shape, unreadable) for row in parameters(config, task)}
+    return Checkpoint(config.to_diff_dict(), tensors, ())
+
+
+def unreadable():
+    raise AssertionError("a tensor was read")
+
+
+def plan(checkpoint, config, task, ignore_mismatched_sizes=False, **options):
+    return plan_loading(parameters(config, task, **options), checkpoint, config, "here", ignore_mismatched_sizes)
+
+
+def warning_text(loading, model="ViTModel"):
+    with pytest.warns(UserWarning, match=f"^{model} from here: ") as caught:
+        loading.warn(model, "here")
+    assert len(caught) == 1
+    return str(caught[0].message)
+
+
+def names(rows):
+    return [row.name for row in rows]
+
+
+# Matching tensors with parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("hf_vit_classifier", HEAD), ("hf_vit_model", BASE), ("hf_vit_masked", MASKED), ("hf_vit_sharded", HEAD)],
+)
+def test_published_checkpoint_fills_its_model_and_warns_of_nothing(fixture_folder, name, task):
+    checkpoint = open_checkpoint(locate(fixture_folder / name))
+    config = config_for_loading(checkpoint, name, None, {})
+    assert config.architectures == [ARCHITECTURES[task]]
+    loading = plan(checkpoint, config, task)
+    assert loading.tensors == checkpoint.tensors
+    assert loading.loading_info() == {
+        "missing_keys": [],
+        "unexpected_keys": [],
+        "mismatched_keys": [],
+        "error_msgs": [],
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loading.warn("ViTModel", "here")
+
+
+def test_base_checkpoint_fills_a_model_with_a_head(fixture_folder):
+    checkpoint = open_checkpoint(locate(fixture_folder / "hf_vit_model"))
+    config = ViTConfig.from_dict(checkpoint.config)
+    loading = plan(checkpoint, config, HEAD)
+    for name, tensor in loading.tensors.items():
+        assert tensor is checkpoint.tensors[name.removeprefix("vit.")]
+    assert names(loading.missing) == ["classifier.weight", "classifier.bias"]
+    assert set(loading.unexpected) == {"pooler.dense.weight", "pooler.dense.bias"}
+    assert loading.tensors.keys() | {"classifier.weight", "classifier.bias"} == set(names(parameters(config, HEAD)))
+
+
+def test_checkpoint_of_a_model_with_a_head_fills_the_base_model(fixture_folder):
+    checkpoint = open_checkpoint(locate(fixture_folder / "hf_vit_classifier"))
+    config = ViTConfig.from_dict(checkpoint.config)
+    loading = plan(checkpoint, config, BASE, add_pooling_layer=False)
+    for name, tensor in loading.tensors.items():
+        assert tensor is checkpoint.tensors[f"vit.{name}"]
+    assert loading.missing == ()
+    assert set(loading.unexpected) == {"classifier.weight", "classifier.bias"}
+    with_pooler = plan(checkpoint, config, BASE)
+    assert names(with_pooler.missing) == ["pooler.dense.weight", "pooler.dense.bias"]
+
+
+def test_tensor_under_the_models_own_name_is_preferred():
+    config = small_config()
+    own = from_numpy(np.ones(8, "f4"))
+    other = from_numpy(np.zeros(8, "f4"))
+    checkpoint = holding(config, HEAD, {"vit.layernorm.bias": own, "layernorm.bias": other})
+    loading = plan(checkpoint, config, HEAD)
+    assert loading.tensors["vit.layernorm.bias"] is own
+    assert loading.unexpected == ("layernorm.bias",)
+
+
+def test_planning_reads_no_tensor():
+    checkpoint = promising(small_config(), HEAD)
+    assert plan(checkpoint, small_config(image_size=16), HEAD).tensors.keys() == checkpoint.tensors.keys()
+
+
+def test_shape_that_does_not_fit_is_refused_with_both_shapes():
+    checkpoint = holding(small_config(num_labels=10), HEAD)
+    message = (
+        "here holds classifier.weight with shape (10, 8), but the config makes it (3, 8); load with the checkpoint's "
+        "own config, or with ignore_mismatched_sizes=True to start it at random."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        plan(checkpoint, small_config(num_labels=3), HEAD)
+
+
+def test_shape_that_does_not_fit_is_named_as_the_file_names_it():
+    checkpoint = holding(small_config(), BASE)
+    with pytest.raises(
+        ValueError, match=r"here holds embeddings\.cls_token with shape \(1, 1, 8\), but .* \(1, 1, 16\)"
+    ):
+        plan(checkpoint, small_config(hidden_size=16), HEAD)
+
+
+def test_transposed_tensor_of_the_same_size_is_refused():
+    checkpoint = holding(
+        small_config(), HEAD, {"vit.encoder.layer.0.output.dense.weight": from_numpy(np.zeros((12, 8)))}
+    )
+    with pytest.raises(ValueError, match=r"with shape \(12, 8\), but the config makes it \(8, 12\)"):
+        plan(checkpoint, small_config(), HEAD)
+
+
+def test_shapes_that_do_not_fit_start_at_random_where_that_was_asked_for():
+    checkpoint = holding(small_config(num_labels=10), HEAD)
+    loading = plan(checkpoint, small_config(num_labels=3), HEAD, ignore_mismatched_sizes=True)
+    mismatched = [("classifier.weight", (10, 8), (3, 8)), ("classifier.bias", (10,), (3,))]
+    assert loading.mismatched == tuple(mismatched)
+    assert names(loading.missing) == ["classifier.weight", "classifier.bias"]
+    assert loading.unexpected == ()
+    assert "classifier.weight" not in loading.tensors
+    info = loading.loading_info()
+    assert (info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"]) == ([], [], mismatched)
+
+
+@pytest.mark.parametrize("tensors", [{}, {"conv1.weight": from_numpy(np.zeros(3, "f4"))}])
+def test_checkpoint_of_another_kind_of_model_is_refused(tensors):
+    config = small_config()
+    with pytest.raises(
+        ValueError, match="here holds no tensor of this model: it has .*, where vit.embeddings.cls_token"
+    ):
+        plan(Checkpoint({}, tensors, ()), config, HEAD)
+
+
+# What the user is told
+
+
+def test_one_warning_names_what_is_missing_and_what_is_not_used():
+    loading = plan(holding(small_config(), BASE), small_config(), HEAD)
+    assert warning_text(loading, "ViTForImageClassification") == (
+        "ViTForImageClassification from here: classifier.weight, classifier.bias were not in the checkpoint and start "
+        "at random, so train them before use; pooler.dense.weight, pooler.dense.bias are in the checkpoint, but this "
+        "model has no such tensors."
+    )
+
+
+def test_one_warning_names_both_shapes_of_what_did_not_fit():
+    loading = plan(holding(small_config(num_labels=10), HEAD), small_config(num_labels=3), HEAD, True)
+    assert warning_text(loading, "ViTForImageClassification") == (
+        "ViTForImageClassification from here: classifier.weight (10, 8) -> (3, 8), classifier.bias (10,) -> (3,) have "
+        "another shape in the checkpoint and start at random."
+    )
+
+
+def test_warning_stays_short_whatever_there_is_to_name():
+    config = small_config(num_hidden_layers=6)
+    loading = plan(holding(small_config(), BASE), config, BASE)
+    assert "encoder.layer.2.attention.attention.query.weight, " in warning_text(loading)
+    assert "and 58 more were not in the checkpoint" in warning_text(loading)  # 16 tensors a layer
+
+
+def test_warning_names_the_line_of_the_caller_of_from_pretrained():
+    def from_pretrained():
+        plan(holding(small_config(), BASE), small_config(), HEAD).warn("ViTModel", "here")
+
+    with pytest.warns(UserWarning, match="classifier.weight") as caught:
+        from_pretrained()
+    assert caught[0].filename == __file__
+    assert caught[0].lineno == test_warning_names_the_line_of_the_caller_of_from_pretrained.__code__.co_firstlineno + 5
+
+
+def test_name_from_a_strangers_file_cannot_steer_the_terminal():
+    checkpoint = holding(small_config(), BASE, {"\x1b[2J\n\ud800": from_numpy(np.zeros(2, "f4"))})
+    assert r"'\x1b[2J\n\ud800' are in the checkpoint" in warning_text(plan(checkpoint, small_config(), BASE))
+
+
+# Position embeddings of another resolution
+
+# Rows of a grid as {(rows, columns): values}; the resampled ones are what PyTorch 2.13's
+# interpolate(mode="bicubic", align_corners=False) returned in float64, rounded to seven digits.
+PATCHES = [[0, 1], [4, -1], [9, 2], [3, 0], [-2, 5], [7, 7]]
+RESAMPLED = {
+    ((2, 2), (3, 3)): [
+        [-1.2038243, 1.0868056],
+        [1.6527778, -0.0868056],
+        [4.5093798, -1.2604167],
+        [4.5868056, 1.6736111],
+        [4.0, 0.5],
+        [3.4131944, -0.6736111],
+        [10.3774354, 2.2604167],
+        [6.3472222, 1.0868056],
+        [2.3170091, -0.0868056],
+    ],
+    ((2, 3), (4, 2)): [
+        [0.6439514, 0.3759003],
+        [8.347702, 0.6728058],
+        [0.9163208, 0.5821228],
+        [7.2776794, 2.4898987],
+        [1.3649292, 0.9217834],
+        [5.5152893, 5.4827576],
+        [1.6372986, 1.128006],
+        [4.4452667, 7.2998505],
+    ],
+    ((2, 3), (3, 2)): [  # as many patches as before, in another arrangement
+        [0.6592611, 0.3874919],
+        [8.287557, 0.774943],
+        [1.140625, 0.7519531],
+        [6.3964844, 3.9863281],
+        [1.6219889, 1.1164144],
+        [4.5054118, 7.1977132],
+    ],
+}
+
+
+def two_wide(grid):
+    return small_config(hidden_size=2, image_size=(4 * grid[0], 4 * grid[1]))
+
+
+def positioned(grid, dtype="f4"):
+    """A checkpoint whose position embeddings are a class token, [10, 20], and the patches above."""
+    tokens = np.array([[[10, 20], *PATCHES[: grid[0] * grid[1]]]], dtype)
+    return holding(two_wide(grid), HEAD, {"vit.embeddings.position_embeddings": from_numpy(tokens)})
+
+
+@pytest.mark.parametrize(("old", "new"), RESAMPLED)
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_position_embeddings_are_resampled_for_another_image_size(old, new, dtype):
+    checkpoint = positioned(old, dtype)
+    override = {"image_size": (4 * new[0], 4 * new[1])}
+    config = config_for_loading(checkpoint, "here", None, override)
+    loading = plan(checkpoint, config, HEAD)
+    assert (loading.missing, loading.mismatched, loading.unexpected) == ((), (), ())
+    resampled = loading.tensors["vit.embeddings.position_embeddings"]
+    assert (resampled.dtype, resampled.shape) == ("F32", (1, 1 + new[0] * new[1], 2))
+    np.testing.assert_allclose(resampled.read()[0], [[10, 20], *RESAMPLED[old, new]], atol=1e-6)
+    assert resampled.read().dtype == np.float32
+
+
+def test_position_embeddings_in_bfloat16_are_resampled():
+    checkpoint = positioned((2, 3))
+    values = checkpoint.tensors["vit.embeddings.position_embeddings"].read()  # small integers: bfloat16 holds them
+    bits = (values.view("<u4") >> 16).astype("<u2")
+    checkpoint.tensors["vit.embeddings.position_embeddings"] = StoredTensor("BF16", bits.shape, lambda: bits)
+    resampled = plan(checkpoint, two_wide((4, 2)), HEAD).tensors["vit.embeddings.position_embeddings"]
+    np.testing.assert_allclose(resampled.read()[0], [[10, 20], *RESAMPLED[(2, 3), (4, 2)]], atol=1e-6)
+
+
+def test_position_embeddings_are_resampled_between_models_with_and_without_a_head():
+    loading = plan(positioned((2, 3)), two_wide((4, 2)), BASE, add_pooling_layer=False)
+    resampled = loading.tensors["embeddings.position_embeddings"].read()
+    np.testing.assert_allclose(resampled[0, 1:], RESAMPLED[(2, 3), (4, 2)], atol=1e-6)
+
+
+def test_position_embeddings_for_the_same_grid_are_the_files_own():
+    checkpoint = positioned((2, 3))
+    for config in (two_wide((2, 3)), small_config(hidden_size=2, image_size=(11, 13))):  # 2 by 3 whole patches
+        loading = plan(checkpoint, config, HEAD)
+        name = "vit.embeddings.position_embeddings"
+        assert loading.tensors[name] is checkpoint.tensors[name]
+
+
+def test_position_embeddings_that_are_not_what_their_config_says_are_refused():
+    checkpoint = positioned((2, 3))
+    checkpoint.config["image_size"] = 12
+    with pytest.raises(
+        ValueError, match=r"position_embeddings with shape \(1, 7, 2\), but the config makes it \(1, 9, 2\)"
+    ):
+        plan(checkpoint, two_wide((4, 2)), HEAD)
+
+
+def test_position_embeddings_of_a_checkpoint_without_a_config_are_not_guessed_at():
+    without = Checkpoint({}, positioned((2, 2)).tensors, ())
+    with pytest.raises(
+        ValueError, match=r"position_embeddings with shape \(1, 5, 2\), but the config makes it \(1, 10, 2\)"
+    ):
+        plan(without, two_wide((3, 3)), HEAD)
+
+
+def test_config_of_another_kind_of_model_does_not_stop_loading_with_one_of_ours():
+    checkpoint = positioned((2, 2))
+    checkpoint.config.update(model_type="vit_msn", hidden_act="their_own")
+    config = config_for_loading(checkpoint, "here", two_wide((3, 3)), {})
+    resampled = plan(checkpoint, config, HEAD).tensors["vit.embeddings.position_embeddings"].read()
+    np.testing.assert_allclose(resampled[0, 1:], RESAMPLED[(2, 2), (3, 3)], atol=1e-6)
+
+
+# The config that a model is loaded with
+
+
+def test_config_of_the_checkpoint_is_taken_with_what_was_overridden():
+    checkpoint = holding(small_config(num_labels=10), HEAD)
+    config = config_for_loading(checkpoint, "here", None, {"num_labels": 3, "hidden_dropout_prob": 0.5})
+    assert (config.num_labels, config.hidden_dropout_prob, config.hidden_size) == (3, 0.5, 8)
+    assert checkpoint.config["hidden_dropout_prob"] == 0.0
+
+
+def test_config_that_was_given_is_taken_with_what_was_overridden_and_left_alone():
+    given = small_config(hidden_size=16, attn_implementation="eager")
+    config = config_for_loading(holding(small_config(), HEAD), "here", given, {"num_labels": 3})
+    assert (config.num_labels, config.hidden_size, config.attn_implementation) == (3, 16, "eager")
+    assert given == small_config(hidden_size=16)
+    chosen = config_for_loading(holding(small_config(), HEAD), "here", given, {"attn_implementation": "sdpa"})
+    assert chosen.attn_implementation == "sdpa"
+
+
+def test_checkpoint_without_a_config_needs_one():
+    checkpoint = Checkpoint({}, {}, ())
+    with pytest.raises(OSError, match="here has no config.json; give the model's config as config=ViTConfig"):
+        config_for_loading(checkpoint, "here", None, {})
+    assert config_for_loading(checkpoint, "here", small_config(), {}) == small_config()
+
+
+@pytest.mark.parametrize("config", [None, small_config()])
+def test_option_that_does_not_exist_is_a_type_error_that_names_it(config):
+    with pytest.raises(TypeError, match="from_pretrained has no option 'hiden_size', nor is it a field of the config"):
+        config_for_loading(holding(small_config(), HEAD), "here", config, {"image_size": 16, "hiden_size": 5})
+
+
+def test_field_that_only_this_checkpoint_has_can_be_overridden():
+    checkpoint = holding(small_config(), HEAD)
+    checkpoint.config["license"] = "theirs"
+    assert config_for_loading(checkpoint, "here", None, {"license": "ours"}).license == "ours"
+
+
+def test_options_that_say_what_is_so_anyway_change_nothing():
+    checkpoint = holding(small_config(), HEAD)
+    needless = dict.fromkeys(NEEDLESS_OPTIONS, True)
+    assert config_for_loading(checkpoint, "here", None, needless) == config_for_loading(checkpoint, "here", None, {})
+
+
+# Configs from strangers
+
+ABSURD = [
+    ({"hidden_size": 10**9}, "hidden_size is 1000000000; give a whole number from 1 to"),
+    ({"hidden_size": 1e9}, "hidden_size is 1000000000.0; give a whole number"),
+    ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+    ({"intermediate_size": 10**12}, "intermediate_size is 1000000000000"),
+    ({"num_labels": 10**9}, "num_labels is 1000000000"),
+    ({"num_channels": 10**9}, "num_channels is 1000000000"),
+    ({"encoder_stride": 10**9}, "encoder_stride is 1000000000"),
+    ({"image_size": 10**9}, "image_size is 1000000000"),
+    ({"image_size": 2**20, "patch_size": 1}, "image_size 1048576 holds 1099511627776 patches"),
+    ({"hidden_size": 2**20, "intermediate_size": 2**24}, "intermediate_size=16777216.*GiB of new weights"),
+    ({"hidden_size": 2**24, "num_labels": 2**12}, "and 4096 labels asks for .*GiB of new weights"),
+    ({"hidden_size": 2**24, "num_hidden_layers": 100}, "hidden_size=16777216.*GiB of new weights"),
+    ({"num_channels": 2**24, "patch_size": 2**12, "image_size": 2**12}, "image_size=4096.*GiB of new weights"),
+]
+
+
+def loaded(values):
+    """Plan to load a checkpoint that has a scale of the right shape and nothing else."""
+    hidden = values["hidden_size"]
+    shape = (hidden,) if isinstance(hidden, int) else (1,)
+    scale = StoredTensor("F32", shape, unreadable)
+    checkpoint = Checkpoint(values, {"vit.layernorm.weight": scale}, ())
+    return plan(checkpoint, config_for_loading(checkpoint, "here", None, {}), HEAD)
+
+
+@pytest.mark.parametrize(("fields", "words"), ABSURD, ids=[str(fields) for fields, _ in ABSURD])
+def test_config_with_absurd_sizes_is_refused_without_taking_memory(taking_no_memory, fields, words):
+    values = {**small_config().to_diff_dict(), **fields}
+    tracemalloc.start()
+    try:
+        with taking_no_memory(), pytest.raises(ValueError, match=words):
+            loaded(values)
+        assert tracemalloc.get_traced_memory()[1] < 8 * MEBIBYTE
+    finally:
+        tracemalloc.stop()
+
+
+def test_absurd_config_with_a_file_of_something_else_is_refused():
+    config = small_config(hidden_size=2**20, intermediate_size=2**24)
+    checkpoint = Checkpoint(config.to_diff_dict(), {"conv1.weight": from_numpy(np.zeros(3, "f4"))}, ())
+    with pytest.raises(ValueError, match=r"here holds no tensor of this model: it has conv1\.weight"):
+        plan(checkpoint, config, HEAD)
+
+
+def test_weights_that_would_be_resampled_to_absurd_sizes_are_refused_without_taking_memory(taking_no_memory):
+    config = small_config(hidden_size=2**20, image_size=4, patch_size=4, num_hidden_layers=0)
+    checkpoint = promising(config, HEAD)
+    assert plan(checkpoint, config, HEAD).tensors == checkpoint.tensors
+    larger = config_for_loading(checkpoint, "here", None, {"image_size": 2**14})
+    with (
+        taking_no_memory(),
+        pytest.raises(ValueError, match="image_size=16384 .*GiB of new weights, but this machine has"),
+    ):
+        plan(checkpoint, larger, HEAD)
+
+
+def test_mapped_weights_may_be_larger_than_memory():
+    config = small_config(hidden_size=2**20, intermediate_size=2**24)
+    checkpoint = promising(config, HEAD)
+    assert plan(checkpoint, config, HEAD).tensors == checkpoint.tensors

@@ -1,0 +1,32 @@
+"""The ground floor of Trivit: config, parameters, preprocessing and checkpoints, with no framework."""
+
+from vit_core.config import ViTConfig
+from vit_core.image_processing import (
+    AutoImageProcessor,
+    BatchFeature,
+    DeiTImageProcessor,
+    ViTFeatureExtractor,
+    ViTImageProcessor,
+)
+from vit_core.outputs import (
+    BaseModelOutputWithPooling,
+    ImageClassifierOutput,
+    MaskedImageModelingOutput,
+    ModelOutput,
+)
+from vit_core.parameters import Parameter, parameters
+
+__all__ = [
+    "AutoImageProcessor",
+    "BaseModelOutputWithPooling",
+    "BatchFeature",
+    "DeiTImageProcessor",
+    "ImageClassifierOutput",
+    "MaskedImageModelingOutput",
+    "ModelOutput",
+    "Parameter",
+    "ViTConfig",
+    "ViTFeatureExtractor",
+    "ViTImageProcessor",
+    "parameters",
+]

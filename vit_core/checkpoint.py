@@ -1,0 +1,164 @@
+"""A checkpoint: `config.json` and the weights beside it, in one file or in shards with an index."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from vit_core.config import CONFIG_NAME, ViTConfig
+from vit_core.hub import WEIGHT_FILES, ModelSource
+from vit_core.json_file import read_json_file
+from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor, map_safetensors, shown, write_safetensors
+from vit_core.saving import replacing_files, undisturbed, write_flushed
+
+WEIGHTS_NAME = "model.safetensors"
+
+SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+Reader = Callable[[Path], Mapping[str, StoredTensor]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint; its tensors are read when asked for.
+
+    Attributes:
+        config: what `config.json` says, unchecked; empty if there is none.
+        tensors: the weights under the names the file gives them.
+        files: where they come from: config, weights, index and shards.
+    """
+
+    config: dict[str, Any]
+    tensors: Mapping[str, StoredTensor]
+    files: tuple[Path, ...]
+
+
+def open_checkpoint(source: ModelSource, other_readers: Mapping[str, Reader] | None = None) -> Checkpoint:
+    """Open the checkpoint of a model, mapping its tensors rather than reading them.
+
+    All of it comes from one save, even if a folder is saved to at the same time; what is open stays as it is when the
+    folder is saved to afterwards.
+
+    Args:
+        source: where it is.
+        other_readers: for weights that are not in safetensors, {file name: what reads such a file}; used only where
+            there is no `model.safetensors`.
+
+    Raises:
+        OSError: there are no weights, or a shard is missing.
+        ValueError: a file is not what it should be.
+    """
+    readers: dict[str, Reader] = {WEIGHTS_NAME: map_safetensors, **(other_readers or {})}
+    with undisturbed(source.folder) if source.folder else contextlib.nullcontext():
+        return _open(source, readers)
+
+
+def _open(source: ModelSource, readers: Mapping[str, Reader]) -> Checkpoint:
+    config_file = source.file(CONFIG_NAME)
+    config = read_json_file(config_file) if config_file else {}
+    for name, read in readers.items():
+        tensors: Mapping[str, StoredTensor] | None = None
+        if whole := source.file(name):
+            tensors, files = read(whole), [whole]
+        elif index := source.file(f"{name}.index.json"):
+            tensors, files = _read_shards(source, index, read)
+        if tensors is not None:
+            return Checkpoint(config, tensors, tuple(filter(None, [config_file, *files])))
+    looked_for = ", ".join(f"{name} (or shards with {name}.index.json)" for name in readers)
+    raise OSError(
+        f"{source.name} has no weights that can be read here{source.offline_note()}; looked for {looked_for}."
+    )
+
+
+def save_checkpoint(
+    folder: Path, config: ViTConfig, tensors: Mapping[str, StoredTensor], max_shard_size: int | str = "5GB"
+) -> None:
+    """Write `config.json` and the weights; either all of them are replaced or nothing is.
+
+    Args:
+        folder: where; made if need be. Other files in it are left alone.
+        config: the config; its `torch_dtype` is set from the tensors in the file.
+        tensors: the weights by canonical name, in the order of the parameter table, which is the order of the shards.
+        max_shard_size: largest size of a file, in bytes or as "5GB", "200MB", ...; one larger tensor gets its own file.
+
+    Raises:
+        OSError: it cannot be written; what was there before is untouched.
+        ValueError: `max_shard_size` is no size.
+    """
+    dtype = next((FLOAT_NAMES[tensor.dtype] for tensor in tensors.values() if tensor.dtype in FLOAT_NAMES), None)
+    described = ViTConfig.from_dict({**config.to_dict(), "torch_dtype": dtype})
+    files: dict[str, bytes] = {CONFIG_NAME: described.to_json_string().encode()}
+    shards = split_into_shards(tensors, max_shard_size)
+    if len(shards) > 1:
+        files[f"{WEIGHTS_NAME}.index.json"] = _index(shards, tensors)
+    with replacing_files(Path(folder), obsolete=WEIGHT_FILES) as staging:
+        for name, names in shards.items():
+            write_safetensors(staging / name, {tensor: tensors[tensor] for tensor in names})
+        for name, content in files.items():
+            write_flushed(staging / name, content)
+
+
+def split_into_shards(tensors: Mapping[str, StoredTensor], max_shard_size: int | str) -> dict[str, list[str]]:
+    """Distribute tensors over files: in order, a new file whenever the next tensor would pass the size.
+
+    Returns:
+        {file name: names of its tensors}, none of them empty unless there are no tensors at all.
+    """
+    largest = parse_size(max_shard_size)
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and filled + tensor.nbytes > largest:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += tensor.nbytes
+    if len(shards) == 1:
+        return {WEIGHTS_NAME: shards[0]}
+    return {f"model-{i:05}-of-{len(shards):05}.safetensors": names for i, names in enumerate(shards, start=1)}
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes of a size such as 1000, "5GB" or "200MiB"."""
+    match = re.fullmatch(r"([0-9]{1,40}(?:\.[0-9]{1,40})?) ?([KMGT]I?B)?", str(size).strip().upper())
+    in_bytes = int(Decimal(match[1]) * SIZE_UNITS[match[2] or ""]) if match else 0
+    if in_bytes <= 0:
+        raise ValueError(f"max_shard_size is {size!r}; give bytes or a size such as '5GB' or '200MB'.")
+    return in_bytes
+
+
+def _index(shards: Mapping[str, list[str]], tensors: Mapping[str, StoredTensor]) -> bytes:
+    index = {
+        "metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
+        "weight_map": {tensor: name for name, names in shards.items() for tensor in names},
+    }
+    return (json.dumps(index, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _read_shards(source: ModelSource, index: Path, read: Reader) -> tuple[dict[str, StoredTensor], list[Path]]:
+    weight_map = read_json_file(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{index} has no weight_map that names a shard for each tensor; get it again.")
+    for name in weight_map.values():
+        if not isinstance(name, str) or not _is_plain(name):
+            raise ValueError(f"{index} names {shown(name)} as a shard; only files in its own folder are opened.")
+    paths = {name: source.file(name) for name in sorted(set(weight_map.values()))}
+    if missing := [name for name, path in paths.items() if path is None]:
+        raise OSError(f"{source.name} lacks {missing[0]}, a shard that its {index.name} names; get it again.")
+    shards = {name: read(path) for name, path in paths.items() if path}
+    for tensor, name in weight_map.items():
+        if tensor not in shards[name]:
+            raise ValueError(f"{index} names {shown(tensor)} as a tensor of {name}, which does not hold it.")
+    tensors = {tensor: shards[name][tensor] for tensor, name in weight_map.items()}
+    return tensors, [index, *filter(None, paths.values())]
+
+
+def _is_plain(name: str) -> bool:
+    return bool(re.fullmatch(r"[\w-][\w.-]{0,199}", name))

@@ -1,0 +1,25 @@
+"""Checks of single values; what is wrong is named with the value and with what would be right."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+
+def require_integer(name: str, value: Any, least: int, most: int) -> None:
+    """Raise ValueError unless the value is a whole number in a range that includes both ends."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
+        raise ValueError(f"{name} is {value!r}; give a whole number from {least} to {most}.")
+
+
+def require_number(name: str, value: Any, least: float, most: float, upper_included: bool = True) -> None:
+    """Raise ValueError unless the value is a number in a range."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most or (value == most and not upper_included):
+        raise ValueError(f"{name} is {value!r}; give a number from {least:g} to {most:g}.")
+
+
+def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")

@@ -1,0 +1,181 @@
+"""The steps from pixels to a model's input, bit for bit those of transformers 4.47 (`image_transforms.py` there).
+
+Images are resized as 8-bit pixels. What comes after is the same arithmetic for every pixel, and there are only 256
+values that a pixel can have: it is done once on those, and each pixel is looked up.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from vit_core.images import PIL_MODES
+
+#: Mean and standard deviation, one value for each channel or one for all.
+ChannelValues = tuple[float, ...] | float
+
+
+def to_8_bit(pixels: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
+    """Pixels as PIL can resize them.
+
+    Args:
+        pixels: array of whole numbers from 0 to 255 (of whatever dtype) or of fractions from 0 to 1.
+        name: what to call the image in an error.
+
+    Returns:
+        The pixels as uint8, and whether they were fractions. Those are cut off, not rounded, as transformers does.
+
+    Raises:
+        ValueError: there are values of another kind.
+    """
+    if pixels.dtype == np.uint8:
+        return pixels, False
+    low, high = pixels.min(), pixels.max()
+    if low >= 0 and high <= 255 and np.allclose(pixels, pixels.astype(np.int64)):
+        return pixels.astype(np.uint8), False
+    if low >= 0 and high <= 1:
+        return rescale(pixels, 255).astype(np.uint8), True
+    raise not_8_bit(name, low, high)
+
+
+def not_8_bit(name: str, low: float, high: float) -> ValueError:
+    """The error for an image that would have to be resized and is neither 0..255 nor 0..1."""
+    return ValueError(
+        f"{name} has values from {low:g} to {high:g}; to be resized, an image has whole numbers from 0 to 255 or "
+        "fractions from 0 to 1. Scale or round it, or resize it yourself and pass do_resize=False."
+    )
+
+
+def resize(pixels: Image.Image | np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+    """Resize an image with PIL.
+
+    Args:
+        pixels: a PIL image, or a uint8 array of shape (height, width, channels).
+        size: new (height, width) in pixels.
+        resample: PIL's filter.
+
+    Returns:
+        uint8 array of shape (new height, new width, channels).
+
+    Raises:
+        ValueError: there are more than four channels.
+    """
+    if isinstance(pixels, np.ndarray):
+        if pixels.shape[2] not in PIL_MODES:
+            count = pixels.shape[2]
+            raise ValueError(f"{count} channels cannot be resized; resize images yourself and pass do_resize=False.")
+        pixels = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    height, width = size
+    resized = np.asarray(pixels.resize((width, height), resample=resample))
+    return resized if resized.ndim == 3 else resized[:, :, None]
+
+
+def center_crop(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle of an image, with zeros around it where the image is too small.
+
+    Args:
+        pixels: array of shape (height, width, channels).
+        size: new (height, width) in pixels.
+
+    Returns:
+        Array of shape (new height, new width, channels), a view unless there are zeros to add.
+    """
+    (from_rows, to_rows), (from_columns, to_columns) = map(crop_window, pixels.shape[:2], size)
+    middle = pixels[from_rows, from_columns]
+    if middle.shape[:2] == size:
+        return middle
+    padded = np.zeros((*size, pixels.shape[2]), pixels.dtype)
+    padded[to_rows, to_columns] = middle
+    return padded
+
+
+def crop_window(length: int, target: int) -> tuple[slice, slice]:
+    """What a centre crop takes along one axis, and where it puts it: of an odd remainder the larger half comes last
+    when cutting, and first when padding.
+
+    Args:
+        length: size of the image.
+        target: size wanted.
+
+    Returns:
+        The slice of the image and the slice of the result.
+    """
+    start = (length - target) // 2
+    if start >= 0:
+        return slice(start, start + target), slice(0, target)
+    return slice(0, length), slice(-start, length - start)
+
+
+def rescale(pixels: np.ndarray, factor: float) -> np.ndarray:
+    """Multiply in float64 and round to float32."""
+    return (pixels.astype(np.float64) * factor).astype(np.float32)
+
+
+def rescale_and_normalize(
+    pixels: np.ndarray,
+    rescale_factor: float | None,
+    mean: ChannelValues | None,
+    std: ChannelValues | None,
+) -> np.ndarray:
+    """The arithmetic after resizing and cropping.
+
+    Args:
+        pixels: array whose last axis is the channels.
+        rescale_factor: multiplies the pixels; None for no rescaling.
+        mean: is subtracted; None for no normalisation.
+        std: divides what remains; None for no normalisation.
+
+    Returns:
+        float32 after any step, except that normalising floats alone keeps their dtype.
+    """
+    if rescale_factor is not None:
+        pixels = rescale(pixels, rescale_factor)
+    if mean is not None:
+        if pixels.dtype.kind != "f":
+            pixels = pixels.astype(np.float32)
+        pixels = (pixels - np.array(mean, pixels.dtype)) / np.array(std, pixels.dtype)
+    return pixels
+
+
+@lru_cache(maxsize=32)
+def value_table(
+    channels: int,
+    fractions: bool,
+    rescale_factor: float | None,
+    mean: ChannelValues | None,
+    std: ChannelValues | None,
+) -> np.ndarray:
+    """What becomes of each of the 256 values of a pixel.
+
+    Args:
+        channels: number of channels.
+        fractions: whether the image had values from 0 to 1 before it became 8-bit, and gets them back first.
+        rescale_factor: as in `rescale_and_normalize`.
+        mean: likewise.
+        std: likewise.
+
+    Returns:
+        Array of shape (channels, 256), not to be written to.
+    """
+    levels = np.arange(256, dtype=np.uint8)
+    if fractions:
+        levels = rescale(levels, 1 / 255)
+    table = rescale_and_normalize(np.repeat(levels[:, None], channels, axis=1), rescale_factor, mean, std)
+    table = np.ascontiguousarray(table.T)
+    table.flags.writeable = False
+    return table
+
+
+def look_up(pixels: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
+    """Write each pixel's value from the table.
+
+    Args:
+        pixels: uint8 array of shape (height, width, channels).
+        table: from `value_table`.
+        out: array of shape (channels, height, width), or a view of that shape, to write to.
+    """
+    for channel, values in enumerate(table):
+        # A uint8 is never out of range; this mode is the one for which NumPy neither checks nor buffers.
+        np.take(values, pixels[:, :, channel], out=out[channel], mode="wrap")

@@ -1,0 +1,78 @@
+"""Position embeddings for another grid of patches, as two small matrices.
+
+Resampling is bicubic as PyTorch's `interpolate(mode="bicubic", align_corners=False)` defines it: Keys' cubic
+convolution (1981, doi:10.1109/TASSP.1981.1163711) with a = -0.75, pixels as areas, edge values repeated, no
+antialiasing. It is separable and linear, so height and width each are one matrix, whatever the framework.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+CUBIC_COEFFICIENT = -0.75
+
+
+def resampling_matrix(old_length: int, new_length: int) -> Float[np.ndarray, "new_length old_length"]:
+    """The matrix that resamples `old_length` values to `new_length`.
+
+    Args:
+        old_length: number of values there are, at least 1.
+        new_length: number of values wanted, at least 1.
+
+    Returns:
+        float64 array of shape (new_length, old_length). Rows sum to one; between equal lengths it is the identity.
+    """
+    if old_length < 1 or new_length < 1:
+        raise ValueError(f"cannot resample {old_length} values to {new_length}; both must be at least 1.")
+    centres = (np.arange(new_length) + 0.5) * (old_length / new_length) - 0.5
+    first = np.floor(centres).astype(int) - 1
+    matrix = np.zeros((new_length, old_length))
+    rows = np.arange(new_length)
+    for tap in range(4):
+        position = first + tap
+        weight = _cubic(np.abs(centres - position))
+        np.add.at(matrix, (rows, np.clip(position, 0, old_length - 1)), weight)
+    return matrix
+
+
+def resample_position_embeddings(
+    embeddings: Float[np.ndarray, "1 old_tokens hidden"], old_grid: tuple[int, int], new_grid: tuple[int, int]
+) -> Float[np.ndarray, "1 new_tokens hidden"]:
+    """Resample the patches' position embeddings to another grid; the class token's stays as it is.
+
+    Args:
+        embeddings: class token and then patches, row by row: (1, 1 + rows * columns, hidden).
+        old_grid: rows and columns the embeddings are for.
+        new_grid: rows and columns wanted; neither needs to be square.
+
+    Returns:
+        Array of shape (1, 1 + new rows * new columns, hidden), of the dtype of `embeddings`.
+
+    Raises:
+        ValueError: the embeddings are not for `old_grid`.
+    """
+    rows, columns = old_grid
+    if embeddings.ndim != 3 or embeddings.shape[:2] != (1, 1 + rows * columns):
+        raise ValueError(
+            f"position embeddings of shape {embeddings.shape} are not for a class token and a grid of {rows} by "
+            f"{columns} patches, which take shape (1, {1 + rows * columns}, hidden size)."
+        )
+    hidden = embeddings.shape[2]
+    patches = embeddings[0, 1:].reshape(rows, columns, hidden).astype(np.float64)
+    tall = np.tensordot(resampling_matrix(rows, new_grid[0]), patches, axes=(1, 0))
+    resampled = np.tensordot(resampling_matrix(columns, new_grid[1]), tall, axes=(1, 1)).transpose(1, 0, 2)
+    tokens = resampled.reshape(1, new_grid[0] * new_grid[1], hidden).astype(embeddings.dtype)
+    return np.concatenate([embeddings[:, :1], tokens], axis=1)
+
+
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    """Keys' kernel at distances from 0 to 2 (equation 4 of the paper, with its coefficient free)."""
+    a = CUBIC_COEFFICIENT
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance <= 1, near, far)

@@ -1,0 +1,251 @@
+"""The safetensors file format, mapped rather than read, and written as a stream.
+
+A file is eight bytes with the length of the header (little endian), the header (JSON: name -> dtype, shape and offsets;
+padded with spaces), and the tensors' bytes without gaps. The safetensors package would copy every tensor into numpy,
+knows no bfloat16 there and takes all bytes in memory to write; weights are what this project is about, so it maps and
+streams them itself, and its tests hold it to the package's bytes. Format: https://github.com/huggingface/safetensors.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import reprlib
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+#: dtype name -> numpy's type of its bytes. In this order of dtypes, from the last to the first, files hold their
+#: tensors; within one dtype they are sorted by name. Numpy has no bfloat16: its bits travel as uint16.
+DTYPES: dict[str, str] = {
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "I16": "<i2",
+    "U16": "<u2",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I32": "<i4",
+    "U32": "<u4",
+    "F32": "<f4",
+    "F64": "<f8",
+    "I64": "<i8",
+    "U64": "<u8",
+}
+#: dtype name -> the name that configs and frameworks use, for the dtypes of weights.
+FLOAT_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+
+LARGEST_HEADER = 100_000_000  # the limit of the safetensors package
+LARGEST_RANK = 32  # of arrays before numpy 2
+LARGEST_OFFSET = 2**63 - 1
+METADATA = "__metadata__"
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor whose shape is known and whose values are read when asked for.
+
+    Attributes:
+        dtype: a name of `DTYPES`.
+        shape: its shape.
+        read: returns its bits as an array of that shape and of the numpy type in `DTYPES`. From a file it is a mapped
+            view: writing to it changes this process's memory, never the file.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        return math.prod(self.shape) * np.dtype(DTYPES[self.dtype]).itemsize
+
+    def numpy(self) -> np.ndarray:
+        """Its values; bfloat16 as float32, which holds each of them exactly."""
+        bits = self.read()
+        if self.dtype != "BF16":
+            return bits
+        widened = bits.astype(np.uint32)
+        widened <<= np.uint32(16)  # in place, since an operator would make a scalar of an array without axes
+        return widened.view(np.float32)
+
+
+def from_numpy(array: np.ndarray) -> StoredTensor:
+    """A tensor that is in memory."""
+    return StoredTensor(dtype_name(array.dtype), array.shape, lambda: array)
+
+
+def dtype_name(dtype: np.dtype) -> str:
+    """The name of `DTYPES` for a numpy dtype.
+
+    Raises:
+        TypeError: files have no such dtype.
+    """
+    names = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16"}
+    if dtype not in names:
+        raise TypeError(f"tensors of dtype {dtype} have no place in a checkpoint; convert them to float32.")
+    return names[dtype]
+
+
+def map_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """Open a file without reading its tensors.
+
+    Args:
+        path: a safetensors file; nothing it says is believed before it is checked against the file's size.
+
+    Returns:
+        Its tensors by name, in the order of the file.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is truncated, corrupt or no safetensors file; the message says what is wrong.
+    """
+    with open(path, "rb") as file:  # once: the path may hold another file a moment later
+        header, start, length = _read_header(path, file)
+        entries = {name: _checked_entry(path, name, entry) for name, entry in header.items() if name != METADATA}
+        _check_layout(path, entries, length - start)
+        if length == start:
+            data = np.empty(0, np.uint8)
+        else:  # "c" is copy-on-write; np.asarray drops the memmap class, which would follow every view
+            data = np.asarray(np.memmap(file, np.uint8, "c", start, length - start))
+    return {name: _mapped(data, *entry) for name, entry in entries.items()}
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
+    """Write a file as the safetensors package would, byte for byte, reading one tensor at a time.
+
+    Args:
+        path: the file to create. It is flushed to disk; to replace a file atomically see `vit_core.saving`.
+        tensors: what it holds, in any order.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: a name is one that the format keeps for itself or cannot spell.
+    """
+    if METADATA in tensors:
+        raise ValueError(f"a tensor is named {METADATA}, which safetensors files keep for themselves; rename it.")
+    rank = {dtype: index for index, dtype in enumerate(DTYPES)}
+    names = sorted(tensors, key=lambda name: (-rank[tensors[name].dtype], name))
+    ends = list(itertools.accumulate(tensors[name].nbytes for name in names))
+    header: dict[str, Any] = {METADATA: {"format": "pt"}}  # the one value every reader of ViT checkpoints accepts
+    for name, start, end in zip(names, [0, *ends], ends, strict=False):
+        header[name] = {
+            "dtype": tensors[name].dtype,
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in names:
+            file.write(np.ascontiguousarray(tensors[name].read()).reshape(-1).view(np.uint8).data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+Entry = tuple[str, tuple[int, ...], int, int]  # dtype, shape, first byte, byte after the last
+
+
+def shown(value: Any) -> str:
+    """What a stranger's file says, for a message: escaped and cut to a readable length."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int, int]:
+    """The header, where the tensors' bytes start, and the length of the file."""
+    length = os.fstat(file.fileno()).st_size
+    prefix = file.read(8)
+    if len(prefix) < 8:
+        raise ValueError(
+            f"{path} has {length} bytes, too few for a safetensors file; it is empty or truncated, get it again."
+        )
+    (header_length,) = struct.unpack("<Q", prefix)
+    if header_length > min(length - 8, LARGEST_HEADER):
+        raise ValueError(
+            f"{path} claims a header of {header_length} bytes, but the file has {length} and at most "
+            f"{LARGEST_HEADER} are accepted; it is truncated or no safetensors file, get it again."
+        )
+    try:
+        header = json.loads(file.read(header_length).decode(), object_pairs_hook=_unique_names)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has a corrupt header ({error}); it is no safetensors file, get it again.") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} has a header that is no JSON object; it is no safetensors file, get it again.")
+    return header, 8 + header_length, length
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        raise ValueError("it has a name twice")
+    return names
+
+
+def _checked_entry(path: Path, name: str, entry: Any) -> Entry:
+    match entry:
+        case {"dtype": dtype, "shape": [*shape], "data_offsets": [start, end]} if (
+            _is_shape(shape) and _is_size(start) and _is_size(end)
+        ):
+            pass
+        case _:
+            raise ValueError(
+                f"{path} describes {shown(name)} as {shown(entry)}, which is not a dtype, a possible shape and two "
+                f"offsets; it is corrupt."
+            )
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"{path} holds {shown(name)} as {shown(dtype)}; supported are {', '.join(DTYPES)}.")
+    needed = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+    if end - start != needed:
+        raise ValueError(
+            f"{path} gives {shown(name)} {end - start} bytes, but shape {tuple(shape)} as {dtype} takes {needed}; it "
+            f"is corrupt."
+        )
+    return dtype, tuple(shape), start, end
+
+
+def _is_size(number: Any) -> bool:
+    return type(number) is int and 0 <= number <= LARGEST_OFFSET  # True is an int, too
+
+
+def _is_shape(sizes: list[Any]) -> bool:
+    """Whether there can be an array of that shape: numpy counts an empty one without its axes of length zero."""
+    if len(sizes) > LARGEST_RANK or not all(map(_is_size, sizes)):
+        return False
+    return math.prod(size or 1 for size in sizes) <= LARGEST_OFFSET // 8  # of the largest dtype
+
+
+def _check_layout(path: Path, entries: Mapping[str, Entry], available: int) -> None:
+    """Check that the tensors lie one after the other and fill the file."""
+    position = 0
+    for name, (_, _, start, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
+        if start != position:
+            raise ValueError(f"{path} puts {shown(name)} at byte {start} instead of {position}; it is corrupt.")
+        position = end
+    if position != available:
+        raise ValueError(
+            f"{path} has {available} bytes of tensors, but its header describes {position}; it is truncated or "
+            f"corrupt, get it again."
+        )
+
+
+def _mapped(file: np.ndarray, dtype: str, shape: tuple[int, ...], start: int, end: int) -> StoredTensor:
+    def read() -> np.ndarray:
+        bits = file[start:end]
+        numpy_dtype = np.dtype(DTYPES[dtype])
+        if bits.ctypes.data % numpy_dtype.itemsize:  # headers of old files are not padded; frameworks need alignment
+            bits = bits.copy()
+        return bits.view(numpy_dtype).reshape(shape)
+
+    return StoredTensor(dtype, shape, read)
