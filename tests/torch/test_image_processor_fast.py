@@ -1,0 +1,244 @@
+"""ViTImageProcessorFast, and torch tensors as images.
+
+What runs on an accelerator runs here on the CPU, through the same function: only the choice of the device is left out.
+"""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vit_core import ViTImageProcessor
+from vit_core.image_settings import check_setting, steps_of
+from vit_core.image_transforms import center_crop
+from vit_torch import ViTImageProcessorFast
+from vit_torch import image_processing as fast
+from vit_torch.image_processing import process_on_device, resize
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (14, 11, 3)).astype(np.uint8)
+DEFAULTS = {
+    "do_resize": True,
+    "size": {"height": 8, "width": 6},
+    "resample": 2,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.2, 0.3, 0.4],
+}
+
+
+def steps(data_format="channels_first", input_data_format=None, **changes):
+    chosen = {name: check_setting(name, value) for name, value in {**DEFAULTS, **changes}.items()}
+    return steps_of(chosen, data_format, input_data_format)
+
+
+def channels_first(array):
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+@pytest.fixture(scope="module")
+def accepted_cases(fixture_folder):
+    """Every case of ViTImageProcessor that transformers 4.47.1 accepts, as (case, images as RGB arrays, expected)."""
+    folder = fixture_folder / "image_processing"
+    cases = []
+    with np.load(folder / "expected.npz") as expected:
+        for case in json.loads((folder / "cases.json").read_text())["cases"]:
+            if "refused" not in case and case["processor"] == "ViTImageProcessor":
+                arrays = []
+                for name in case["files"]:
+                    with Image.open(folder / name) as picture:
+                        arrays.append(np.asarray(picture.convert("RGB")))
+                if case["as_array"] == "float01":
+                    arrays = [(array / 255).astype(np.float32) for array in arrays]
+                cases.append((case, arrays, expected[case["name"]]))
+    assert len(cases) == 30
+    return cases
+
+
+def test_every_reference_case_is_the_same_to_the_bit(accepted_cases):
+    for case, arrays, expected in accepted_cases:
+        images = [channels_first(array) for array in arrays]
+        options = {**case["call"], "input_data_format": "channels_first"}
+        result = ViTImageProcessorFast(**case["init"])(images, **options).pixel_values
+        assert isinstance(result, torch.Tensor)
+        np.testing.assert_array_equal(result.numpy(), expected, err_msg=case["name"])
+
+
+def test_every_reference_case_is_the_same_where_an_accelerator_does_it(accepted_cases, monkeypatch):
+    monkeypatch.setattr(fast, "_accelerator_tensors", lambda images: images)
+    for case, arrays, expected in accepted_cases:
+        images = [channels_first(array) for array in arrays]
+        options = {**case["call"], "input_data_format": "channels_first"}
+        result = ViTImageProcessorFast(**case["init"])(images, **options).pixel_values
+        np.testing.assert_array_equal(result.numpy(), expected, err_msg=case["name"])
+
+
+@settings(max_examples=60)
+@given(
+    resample=st.sampled_from([filter_ for filter_ in Image.Resampling if filter_ <= 5]),
+    old=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    new=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_tensors_are_resized_to_the_pixels_of_pil(resample, old, new, seed):
+    pixels = np.random.default_rng(seed).integers(0, 2, (*old, 3)).astype(np.uint8) * 255
+    expected = np.asarray(Image.fromarray(pixels).resize(new[::-1], resample))
+    np.testing.assert_array_equal(resize(channels_first(pixels), new, resample).permute(1, 2, 0), expected)
+
+
+def test_large_groups_are_done_in_parts(monkeypatch):
+    images = [torch.full((3, 5, 4), level, dtype=torch.uint8) for level in range(9)]
+    whole = process_on_device(images, steps())
+    monkeypatch.setattr(fast, "LARGEST_CHUNK", 130)  # two images and a bit
+    for one, other in zip(process_on_device(images, steps()), whole, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.bool, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("resizing", [True, False])
+@pytest.mark.parametrize("rescaling", [True, False])
+@pytest.mark.parametrize("normalizing", [True, False])
+@pytest.mark.filterwarnings("ignore:an image has only values from 0 to 1")
+def test_every_dtype_gives_what_the_slow_processor_gives(dtype, resizing, rescaling, normalizing):
+    pixels = channels_first(PIXELS)
+    image = (pixels / 255).to(dtype) if dtype.is_floating_point else (pixels % 2 if dtype == torch.bool else pixels)
+    image = image.to(dtype)
+    options = {"do_resize": resizing, "do_rescale": rescaling, "do_normalize": normalizing}
+    expected = ViTImageProcessor(**{**DEFAULTS, **options})(image, return_tensors="np").pixel_values[0]
+    for data_format in ("channels_first", "channels_last"):
+        (result,) = process_on_device([image], steps(data_format, **options))
+        result = result if data_format == "channels_first" else result.permute(2, 0, 1)
+        if resizing or rescaling or normalizing:
+            assert result.dtype == torch.from_numpy(expected).dtype
+        np.testing.assert_array_equal(result.numpy(), expected)
+
+
+@pytest.mark.parametrize("size", [(5, 5), (20, 20), (5, 20), (14, 11)])
+def test_crops_are_those_of_the_core(size):
+    expected = center_crop(PIXELS, size)
+    crop = {"do_center_crop": True, "crop_size": size}
+    (result,) = process_on_device(
+        [channels_first(PIXELS)], steps(do_resize=False, do_rescale=False, do_normalize=False, **crop)
+    )
+    np.testing.assert_array_equal(result.permute(1, 2, 0), expected)
+
+
+def test_mixed_sizes_and_gray_keep_their_order():
+    tensors = [
+        channels_first(PIXELS),
+        torch.from_numpy(PIXELS[:, :, 0]),
+        channels_first(PIXELS[:9]),
+        channels_first(PIXELS),
+    ]
+    expected = ViTImageProcessor(**DEFAULTS)(tensors, return_tensors="np").pixel_values
+    np.testing.assert_array_equal(torch.stack(process_on_device(tensors, steps())), expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "words"),
+    [
+        (torch.zeros(0, 4, 3), ValueError, "no pixels"),
+        (torch.full((3, 4, 5), torch.nan), ValueError, "NaN or infinite"),
+        (torch.full((3, 4, 5), 300.0), ValueError, "values from 300 to 300; to be resized"),
+        (torch.full((3, 4, 5), 0.5) - 1, ValueError, "values from -0.5 to -0.5; to be resized"),
+        (torch.zeros(3, 4, 5, dtype=torch.complex64), TypeError, "complex64"),
+        (torch.zeros(3, 4, 5).to_sparse(), TypeError, "sparse"),
+        (torch.zeros(5, 6, 7), ValueError, "neither the first nor the last"),
+        (torch.zeros(2, 3, 6, 6), ValueError, "makes a batch"),
+    ],
+)
+def test_what_is_no_image_is_named_on_a_device_too(image, error, words):
+    with pytest.raises(error, match=rf"images\[1\].*{words}"):
+        process_on_device([channels_first(PIXELS), image], steps(do_rescale=False))
+
+
+def test_alpha_is_not_resized_on_a_device():
+    rgba = torch.zeros(4, 6, 6, dtype=torch.uint8)
+    settings = {"image_mean": [0.5] * 4, "image_std": [0.5] * 4}
+    with pytest.raises(ValueError, match="4 channels.*on the CPU only"):
+        process_on_device([rgba], steps(**settings))
+    assert process_on_device([rgba], steps(**settings, do_resize=False))[0].shape == (4, 6, 6)
+
+
+def test_rescaling_fractions_warns_on_a_device_too():
+    with pytest.warns(UserWarning, match="0 to 1.*do_rescale=False"):
+        process_on_device([torch.rand(3, 6, 6)], steps())
+
+
+def test_pictures_and_arrays_become_tensors():
+    batch = ViTImageProcessorFast(size=6)([Image.fromarray(PIXELS), PIXELS, channels_first(PIXELS)], device="cpu")
+    expected = ViTImageProcessor(size=6)(PIXELS, return_tensors="np").pixel_values
+    np.testing.assert_array_equal(batch.pixel_values, np.repeat(expected, 3, axis=0))
+
+
+def test_images_of_different_sizes_are_a_list_or_an_error():
+    images = [channels_first(PIXELS), channels_first(PIXELS[1:])]
+    processor = ViTImageProcessorFast(do_resize=False)
+    assert [tuple(image.shape) for image in processor(images, return_tensors=None).pixel_values] == [
+        (3, 14, 11),
+        (3, 13, 11),
+    ]
+    with pytest.raises(ValueError, match=r"cannot be one tensor: images\[0\].*\(3, 14, 11\) and images\[1\]"):
+        processor(images)
+
+
+def test_only_torch_tensors_are_returned():
+    with pytest.raises(ValueError, match="return_tensors is 'np'.*ViTImageProcessor the others"):
+        ViTImageProcessorFast()(PIXELS, return_tensors="np")
+
+
+def test_tensors_on_several_devices_are_no_batch():
+    with pytest.raises(ValueError, match="the images are on cpu, meta; move them to one device"):
+        ViTImageProcessorFast()([torch.zeros(3, 4, 4), torch.zeros(3, 4, 4, device="meta")])
+
+
+def test_the_settings_are_those_of_the_slow_processor(fixture_folder, tmp_path):
+    folder = fixture_folder / "hf_vit_classifier"
+    processor = ViTImageProcessorFast.from_pretrained(folder)
+    assert processor == ViTImageProcessorFast(size=32)
+    processor.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert written.pop("image_processor_type") == "ViTImageProcessorFast"
+    slow = ViTImageProcessor.from_pretrained(tmp_path)
+    assert {**written, "image_processor_type": "ViTImageProcessor"} == slow.to_dict()
+
+
+# Tensors in the core's processors
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        channels_first(PIXELS),
+        torch.from_numpy(PIXELS),
+        channels_first(PIXELS).float().requires_grad_(),
+        channels_first(PIXELS).to(torch.bfloat16),  # whole numbers up to 256 are exact
+        channels_first(PIXELS)[None],
+    ],
+)
+def test_torch_tensors_are_images(tensor):
+    processor = ViTImageProcessor(size=6)
+    result = processor(tensor, return_tensors="pt").pixel_values
+    assert isinstance(result, torch.Tensor)
+    np.testing.assert_array_equal(result, processor(PIXELS, return_tensors="np").pixel_values)
+
+
+def test_a_batch_is_moved_and_cast():
+    batch = ViTImageProcessor(size=4)(PIXELS, return_tensors="pt")
+    batch["labels"] = torch.tensor([3])
+    assert batch.to("cpu", torch.bfloat16) is batch
+    assert batch.pixel_values.dtype == torch.bfloat16
+    assert batch.labels.dtype == torch.int64
+    assert batch.to(torch.float32).pixel_values.dtype == torch.float32
+    assert batch.to(device="meta").labels.device.type == "meta"
+
+
+def test_tensors_are_not_copied_to_become_a_batch():
+    batch = ViTImageProcessor(size=4)(PIXELS, return_tensors="np")
+    array = batch.pixel_values
+    assert batch.convert_to_tensors("pt").pixel_values.data_ptr() == array.ctypes.data

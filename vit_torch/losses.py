@@ -1,0 +1,94 @@
+"""The losses of the models with a head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn import functional
+
+from vit_core import ViTConfig
+
+IGNORED_LABEL = -100  # a label that counts for nothing, as in torch's cross_entropy
+
+
+def classification_loss(
+    logits: Float[Tensor, "batch labels"], labels: Shaped[Tensor, "*shape"], config: ViTConfig
+) -> Float[Tensor, ""]:
+    """The loss that the config's `problem_type` names; without one it follows from the labels.
+
+    Args:
+        logits: (batch, num_labels).
+        labels: for single-label classification whole numbers (batch,) from 0 to num_labels - 1, or -100 to leave an
+            image out; for multi-label classification (batch, num_labels) of 0 and 1; for regression (batch,) with one
+            label, else (batch, num_labels).
+        config: tells the kind of problem.
+
+    Returns:
+        Cross-entropy, binary cross-entropy or mean squared error, as a mean.
+
+    Raises:
+        ValueError: the labels have another shape, or one is out of range.
+    """
+    is_integer = not (labels.is_floating_point() or labels.is_complex())
+    loss = LOSSES[config.problem_type or config.infer_problem_type(is_integer)]
+    return loss(logits, labels.to(logits.device))
+
+
+def masked_reconstruction_loss(
+    pixel_values: Float[Tensor, "batch channels height width"],
+    reconstruction: Float[Tensor, "batch channels height width"],
+    bool_masked_pos: Shaped[Tensor, "batch patches"],
+    patch_shape: tuple[int, int],
+) -> Float[Tensor, ""]:
+    """Mean absolute error over the masked pixels (SimMIM, Xie et al. 2021, https://arxiv.org/abs/2111.09886, 3.4)."""
+    patch_height, patch_width = patch_shape
+    batch, channels, height, width = reconstruction.shape
+    grid = bool_masked_pos.bool().reshape(batch, 1, height // patch_height, width // patch_width)
+    mask = grid.repeat_interleave(patch_height, 2).repeat_interleave(patch_width, 3)
+    target = pixel_values[..., :height, :width].to(torch.promote_types(reconstruction.dtype, torch.float32))
+    error = functional.l1_loss(reconstruction.to(target.dtype), target, reduction="none")  # its sum overflows float16
+    return (error * mask).sum() / (mask.sum() + 1e-5) / channels  # 1e-5: nothing masked is no loss rather than 0 / 0
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    batch, count = logits.shape
+    if labels.numel() != batch:
+        raise ValueError(f"labels of shape {tuple(labels.shape)} do not give one class to each of {batch} images.")
+    labels = labels.reshape(batch).long()
+    if not torch.compiler.is_compiling():  # a compiled graph cannot branch on values
+        outside = labels[((labels < 0) | (labels >= count)) & (labels != IGNORED_LABEL)]
+        if outside.numel():
+            raise ValueError(
+                f"labels hold {int(outside[0])}; with num_labels={count} they go from 0 to {count - 1}, or are "
+                f"{IGNORED_LABEL} to leave an image out."
+            )
+    return functional.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL)
+
+
+def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    _require_shape(labels, logits)
+    return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+
+
+def _mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    if logits.shape[1] == 1 and labels.numel() == logits.shape[0]:
+        labels = labels.reshape(logits.shape)
+    _require_shape(labels, logits)
+    return functional.mse_loss(logits, labels.to(logits.dtype))
+
+
+def _require_shape(labels: Tensor, logits: Tensor) -> None:
+    if labels.shape != logits.shape:
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)}; they need that of the logits, {tuple(logits.shape)}."
+        )
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "single_label_classification": _cross_entropy,
+    "multi_label_classification": _binary_cross_entropy,
+    "regression": _mean_squared_error,
+}
