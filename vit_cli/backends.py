@@ -1,0 +1,63 @@
+"""The frameworks that can run a model, each used through its package's public interface only."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One framework.
+
+    Attributes:
+        package: the package with its models.
+        framework: what that package needs to have installed.
+        forward: (model, pixel values, whether to return attentions) -> output, without gradients.
+    """
+
+    package: str
+    framework: str
+    forward: Callable[[Any, np.ndarray, bool], Any]
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the framework can be imported; it is not."""
+        return importlib.util.find_spec(self.framework) is not None
+
+    def load_package(self) -> ModuleType:
+        """Import the package with the models."""
+        return importlib.import_module(self.package)
+
+
+def _forward_in_torch(model: Any, pixel_values: np.ndarray, output_attentions: bool) -> Any:
+    import torch
+
+    with torch.inference_mode():
+        return model(pixel_values=torch.from_numpy(pixel_values), output_attentions=output_attentions, return_dict=True)
+
+
+#: By the name of the extra that installs it; the first one that is installed is the default.
+BACKENDS: dict[str, Backend] = {"torch": Backend("vit_torch", "torch", _forward_in_torch)}
+
+
+def choose_backend(name: str | None) -> Backend:
+    """The backend of that name, or the first one whose framework is installed.
+
+    Raises:
+        ImportError: it is not installed, or none is; the message says what to install.
+    """
+    names = BACKENDS if name is None else [name]
+    for candidate in names:
+        if BACKENDS[candidate].is_installed:
+            return BACKENDS[candidate]
+    extras = " or ".join(f'pip install "trivit[{candidate}]"' for candidate in names)
+    missing = "no framework is installed" if name is None else f"{BACKENDS[name].framework} is not installed"
+    raise ImportError(f"{missing}; run: {extras}")

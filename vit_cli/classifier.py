@@ -1,0 +1,141 @@
+"""A model with its preprocessing: files in, answers out, in whichever framework is installed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vit_cli.attention_picture import PicturedImage, class_token_rollout, unprocess
+from vit_cli.backends import Backend
+from vit_core import AutoImageProcessor, ViTConfig
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says about one image.
+
+    Attributes:
+        file: the image.
+        predictions: (label, probability), the likeliest first.
+        pictured: what to draw of it, if it was asked for.
+    """
+
+    file: Path
+    predictions: list[tuple[str, float]]
+    pictured: PicturedImage | None = None
+
+
+@dataclass(frozen=True)
+class Images:
+    """Files with their pixels as the model takes them, (batch, channels, height, width)."""
+
+    files: list[Path]
+    pixel_values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that is no image, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model with its preprocessing, in one framework."""
+
+    model: Any
+    processor: Any
+    backend: Backend
+
+    @classmethod
+    def load(cls, name: str, revision: str, backend: Backend) -> Classifier:
+        """Load a model and check that it can classify."""
+        processor = AutoImageProcessor.from_pretrained(name, revision=revision)
+        package = backend.load_package()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*start at random")  # refused below
+            model, loading = package.ViTForImageClassification.from_pretrained(
+                name, revision=revision, output_loading_info=True
+            )
+        if missing := loading["missing_keys"]:
+            raise ValueError(f"{name} is no trained classifier: it lacks {missing[0]}; choose a fine-tuned model")
+        if model.config.num_labels < 2 or model.config.problem_type == "regression":
+            raise ValueError(f"{name} has {model.config.num_labels} label(s), so it predicts numbers, not classes")
+        return cls(model, _fit_channels(processor, model.config, name), backend)
+
+    def read(self, files: list[Path]) -> Iterator[Images | Unreadable]:
+        """Read and preprocess files, together if that works, otherwise each by itself."""
+        try:
+            yield Images(files, self._preprocess(files))
+        except (OSError, ValueError, TypeError) as error:
+            if len(files) == 1:
+                yield Unreadable(_reason(files[0], error))
+            else:
+                for file in files:
+                    yield from self.read([file])
+
+    def answer(self, images: Images, top_k: int, is_pictured: bool) -> list[Answer]:
+        """Run the model on a batch."""
+        output = self.backend.forward(self.model, images.pixel_values, is_pictured)
+        config = self.model.config
+        scores = probabilities(np.asarray(output.logits), config.problem_type)
+        looked: Iterable[np.ndarray | None] = [None] * len(images.files)
+        if is_pictured:
+            looked = class_token_rollout([np.asarray(attention) for attention in output.attentions])
+        answers = []
+        for file, pixels, row, weights in zip(images.files, images.pixel_values, scores, looked, strict=True):
+            best = np.argsort(-row, kind="stable")[:top_k]
+            predictions = [(str(config.id2label.get(int(i), i)), float(row[i])) for i in best]
+            pictured = None
+            if weights is not None:
+                pictured = PicturedImage(
+                    file.name, *predictions[0], unprocess(pixels, self.processor), weights, config.patch_shape
+                )
+            answers.append(Answer(file, predictions, pictured))
+        return answers
+
+    def _preprocess(self, files: list[Path]) -> np.ndarray:
+        return self.processor(files, return_tensors="np")["pixel_values"]
+
+
+def probabilities(logits: np.ndarray, problem_type: str | None) -> np.ndarray:
+    """Probabilities of the classes: they sum to one, unless an image may be of several classes.
+
+    Args:
+        logits: (batch, labels).
+        problem_type: of the config.
+    """
+    logits = logits.astype(np.float64)
+    if problem_type == "multi_label_classification":
+        return np.exp(-np.logaddexp(0.0, -logits))
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _fit_channels(processor: Any, config: ViTConfig, name: str) -> Any:
+    """Have the processor make as many channels as the model takes, if its mean and std say how."""
+    for setting in ("image_mean", "image_std"):
+        values = getattr(processor, setting)
+        values = values if isinstance(values, list) else [values]
+        if len(values) == config.num_channels:
+            continue
+        if len(set(values)) != 1:
+            raise ValueError(
+                f"{name} takes images of {config.num_channels} channel(s), but its preprocessor_config.json has an "
+                f"{setting} for {len(values)}; give one value for each channel there"
+            )
+        setattr(processor, setting, values[:1] * config.num_channels)
+    return processor
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """Why a file could not be read, with its name if the error does not say it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{file}: {error.strerror}"
+    return str(error) if file.name in str(error) else f"{file}: {error}"

@@ -1,0 +1,120 @@
+"""`trivit classify`: what the user wrote -> answers, as a table, as JSON or as a picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vit_cli.attention_picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file, draw_picture
+from vit_cli.backends import choose_backend
+from vit_cli.classifier import Answer, Classifier, Unreadable
+from vit_cli.image_files import find_images
+from vit_cli.terminal import complain, printable
+
+#: Attention maps of 32 images by a base model take 700 MB; images to be pictured go through in smaller batches.
+PICTURED_AT_ONCE = 8
+
+
+def classify_images(
+    arguments: Sequence[str],
+    *,
+    model: str,
+    top_k: int = 1,
+    as_json: bool = False,
+    picture: Path | None = None,
+    batch_size: int = 32,
+    revision: str = "main",
+    backend: str | None = None,
+) -> bool:
+    """Classify images and print the answers; the arguments are those of the command.
+
+    Returns:
+        Whether every image could be read; those that could not are named on standard error.
+
+    Raises:
+        ImportError: no framework is installed.
+        OSError: there are no images, or no such model.
+        ValueError: the model is no classifier, or its preprocessing does not fit it.
+    """
+    if picture is not None:
+        check_picture_file(picture)
+    files = find_images(arguments)
+    classifier = Classifier.load(model, revision, choose_backend(backend))
+    answers = _classify(classifier, files, top_k, batch_size, LARGEST_NUMBER_OF_IMAGES if picture else 0)
+    if as_json:
+        print(json.dumps([_as_json(answer) for answer in answers], indent=2, allow_nan=False))
+    elif answers:
+        _print_table(answers)
+    pictured = [answer.pictured for answer in answers if answer.pictured]
+    if picture is not None and pictured:
+        draw_picture(picture, pictured)
+        some = "" if len(pictured) == len(answers) else f", for the first {len(pictured)} of {len(answers)} images"
+        complain(f"{picture} shows where the model looked{some}")
+    return len(answers) == len(files)
+
+
+def _classify(classifier: Classifier, files: list[Path], top_k: int, batch_size: int, pictured: int) -> list[Answer]:
+    """Ask the model about every file, naming those that cannot be read; the first `pictured` are to be drawn."""
+    answers: list[Answer] = []
+    with _progress(len(files), shown=len(files) > batch_size and sys.stderr.isatty()) as advance:
+        for batch, is_pictured in _batches(files, batch_size, pictured):
+            for images in classifier.read(batch):
+                if isinstance(images, Unreadable):
+                    complain(images.reason)
+                else:
+                    answers += classifier.answer(images, top_k, is_pictured)
+            advance(len(batch))
+    return answers
+
+
+def _batches(files: list[Path], batch_size: int, pictured: int) -> Iterator[tuple[list[Path], bool]]:
+    """Cut the files into batches, and say of each whether it is for the picture."""
+    start = 0
+    while start < len(files):
+        is_pictured = start < pictured
+        end = min(start + min(batch_size, PICTURED_AT_ONCE), pictured) if is_pictured else start + batch_size
+        yield files[start:end], is_pictured
+        start = end
+
+
+def _as_json(answer: Answer) -> dict[str, Any]:
+    predictions = [{"label": label, "score": score} for label, score in answer.predictions]
+    return {"file": str(answer.file), "predictions": predictions}
+
+
+def _print_table(answers: Sequence[Answer]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    folders = {answer.file.parent for answer in answers}
+    shared = folders.pop() if len(folders) == 1 else None
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"file in {printable(shared)}" if shared and shared.name else "file", overflow="fold")
+    table.add_column("answer", overflow="fold")
+    table.add_column("probability", justify="right", no_wrap=True)
+    for answer in answers:
+        for place, (label, score) in enumerate(answer.predictions):
+            file = "" if place else printable(answer.file.name if shared else answer.file)
+            table.add_row(Text(file), Text(printable(label)), f"{score:.1%}", style="" if place == 0 else "dim")
+    Console(highlight=False).print(table)
+
+
+@contextmanager
+def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, if it is to be shown, and what moves it on by a number of images."""
+    if not shown:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.advance(task, count)

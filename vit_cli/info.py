@@ -1,0 +1,151 @@
+"""`trivit info`: what a checkpoint is, from its config and the headers of its weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from vit_cli.terminal import bytes_in_words, printable
+from vit_core.checkpoint import open_checkpoint
+from vit_core.config import ViTConfig
+from vit_core.hub import locate
+from vit_core.json_file import read_json_file
+from vit_core.parameters import BASE_MODEL_PREFIX, parameters
+from vit_core.safetensors_file import FLOAT_NAMES
+
+PREPROCESSOR_NAME = "preprocessor_config.json"
+LABELS_SHOWN = 8
+NUMBER_WIDTH = 15
+PARTS = ("embeddings", "encoder", "layernorm", "pooler", "head", "other")
+
+#: What is shown of the preprocessing: the step, its setting, and the setting that switches it off.
+STEPS = (
+    ("processor", "image_processor_type", ""),
+    ("resize", "size", "do_resize"),
+    ("crop", "crop_size", "do_center_crop"),
+    ("rescale", "rescale_factor", "do_rescale"),
+    ("mean", "image_mean", "do_normalize"),
+    ("std", "image_std", "do_normalize"),
+)
+
+Lines = list[tuple[str, str]]
+
+
+def show_info(model: str, *, revision: str = "main", as_json: bool = False) -> None:
+    """Print a description of a model.
+
+    Args:
+        model: a folder, a Hub id or a bundled checkpoint.
+        revision: branch, tag or commit on the Hub.
+        as_json: print one JSON document instead of tables.
+
+    Raises:
+        OSError: there is no such model, or it has no weights.
+        ValueError: a file of it is broken.
+    """
+    description = describe(model, revision)
+    if as_json:
+        print(json.dumps(description, indent=2, allow_nan=False))
+    else:
+        _print_description(description)
+
+
+def describe(model: str, revision: str = "main") -> dict[str, Any]:
+    """Collect what there is to know about a checkpoint without reading its weights.
+
+    Returns:
+        A JSON object: model, architecture, config, parameters ({"total", "parts"}), bytes, dtypes, labels,
+        preprocessing (None if the checkpoint does not say) and files.
+    """
+    source = locate(model, revision=revision)
+    config = ViTConfig.from_dict(read_json_file(source.require("config.json")))
+    config.validate()
+    checkpoint = open_checkpoint(source)
+    preprocessor_file = source.file(PREPROCESSOR_NAME)
+    files = [*checkpoint.files, *([preprocessor_file] if preprocessor_file else [])]
+    part_of = _parts(config)
+    counts = dict.fromkeys(PARTS, 0)
+    dtypes: dict[str, int] = {}
+    total_bytes = 0
+    for name, tensor in checkpoint.tensors.items():
+        count = math.prod(tensor.shape)
+        counts[part_of.get(name.removeprefix(BASE_MODEL_PREFIX), "other")] += count
+        dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + count
+        total_bytes += tensor.nbytes
+    return {
+        "model": model,
+        "architecture": next(iter(config.to_dict()["architectures"] or []), None),
+        "config": config.to_diff_dict(),
+        "parameters": {"total": sum(counts.values()), "parts": {part: n for part, n in counts.items() if n}},
+        "bytes": total_bytes,
+        "dtypes": dtypes,
+        "labels": list(config.id2label.values()),
+        "preprocessing": read_json_file(preprocessor_file) if preprocessor_file else None,
+        "files": [{"name": file.name, "bytes": file.stat().st_size} for file in files],
+    }
+
+
+def _parts(config: ViTConfig) -> dict[str, str]:
+    """The part that each parameter belongs to, by its name in the base model."""
+    rows = [
+        *parameters(config, use_mask_token=True),
+        *parameters(config, "image-classification"),
+        *parameters(config, "masked-image-modeling"),
+    ]
+    return {row.name.removeprefix(BASE_MODEL_PREFIX): row.part for row in rows}
+
+
+def _print_description(description: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    config = ViTConfig.from_dict(description["config"])
+    sections: dict[str, Lines] = {
+        "Model": _model_lines(description, config),
+        "Parameters": _parameter_lines(description),
+        "Labels": _label_lines(description["labels"]),
+        "Preprocessing": _preprocessing_lines(description["preprocessing"]),
+        "Files": [(file["name"], f"{bytes_in_words(file['bytes']):>{NUMBER_WIDTH}}") for file in description["files"]],
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for title, lines in sections.items():
+        table.add_row(Text(title, style="bold"))
+        for name, value in lines:
+            table.add_row(Text(f"  {printable(name)}", style="dim"), Text(value))
+    Console(highlight=False).print(table)
+
+
+def _model_lines(description: Mapping[str, Any], config: ViTConfig) -> Lines:
+    (height, width), (patch_height, patch_width), (rows, columns) = config.image_shape, config.patch_shape, config.grid
+    return [
+        ("name", printable(description["model"])),
+        ("architecture", printable(description["architecture"] or "not named")),
+        ("image", f"{height} x {width} pixels, {config.num_channels} channel(s)"),
+        ("patches", f"{rows} x {columns}, each of {patch_height} x {patch_width} pixels"),
+        ("hidden size", f"{config.hidden_size}, and {config.intermediate_size} in the MLP ({config.hidden_act})"),
+        ("layers", f"{config.num_hidden_layers}, each with {config.num_attention_heads} heads of {config.head_dim}"),
+    ]
+
+
+def _parameter_lines(description: Mapping[str, Any]) -> Lines:
+    total, parts = description["parameters"]["total"], description["parameters"]["parts"]
+    by_part = [(part, f"{count:>{NUMBER_WIDTH},}  {count / total:6.1%}") for part, count in parts.items()]
+    dtypes = ", ".join(FLOAT_NAMES.get(dtype, dtype) for dtype in description["dtypes"])
+    return [*by_part, ("total", f"{total:>{NUMBER_WIDTH},}  {bytes_in_words(description['bytes'])} as {dtypes}")]
+
+
+def _label_lines(labels: list[Any]) -> Lines:
+    more = f" and {len(labels) - LABELS_SHOWN} more" if len(labels) > LABELS_SHOWN else ""
+    return [(f"{len(labels)}", printable(", ".join(map(str, labels[:LABELS_SHOWN]))) + more)]
+
+
+def _preprocessing_lines(settings: Mapping[str, Any] | None) -> Lines:
+    if settings is None:
+        return [("none", f"the checkpoint has no {PREPROCESSOR_NAME}")]
+    done = [(name, settings[key]) for name, key, switch in STEPS if key in settings and settings.get(switch, True)]
+    return [(name, printable(value if isinstance(value, str) else json.dumps(value))) for name, value in done]

@@ -1,0 +1,26 @@
+"""Text on a terminal: what strangers' files say is shown, never obeyed."""
+
+from __future__ import annotations
+
+import sys
+
+
+def printable(text: object) -> str:
+    """The text in one line, with control characters (which could steer the terminal) replaced."""
+    line = " ".join(str(text).split())
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+
+
+def complain(message: object) -> None:
+    """Write one line to standard error."""
+    print(f"trivit: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def bytes_in_words(count: int) -> str:
+    """A size such as "86.4 MB", in powers of 1000 as file managers show it."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
