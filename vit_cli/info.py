@@ -10,12 +10,12 @@ from typing import Any
 from vit_cli.terminal import bytes_in_words, printable
 from vit_core.checkpoint import open_checkpoint
 from vit_core.config import ViTConfig
+from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
 from vit_core.parameters import BASE_MODEL_PREFIX, parameters
 from vit_core.safetensors_file import FLOAT_NAMES
 
-PREPROCESSOR_NAME = "preprocessor_config.json"
 LABELS_SHOWN = 8
 NUMBER_WIDTH = 15
 PARTS = ("embeddings", "encoder", "layernorm", "pooler", "head", "other")
@@ -60,10 +60,10 @@ def describe(model: str, revision: str = "main") -> dict[str, Any]:
         preprocessing (None if the checkpoint does not say) and files.
     """
     source = locate(model, revision=revision)
-    config = ViTConfig.from_dict(read_json_file(source.require("config.json")))
+    config = ViTConfig.from_dict(read_json_file(source.require(CONFIG_NAME)))
     config.validate()
     checkpoint = open_checkpoint(source)
-    preprocessor_file = source.file(PREPROCESSOR_NAME)
+    preprocessor_file = source.file(PROCESSOR_NAME)
     files = [*checkpoint.files, *([preprocessor_file] if preprocessor_file else [])]
     part_of = _parts(config)
     counts = dict.fromkeys(PARTS, 0)
@@ -146,6 +146,6 @@ def _label_lines(labels: list[Any]) -> Lines:
 
 def _preprocessing_lines(settings: Mapping[str, Any] | None) -> Lines:
     if settings is None:
-        return [("none", f"the checkpoint has no {PREPROCESSOR_NAME}")]
+        return [("none", f"the checkpoint has no {PROCESSOR_NAME}")]
     done = [(name, settings[key]) for name, key, switch in STEPS if key in settings and settings.get(switch, True)]
     return [(name, printable(value if isinstance(value, str) else json.dumps(value))) for name, value in done]

@@ -14,14 +14,14 @@ from typing import Any, ClassVar, Self
 from PIL import Image
 
 from vit_core.batch_feature import BatchFeature, check_tensor_type
+from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import locate
 from vit_core.image_batch import process_batch
 from vit_core.image_settings import Steps, check_setting, steps_of
 from vit_core.images import ChannelDimension
 from vit_core.json_file import read_json_file
+from vit_core.push import Pushable
 from vit_core.saving import write_file
-
-PROCESSOR_FILE = "preprocessor_config.json"
 
 #: The keys under which files say what they are for; files older than transformers 4.26 have the second.
 TYPE_KEYS = ("image_processor_type", "feature_extractor_type")
@@ -31,7 +31,7 @@ CLASS_KEYS = {*TYPE_KEYS, "model_input_names"}
 WITHOUT_MEANING = {"use_fast", "trust_remote_code", "resume_download", "proxies"}
 
 
-class BaseImageProcessor(ABC):
+class BaseImageProcessor(Pushable, ABC):
     """What all image processors have in common: their settings are attributes, read from and written to one file.
 
     Assigning a setting checks it. Keys of a file that are no settings are kept as attributes and written back.
@@ -104,7 +104,7 @@ class BaseImageProcessor(ABC):
             force_download=force_download,
             subfolder=subfolder,
         )
-        return cls.from_dict(read_json_file(source.require(PROCESSOR_FILE)), **overrides)
+        return cls.from_dict(read_json_file(source.require(PROCESSOR_NAME)), **overrides)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any], **overrides: Any) -> Self:
@@ -142,7 +142,7 @@ class BaseImageProcessor(ABC):
         Raises:
             OSError: it cannot be written; what was there before is untouched.
         """
-        path = Path(folder) / PROCESSOR_FILE
+        path = Path(folder) / PROCESSOR_NAME
         write_file(path, self.to_json_string().encode())
         return [str(path)]
 

@@ -11,13 +11,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from vit_core.config import CONFIG_NAME, ViTConfig
-from vit_core.hub import WEIGHT_FILES, ModelSource
+from vit_core.config import ViTConfig
+from vit_core.file_names import CONFIG_NAME, INDEX_SUFFIX, WEIGHT_FILES, WEIGHTS_NAME
+from vit_core.hub import ModelSource
 from vit_core.json_file import read_json_file
 from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor, map_safetensors, shown, write_safetensors
 from vit_core.saving import replacing_files, undisturbed, write_flushed
-
-WEIGHTS_NAME = "model.safetensors"
 
 SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -67,11 +66,11 @@ def _open(source: ModelSource, readers: Mapping[str, Reader]) -> Checkpoint:
         tensors: Mapping[str, StoredTensor] | None = None
         if whole := source.file(name):
             tensors, files = read(whole), [whole]
-        elif index := source.file(f"{name}.index.json"):
+        elif index := source.file(f"{name}{INDEX_SUFFIX}"):
             tensors, files = _read_shards(source, index, read)
         if tensors is not None:
             return Checkpoint(config, tensors, tuple(filter(None, [config_file, *files])))
-    looked_for = ", ".join(f"{name} (or shards with {name}.index.json)" for name in readers)
+    looked_for = ", ".join(f"{name} (or shards with {name}{INDEX_SUFFIX})" for name in readers)
     raise OSError(
         f"{source.name} has no weights that can be read here{source.offline_note()}; looked for {looked_for}."
     )
@@ -97,7 +96,7 @@ def save_checkpoint(
     files: dict[str, bytes] = {CONFIG_NAME: described.to_json_string().encode()}
     shards = split_into_shards(tensors, max_shard_size)
     if len(shards) > 1:
-        files[f"{WEIGHTS_NAME}.index.json"] = _index(shards, tensors)
+        files[f"{WEIGHTS_NAME}{INDEX_SUFFIX}"] = _index(shards, tensors)
     with replacing_files(Path(folder), obsolete=WEIGHT_FILES) as staging:
         for name, names in shards.items():
             write_safetensors(staging / name, {tensor: tensors[tensor] for tensor in names})

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vit_core.checks import require_choice, require_integer, require_number
+from vit_core.file_names import CONFIG_NAME
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
+from vit_core.push import Pushable
 from vit_core.saving import write_file
 
-CONFIG_NAME = "config.json"
 MODEL_TYPE = "vit"
 
 #: The names of activations that every backend has. "gelu" is exact, "gelu_new" and "gelu_pytorch_tanh" are its tanh
@@ -48,7 +49,7 @@ GENERAL_DEFAULTS: dict[str, Any] = {
 SizePair = int | tuple[int, int]
 
 
-class ViTConfig:
+class ViTConfig(Pushable):
     """The configuration of a Vision Transformer (Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929).
 
     Args:

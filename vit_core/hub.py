@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
+from vit_core.hub_client import LIBRARY_NAME, check_hub_id, endpoint, is_offline, root_cause, sentence
 from vit_core.saving import finish_interrupted_save
 
-if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-
-LIBRARY_NAME = "trivit"
 BUNDLED = Path(__file__).parent / "bundled"
 BUNDLED_PREFIX = "bundled/"
-
-#: A checkpoint has its weights in one file or in shards, never some of both.
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
-#: The files of a checkpoint; nothing else that lies in its folder is ever pushed.
-CHECKPOINT_FILES = ("config.json", "preprocessor_config.json", "README.md", *WEIGHT_FILES)
 
 
 def locate(
@@ -73,7 +63,7 @@ def locate(
         return ModelSource(name, _subfolder(_bundled_folder(name), subfolder))
     if isinstance(model_id_or_path, os.PathLike) or _looks_like_path(name):
         raise OSError(f"there is no folder {name}")
-    _check_hub_id(name)
+    check_hub_id(name)
     cache = None if cache_dir is None else Path(cache_dir)
     repository = _HubRepository(
         name, revision or "main", cache, token, local_files_only, force_download, subfolder=subfolder
@@ -181,20 +171,20 @@ class _HubRepository:
                 token=self.token,
                 local_files_only=self.local_files_only,
                 force_download=self.force_download,
-                endpoint=_endpoint(),
+                endpoint=endpoint(),
                 library_name=LIBRARY_NAME,
             )
         except Exception as error:  # below the client work requests, httpx or hf_xet, each with errors of its own
-            reason = _root(error)
+            reason = root_cause(error)
             if isinstance(reason, EntryNotFoundError) and not isinstance(reason, LocalEntryNotFoundError):
                 return None
-            if _is_offline(reason):
+            if is_offline(reason):
                 self.is_offline = True
                 if self._is_absent_from_copy(name):
                     return None
             again = " again" if self.force_download else ""
             action = f"download {self._path(name)} of {self.repo_id}{again}"
-            raise OSError(_sentence(reason, action, self.repo_id, self.revision)) from error
+            raise OSError(sentence(reason, action, self.repo_id, self.revision)) from error
         return Path(path)
 
     def _is_absent_from_copy(self, name: str) -> bool:
@@ -213,82 +203,6 @@ class _HubRepository:
 
     def _path(self, name: str) -> str:
         return f"{self.subfolder}/{name}" if self.subfolder else name
-
-
-def push_to_hub(
-    folder: str | os.PathLike[str],
-    repo_id: str,
-    *,
-    commit_message: str | None = None,
-    private: bool | None = None,
-    token: str | bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-) -> str:
-    """Upload a checkpoint folder to the Hub, in one commit.
-
-    The files that make a checkpoint are uploaded (`CHECKPOINT_FILES`) and nothing else that lies there. Weights of an
-    earlier checkpoint that the new one replaces, such as shards that are no longer needed, are removed by the same
-    commit.
-
-    Args:
-        folder: what `save_pretrained` wrote.
-        repo_id: `name` or `organisation/name`; the repository is made if it does not exist.
-        commit_message: "Upload model with Trivit" unless given.
-        private: whether a repository made by this call is private; the account's default unless given.
-        token: a Hub token; the stored one unless given.
-        revision: the branch to commit to; "main" unless given.
-        create_pr: open a pull request instead of committing to the branch.
-
-    Returns:
-        The URL of the commit.
-
-    Raises:
-        OSError: the folder is not a checkpoint, or the Hub could not be reached or refused.
-    """
-    files = _checkpoint_files(Path(folder))
-    _check_hub_id(repo_id)
-    from huggingface_hub import HfApi
-
-    api = HfApi(endpoint=_endpoint(), token=token, library_name=LIBRARY_NAME)
-    try:
-        full_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        commit = api.create_commit(
-            full_id,
-            _commit_operations(api, full_id, files, revision),
-            commit_message=commit_message or "Upload model with Trivit",
-            revision=revision,
-            create_pr=create_pr,
-        )
-    except Exception as error:  # as in downloads
-        raise OSError(_sentence(_root(error), f"push to {repo_id}", repo_id, revision or "main")) from error
-    return commit.commit_url
-
-
-def _checkpoint_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise OSError(f"there is no folder {folder} to push")
-    finish_interrupted_save(folder)
-    files = sorted(path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern) if path.is_file())
-    names = {path.name for path in files}
-    if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
-        raise OSError(
-            f"{folder} is not a checkpoint: it needs config.json and model.safetensors; save_pretrained first."
-        )
-    return files
-
-
-def _commit_operations(
-    api: HfApi, repo_id: str, files: list[Path], revision: str | None
-) -> list[CommitOperationAdd | CommitOperationDelete]:
-    """Add the files and remove other weights: a model.safetensors left behind would be loaded instead of new shards."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    there = {entry.path for entry in api.list_repo_tree(repo_id, revision=revision)}
-    weights_there = {path for path in there if any(fnmatch(path, pattern) for pattern in WEIGHT_FILES)}
-    stale = sorted(weights_there - {file.name for file in files})
-    additions = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in files]
-    return [*additions, *(CommitOperationDelete(path_in_repo=path) for path in stale)]
 
 
 def _subfolder(folder: Path, subfolder: str) -> Path:
@@ -315,67 +229,3 @@ def _check_plain(name: str) -> None:
             f"{name!r} is not the name of a file inside a model; give a relative name such as 'config.json', "
             "without '..', backslashes or drive letters."
         )
-
-
-def _check_hub_id(name: str) -> None:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        reason = str(error).partition(". Use `repo_type`")[0].rstrip(".")  # an argument of the client, not of ours
-        raise OSError(f"{name!r} is neither a folder nor a Hub id: {reason}") from error
-
-
-def _endpoint() -> str | None:
-    """The Hub to talk to, read at every call; None for the client's default."""
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-
-
-def _root(error: Exception) -> BaseException:
-    """What went wrong first: the client wraps it when it has no copy either, or when it was uploading."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    reason: BaseException = error
-    while type(reason) in (ValueError, RuntimeError, LocalEntryNotFoundError) and reason.__cause__ is not None:
-        reason = reason.__cause__
-    return reason
-
-
-def _is_offline(reason: BaseException) -> bool:
-    """Whether the client was told not to use the network."""
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    return isinstance(reason, (LocalEntryNotFoundError, OfflineModeIsEnabled))
-
-
-def _sentence(reason: BaseException, action: str, repo_id: str, revision: str) -> str:
-    """Say what kept us from the action, and what to do about it."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    hub = HfApi(endpoint=_endpoint()).endpoint
-    status = getattr(getattr(reason, "response", None), "status_code", None)
-    log_in = "pass token=... or run `hf auth login`"
-    if _is_offline(reason):
-        why = "we are offline and have no copy of it that may be used; do it once with a network"
-    elif isinstance(reason, GatedRepoError):
-        why = f"the repository is gated; ask for access at {hub}/{repo_id}, then {log_in}"
-    elif isinstance(reason, RepositoryNotFoundError):
-        why = f"{hub} has no such repository; check the spelling or, if it is private, {log_in}"
-    elif isinstance(reason, RevisionNotFoundError):
-        why = f"the repository has no revision {revision!r}; name a branch, tag or commit that it has"
-    elif status == 401:
-        why = f"{hub} did not accept the token, or wants one (401); {log_in}"
-    elif status == 403:
-        why = f"{hub} says that this account may not (403); use a token with the permission"
-    elif status is not None:
-        why = f"{hub} answered with status {status}; try again later"
-    else:
-        detail = (str(reason).splitlines() or [""])[0] or type(reason).__name__
-        why = (
-            f"the exchange with {hub} failed ({detail}); check the network and HF_ENDPOINT, or work with what was "
-            "downloaded before (local_files_only=True or HF_HUB_OFFLINE=1)"
-        )
-    return f"cannot {action}: {why}."

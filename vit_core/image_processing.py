@@ -9,8 +9,9 @@ from typing import Any
 
 from PIL import Image
 
-from vit_core.base_image_processor import PROCESSOR_FILE, TYPE_KEYS, BaseImageProcessor
+from vit_core.base_image_processor import TYPE_KEYS, BaseImageProcessor
 from vit_core.batch_feature import BatchFeature
+from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource, locate
 from vit_core.images import ChannelDimension
 from vit_core.json_file import read_json_file
@@ -351,7 +352,7 @@ class AutoImageProcessor:
             force_download=force_download,
             subfolder=subfolder,
         )
-        settings = read_json_file(source.require(PROCESSOR_FILE))
+        settings = read_json_file(source.require(PROCESSOR_NAME))
         return _processor_class(settings, source).from_dict(settings, **overrides)
 
 
@@ -375,17 +376,17 @@ def _processor_class(
 ) -> type[ViTImageProcessor] | type[DeiTImageProcessor]:
     type_name = next((settings[key] for key in TYPE_KEYS if settings.get(key)), None)
     if type_name is None:
-        config = source.file("config.json")
+        config = source.file(CONFIG_NAME)
         model_type = read_json_file(config).get("model_type") if config else None
         if model_type in MODEL_TYPES:
             return MODEL_TYPES[model_type]
         raise ValueError(
-            f"{source.name}: {PROCESSOR_FILE} names no {TYPE_KEYS[0]}, and the model type is {model_type!r}; "
+            f"{source.name}: {PROCESSOR_NAME} names no {TYPE_KEYS[0]}, and the model type is {model_type!r}; "
             "load it with ViTImageProcessor.from_pretrained if it suits the model."
         )
     processor = PROCESSORS.get(str(type_name).removesuffix("Fast"))
     if processor is None:
         raise ValueError(
-            f"{source.name}: {PROCESSOR_FILE} names the type {type_name!r}; known types are {', '.join(PROCESSORS)}."
+            f"{source.name}: {PROCESSOR_NAME} names the type {type_name!r}; known types are {', '.join(PROCESSORS)}."
         )
     return processor

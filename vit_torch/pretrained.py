@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import tempfile
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -15,16 +14,17 @@ from torch import Tensor, nn
 
 from vit_core import ModelOutput, ViTConfig
 from vit_core.checkpoint import open_checkpoint, save_checkpoint
-from vit_core.hub import locate, push_to_hub
+from vit_core.hub import locate
 from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, Task, parameters
 from vit_core.pretrained import ARCHITECTURES, LoadingPlan, config_for_loading, plan_loading
+from vit_core.push import Pushable
 from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor, dtype_name
 from vit_torch.pruning import prune_heads
 
 BIN_NAME = "pytorch_model.bin"
 
 
-class ViTPreTrainedModel(nn.Module):
+class ViTPreTrainedModel(nn.Module, Pushable):
     """What the models share: a config, weights from and to checkpoints, and a few conveniences."""
 
     task: ClassVar[Task]
@@ -180,21 +180,6 @@ class ViTPreTrainedModel(nn.Module):
                 raise ValueError(f"state_dict holds {name} with shape {tuple(weights[name].shape)} instead of {shape}.")
         config = ViTConfig.from_dict({**self.config.to_dict(), "architectures": [ARCHITECTURES[self.task]]})
         save_checkpoint(Path(folder), config, {name: from_torch(weights[name]) for name in expected}, max_shard_size)
-
-    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "5GB", **options: Any) -> str:
-        """Save the model to a repository on the Hub.
-
-        Args:
-            repo_id: "name" or "organisation/name"; made if need be.
-            max_shard_size: as for `save_pretrained`.
-            **options: what `vit_core.hub.push_to_hub` takes: commit_message, private, token, revision, create_pr.
-
-        Returns:
-            The URL of the commit.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, max_shard_size)
-            return push_to_hub(folder, repo_id, **options)
 
     # Training
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vit_core.hub
-from vit_core.hub import ModelSource, locate, push_to_hub
+from vit_core.hub import ModelSource, locate
+from vit_core.push import push_to_hub
 
 # The Hub's client warns about its own way of uploading.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -406,10 +407,20 @@ def test_refused_push_is_one_sentence(hub: HubServer, checkpoint: Path, options:
     assert "\n" not in str(caught.value)
 
 
-def test_folder_that_is_no_checkpoint_is_not_pushed(hub: HubServer, checkpoint: Path, tmp_path: Path) -> None:
+def test_files_without_weights_leave_the_weights_there_alone(hub: HubServer, checkpoint: Path) -> None:
+    push(checkpoint)
     (checkpoint / "model.safetensors").unlink()
-    with pytest.raises(OSError, match=r"not a checkpoint: it needs config\.json and model\.safetensors"):
-        push(checkpoint)
+    (checkpoint / "config.json").write_text('{"step": 3}')
+    push(checkpoint)
+    pushed = hub.repositories["org/new"].head()
+    assert pushed["config.json"] == b'{"step": 3}'
+    assert pushed["model.safetensors"] == b"pushed" * 100
+
+
+def test_folder_that_is_no_checkpoint_is_not_pushed(hub: HubServer, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing of a checkpoint")
+    with pytest.raises(OSError, match=r"has none of config\.json, .* to push; save_pretrained first"):
+        push(tmp_path)
     with pytest.raises(OSError, match="there is no folder"):
         push(tmp_path / "gone")
     assert hub.requests == []

@@ -2,7 +2,7 @@ import pytest
 import torch
 from hub_server import TOKEN
 
-from vit_torch import AutoImageProcessor, ViTConfig, ViTForImageClassification, ViTModel
+from vit_torch import AutoImageProcessor, ViTConfig, ViTForImageClassification, ViTImageProcessor, ViTModel
 
 # The Hub's client warns about its own way of uploading.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -13,6 +13,8 @@ def test_a_model_that_was_pushed_is_loaded_again(hub, load, tmp_path, max_shard_
     model, expected = load("hf_vit_classifier")
     url = model.push_to_hub("org/pushed", token=TOKEN, max_shard_size=max_shard_size)
     assert url.startswith(hub.url())
+    ViTImageProcessor(size=32).push_to_hub("org/pushed", token=TOKEN)
+    assert AutoImageProcessor.from_pretrained("org/pushed", cache_dir=tmp_path).size == {"height": 32, "width": 32}
     for offline in (False, True):
         loaded = ViTForImageClassification.from_pretrained("org/pushed", cache_dir=tmp_path, local_files_only=offline)
         torch.testing.assert_close(loaded(expected["pixel_values"]).logits, expected["logits"], atol=1e-5, rtol=0)
