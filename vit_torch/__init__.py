@@ -1,9 +1,10 @@
 """Vision Transformers in PyTorch: the models, and the config and preprocessing that every framework shares."""
 
 try:
+    import jaxtyping  # noqa: F401
     import torch  # noqa: F401
 except ImportError as error:
-    raise ImportError('vit_torch needs PyTorch: pip install "trivit[torch]"') from error
+    raise ImportError(f'vit_torch needs {error.name}, which is not installed: pip install "trivit[torch]"') from error
 
 from vit_core import (
     AutoImageProcessor,

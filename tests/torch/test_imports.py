@@ -1,0 +1,17 @@
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("package", ["torch", "jaxtyping"])
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(package):
+    code = f"import sys; sys.modules[{package!r}] = None; import vit_torch"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f'vit_torch needs {package}, which is not installed: pip install "trivit[torch]"' in run.stderr
+
+
+def test_the_models_bring_no_other_framework():
+    code = "import sys, vit_torch; print(*{'tensorflow', 'keras', 'jax', 'flax', 'transformers'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
