@@ -7,7 +7,7 @@ antialiasing. It is separable and linear, so height and width each are one matri
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,14 +29,12 @@ def resampling_matrix(old_length: int, new_length: int) -> Float[np.ndarray, "ne
     """
     if old_length < 1 or new_length < 1:
         raise ValueError(f"cannot resample {old_length} values to {new_length}; both must be at least 1.")
-    centres = (np.arange(new_length) + 0.5) * (old_length / new_length) - 0.5
-    first = np.floor(centres).astype(int) - 1
-    matrix = np.zeros((new_length, old_length))
     rows = np.arange(new_length)
-    for tap in range(4):
-        position = first + tap
-        weight = _cubic(np.abs(centres - position))
-        np.add.at(matrix, (rows, np.clip(position, 0, old_length - 1)), weight)
+    # A new value's place among the old ones is (row + 1/2) * old / new - 1/2; in whole numbers, nothing is rounded.
+    nearest, remainders = np.divmod((2 * rows + 1) * old_length - new_length, 2 * new_length)
+    matrix = np.zeros((new_length, old_length))
+    for tap, weights in cubic_weights(remainders / (2 * new_length)).items():
+        np.add.at(matrix, (rows, np.clip(nearest + tap, 0, old_length - 1)), weights)
     return matrix
 
 
@@ -70,9 +68,21 @@ def resample_position_embeddings(
     return np.concatenate([embeddings[:, :1], tokens], axis=1)
 
 
-def _cubic(distance: np.ndarray) -> np.ndarray:
-    """Keys' kernel at distances from 0 to 2 (equation 4 of the paper, with its coefficient free)."""
-    a = CUBIC_COEFFICIENT
-    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
-    return np.where(distance <= 1, near, far)
+def cubic_weights(fraction: Any) -> dict[int, Any]:
+    """Keys' kernel (equation 4 of the paper, with its coefficient free) at the four values around a place.
+
+    Args:
+        fraction: how far the place lies behind the nearest value before it, in [0, 1); an array or tensor of any
+            framework.
+
+    Returns:
+        The weight of each value, by its position relative to that one. The polynomials are factored, because expanded
+        ones lose four decimals of float32 to cancellation.
+    """
+    a, t, s = CUBIC_COEFFICIENT, fraction, 1 - fraction
+    return {
+        -1: a * t * s * s,
+        0: s * (1 + t - (a + 2) * t * t),
+        1: t * (1 + s - (a + 2) * s * s),
+        2: a * s * t * t,
+    }

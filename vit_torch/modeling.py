@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vit_core import BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput, ViTConfig
+from vit_core import ViTConfig
 from vit_core.parameters import Parameter, parameters
 from vit_torch.losses import classification_loss, masked_reconstruction_loss
+from vit_torch.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
+from vit_torch.position import resample_grid
 from vit_torch.pretrained import ViTPreTrainedModel, initialize
 
 
@@ -123,10 +125,8 @@ class ViTEmbeddings(nn.Module):
     def interpolate_pos_encoding(self, grid: tuple[int, int]) -> Float[Tensor, "1 tokens hidden"]:
         """The position embeddings for another grid of patches, resampled as `vit_core.position` defines it."""
         cls_position, patches = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
-        image = patches.unflatten(1, self.grid).permute(0, 3, 1, 2)
-        image = image.to(torch.promote_types(image.dtype, torch.float32))  # weights of half precision lose too much
-        image = functional.interpolate(image, size=grid, mode="bicubic", align_corners=False)
-        return torch.cat([cls_position, image.flatten(2).transpose(1, 2).to(patches.dtype)], dim=1)
+        resampled = resample_grid(patches[0].unflatten(0, self.grid), grid)
+        return torch.cat([cls_position, resampled.flatten(0, 1)[None]], dim=1)
 
     def _mask(self, patches: Tensor, bool_masked_pos: Tensor) -> Tensor:
         if self.mask_token is None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vit_core import ModelOutput, ViTConfig
+from vit_core import ViTConfig
 from vit_core.checkpoint import open_checkpoint, save_checkpoint
 from vit_core.hub import locate
 from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, Task, parameters
@@ -318,7 +318,3 @@ def _dtype(dtype: torch.dtype | str | None, tensors: Mapping[str, StoredTensor])
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"dtype is {dtype!r}; choose a floating-point type such as 'float32', 'bfloat16' or 'auto'.")
     return found
-
-
-for _output in ModelOutput.__subclasses__():  # so that outputs pass through torch.export, vmap and data parallelism
-    torch.export.register_dataclass(_output, serialized_type_name=f"{_output.__module__}.{_output.__name__}")

@@ -5,7 +5,7 @@ import sys
 
 CHECKED_CALLS = """
 from jaxtyping import install_import_hook
-with install_import_hook(["vit_torch.modeling", "vit_torch.losses"], "beartype.beartype"):
+with install_import_hook(["vit_torch.modeling", "vit_torch.losses", "vit_torch.position"], "beartype.beartype"):
     import torch
     from vit_torch import ViTConfig, ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 

@@ -12,7 +12,7 @@ from vit_core.position import resample_position_embeddings
 from vit_torch import ViTConfig, ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 from vit_torch.modeling import ACTIVATIONS
 
-grids = st.tuples(st.integers(1, 9), st.integers(1, 9))
+grids = st.tuples(st.integers(1, 40), st.integers(1, 40))
 MODELS = [ViTModel, ViTForImageClassification, ViTForMaskedImageModeling]
 
 
@@ -51,10 +51,10 @@ def test_new_weights_start_as_the_table_says(tiny_config):
             assert (parameter == (row.initializer == "ones")).all()
 
 
-@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 0.2), (torch.float64, 1.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @settings(max_examples=40)
 @given(grids, grids)
-def test_position_embeddings_are_resampled_as_the_core_defines(dtype, scale, old_grid, new_grid):
+def test_position_embeddings_are_resampled_as_the_core_defines(dtype, old_grid, new_grid):
     config = ViTConfig(
         hidden_size=6,
         num_hidden_layers=0,
@@ -64,7 +64,7 @@ def test_position_embeddings_are_resampled_as_the_core_defines(dtype, scale, old
         image_size=(2 * old_grid[0], 3 * old_grid[1]),
     )
     embeddings = ViTModel(config).embeddings.to(dtype)
-    torch.nn.init.normal_(embeddings.position_embeddings, std=scale)
+    torch.nn.init.uniform_(embeddings.position_embeddings, -1, 1)
     resampled = embeddings.interpolate_pos_encoding(new_grid).detach().numpy()
     expected = resample_position_embeddings(embeddings.position_embeddings.detach().numpy(), old_grid, new_grid)
     np.testing.assert_allclose(resampled, expected, atol=1e-6, rtol=0)
