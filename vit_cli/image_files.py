@@ -34,11 +34,11 @@ def _files_of(argument: str) -> list[Path]:
     if path.is_dir():
         images = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
         if not images:
-            raise OSError(f"there are no images in the folder {argument}")
+            raise OSError(f"there are no images in the folder {argument}; name image files, or a folder that has some")
         return images
     if path.exists() or not glob.has_magic(argument):
         return [path]
     matches = sorted(file for file in map(Path, glob.glob(argument, recursive=True)) if file.is_file())
     if not matches:
-        raise OSError(f"no file matches {argument}")
+        raise OSError(f"no file matches {argument}; check the pattern")
     return matches

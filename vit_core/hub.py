@@ -62,7 +62,7 @@ def locate(
     if name.startswith(BUNDLED_PREFIX):
         return ModelSource(name, _subfolder(_bundled_folder(name), subfolder))
     if isinstance(model_id_or_path, os.PathLike) or _looks_like_path(name):
-        raise OSError(f"there is no folder {name}")
+        raise OSError(f"there is no folder {name}; check the path.")
     check_hub_id(name)
     cache = None if cache_dir is None else Path(cache_dir)
     repository = _HubRepository(
@@ -124,7 +124,8 @@ class ModelSource:
         path = self.file(name)
         if path is None:
             where = f" in {self.folder}" if self.folder is not None and str(self.folder) != self.name else ""
-            raise OSError(f"{self.name} has no {name}{where}{self.offline_note()}")
+            advice = self.offline_note() or "; pass a model that save_pretrained wrote, or one from the Hub that has it"
+            raise OSError(f"{self.name} has no {name}{where}{advice}.")
         return path
 
     def offline_note(self) -> str:

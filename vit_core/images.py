@@ -238,7 +238,7 @@ def _reading(name: str) -> Iterator[None]:
             "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
         ) from error
     except Exception as error:
-        raise OSError(f"{name} cannot be read as an image: {error}") from error
+        raise OSError(f"{name} cannot be read as an image ({error}); get it again, or convert it to PNG.") from error
 
 
 @contextmanager
@@ -267,12 +267,13 @@ def _open(source: str | os.PathLike[str] | BytesIO, name: str) -> Image.Image:
     except OSError as error:
         match error.__cause__:
             case FileNotFoundError():
-                raise FileNotFoundError(f"there is no file {name}") from error
+                raise FileNotFoundError(f"there is no file {name}; check the path.") from error
             case IsADirectoryError():
                 raise IsADirectoryError(f"{name} is a folder; pass the image files in it.") from error
             case UnidentifiedImageError():
                 size = source.getbuffer().nbytes if isinstance(source, BytesIO) else os.path.getsize(source)
-                raise OSError(f"{name} is {'not an image that PIL can read.' if size else 'empty.'}") from error
+                what = "not an image that PIL can read; convert it to PNG" if size else "empty; get it again"
+                raise OSError(f"{name} is {what}.") from error
         raise
 
 

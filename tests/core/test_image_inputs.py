@@ -163,7 +163,7 @@ NOT_READABLE = {
     "truncated_jpeg": (
         encoded(Image.effect_noise((64, 64), 90), "JPEG")[:-600],
         OSError,
-        "cannot be read as an image: .*truncated",
+        "cannot be read as an image .*truncated.*; get it again",
     ),
     "header_only": (PNG[:40], OSError, "cannot be read as an image|is not an image"),
     "animation": (
