@@ -1,0 +1,70 @@
+"""Where each framework keeps a parameter of the table: how its name is spelt there, and which axes move.
+
+This is the only place that knows that a kernel is transposed. PyTorch needs no layout: its names and axes are the
+canonical ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vit_core.parameters import Kind, Parameter
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """How a framework stores one kind of parameter.
+
+    Attributes:
+        name: its name in its layer, instead of the canonical "weight" or "bias"; None for parameters that have a name
+            of their own, such as the class token.
+        axes: the canonical axes in the framework's order; None if that is theirs.
+    """
+
+    name: str | None
+    axes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a framework stores the parameters of the table.
+
+    Attributes:
+        leaves: for each kind.
+        renamed: parts of canonical names that the framework keeps for itself, with what stands for them.
+    """
+
+    leaves: dict[Kind, Leaf]
+    renamed: dict[str, str]
+
+    def path(self, row: Parameter) -> tuple[str, ...]:
+        """Where the parameter is, from the model down: ("encoder", "layer", "0", ..., "kernel")."""
+        *parents, last = row.name.split(".")
+        leaf = self.leaves[row.kind].name
+        return (*(self.renamed.get(part, part) for part in parents), leaf or last)
+
+    def from_canonical(self, row: Parameter, array: np.ndarray) -> np.ndarray:
+        """A view of a canonical array with its axes as the framework has them."""
+        axes = self.leaves[row.kind].axes
+        return array if axes is None else array.transpose(axes)
+
+    def to_canonical(self, row: Parameter, array: np.ndarray) -> np.ndarray:
+        """A view of the framework's array with canonical axes."""
+        axes = self.leaves[row.kind].axes
+        return array if axes is None else array.transpose(np.argsort(axes))
+
+
+KERAS = Layout(
+    leaves={
+        "token": Leaf(None),
+        "positions": Leaf(None),
+        "conv": Leaf("kernel", (2, 3, 1, 0)),  # (height, width, in, out)
+        "linear": Leaf("kernel", (1, 0)),  # (in, out)
+        "bias": Leaf("bias"),
+        "scale": Leaf("gamma"),
+        "shift": Leaf("beta"),
+    },
+    renamed={"output": "output_"},  # every Keras layer has an `output` already
+)

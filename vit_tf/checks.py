@@ -1,0 +1,112 @@
+"""What inputs must be. What is known while a graph is traced is checked then, the rest each time it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from vit_core import ViTConfig
+
+if TYPE_CHECKING:
+    from tensorflow import Tensor
+
+
+def require(is_right: bool | Tensor, message: str, *values: Any) -> None:
+    """Check a condition on inputs.
+
+    Args:
+        is_right: whether it holds; a scalar tensor when a graph is to find out.
+        message: what is wrong and what to do, with one {} for each of the values.
+        *values: what the message shows, numbers or tensors.
+
+    Raises:
+        ValueError: it does not hold. While a graph runs, TensorFlow raises InvalidArgumentError with the same words;
+            XLA leaves such checks out.
+    """
+    if tf.is_tensor(is_right) and not tf.executing_eagerly():
+        texts = message.split("{}")
+        tf.debugging.Assert(is_right, [part for pair in zip(texts, (*values, ""), strict=True) for part in pair])
+    elif not is_right:
+        raise ValueError(message.format(*(value.numpy() if tf.is_tensor(value) else value for value in values)))
+
+
+def check_pixel_values(
+    pixel_values: Tensor, config: ViTConfig, data_format: str, interpolate_pos_encoding: bool
+) -> None:
+    """Check that images fit the model.
+
+    Raises:
+        ValueError: they do not; see `require` for graphs.
+    """
+    axes = ("channels", "height", "width") if data_format == "channels_first" else ("height", "width", "channels")
+    shape = pixel_values.shape
+    if shape.rank != 4:
+        raise ValueError(f"pixel_values have shape {_shown(shape)}; they need (batch, {', '.join(axes)}).")
+    sizes = dict(zip(axes, _sizes(pixel_values)[1:], strict=True))
+    channels, height, width = sizes["channels"], sizes["height"], sizes["width"]
+    place = "first" if data_format == "channels_first" else "last"
+    require(
+        channels == config.num_channels,
+        f"pixel_values of shape {_shown(shape)} have {{}} channels, the model takes {config.num_channels}; channels "
+        f"come {place}.",
+        channels,
+    )
+    rows, columns = config.image_shape
+    if not interpolate_pos_encoding:
+        require(
+            _both(height == rows, width == columns),
+            f"images of {{}} x {{}} pixels do not fit a model for {rows} x {columns}; resize them, or call with "
+            f"interpolate_pos_encoding=True.",
+            height,
+            width,
+        )
+    rows, columns = config.patch_shape
+    require(
+        _both(height >= rows, width >= columns),
+        f"images of {{}} x {{}} pixels are smaller than one patch of {rows} x {columns}; make them larger.",
+        height,
+        width,
+    )
+
+
+def check_bool_masked_pos(bool_masked_pos: Tensor, patches: Tensor) -> None:
+    """Check that a mask has one entry for each of the patches (batch, patches, hidden).
+
+    Raises:
+        ValueError: it has not; see `require` for graphs.
+    """
+    if bool_masked_pos.shape.rank != 2:
+        raise ValueError(
+            f"bool_masked_pos has shape {_shown(bool_masked_pos.shape)}; (batch, patches) is needed, one entry for "
+            f"each patch."
+        )
+    (images, entries), (batch, count, _) = _sizes(bool_masked_pos), _sizes(patches)
+    require(
+        _both(images == batch, entries == count),
+        "bool_masked_pos has shape ({}, {}); one entry for each patch is needed, ({}, {}).",
+        images,
+        entries,
+        batch,
+        count,
+    )
+
+
+def _sizes(tensor: Tensor) -> list[int | Tensor]:
+    """The sizes of the axes, as numbers where they are known."""
+    known, found = tensor.shape.as_list(), None
+    if None in known:
+        found = tf.shape(tensor)
+    return [size if size is not None else found[axis] for axis, size in enumerate(known)]
+
+
+def _both(first: bool | Tensor, second: bool | Tensor) -> bool | Tensor:
+    """Both of two conditions; one that is known to fail is not left to the graph."""
+    for one, other in ((first, second), (second, first)):
+        if isinstance(one, bool):
+            return other if one else False
+    return tf.logical_and(first, second)
+
+
+def _shown(shape: tf.TensorShape) -> str:
+    return str(tuple(shape)) if shape.rank is not None else "unknown"

@@ -1,0 +1,110 @@
+"""What `fit`, `evaluate` and `predict` need to know about models that return more than one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import tree
+
+from vit_core.outputs import ModelOutput
+
+
+class FittingModel(keras.Model):
+    """A Keras model that compares its main output with the targets, and has a loss of its own.
+
+    Keras' hooks do it: `train_step`, `test_step` and `predict_step` see each batch, `compute_loss` and
+    `compute_metrics` each output.
+    """
+
+    main_output_name: str
+    main_output_shape: tuple[int | None, ...]
+
+    def main_output(self, y_pred: Any) -> Any:
+        """What is compared with the targets, of an output in either form."""
+        return getattr(y_pred, self.main_output_name) if isinstance(y_pred, ModelOutput) else y_pred[0]
+
+    def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """The loss when `compile` names none.
+
+        Raises:
+            ValueError: the model has none, or the batch lacks what it takes.
+        """
+        raise ValueError(f"{type(self).__name__} has no loss of its own; name one in compile(loss=...).")
+
+    def train_step(self, data: Any) -> Any:
+        """See `keras.Model.train_step`; labels may also come in the dict of inputs."""
+        return super().train_step(_with_labels_as_targets(data))
+
+    def test_step(self, data: Any) -> Any:
+        """See `keras.Model.test_step`; labels may also come in the dict of inputs."""
+        return super().test_step(_with_labels_as_targets(data))
+
+    def predict_step(self, data: Any) -> Any:
+        """See `keras.Model.predict_step`; labels among the inputs are left alone."""
+        return super().predict_step(_with_labels_as_targets(data))
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The loss that `compile` names, or else the model's own; and what layers added."""
+        if self.loss is not None:
+            return super().compute_loss(x, y, self.main_output(y_pred), sample_weight, training)
+        self.add_loss(self.own_loss(x, y, y_pred, sample_weight))  # Keras shares it out among replicas
+        return super().compute_loss(x, training=training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """The metrics that `compile` names."""
+        return super().compute_metrics(x, y, self.main_output(y_pred), sample_weight)
+
+    # TensorFlow traces a function a second time if the first one made variables. So those of the optimizer and of the
+    # metrics are made before, and the first step takes half as long as it would.
+
+    def make_train_function(self, force: bool = False) -> None:
+        """See `keras.Model.make_train_function`."""
+        if self.train_function is None or force:
+            super().make_train_function(force)
+            self.train_function = self._first_making_variables(self.train_function, "train_function")
+
+    def make_test_function(self, force: bool = False) -> None:
+        """See `keras.Model.make_test_function`."""
+        if self.test_function is None or force:
+            super().make_test_function(force)
+            self.test_function = self._first_making_variables(self.test_function, "test_function")
+
+    def _first_making_variables(self, function: Callable[[Any], Any], attribute: str) -> Callable[[Any], Any]:
+        def first_call(iterator: Any) -> Any:
+            if isinstance(iterator, tf.data.Iterator):  # for distribution strategies, Keras does it
+                if self.optimizer is not None:
+                    self.optimizer.build(self.trainable_variables)
+                self._make_metric_variables(iterator.element_spec)
+            setattr(self, attribute, function)
+            return function(iterator)
+
+        return first_call
+
+    def _make_metric_variables(self, batch_spec: Any) -> None:
+        """Update the metrics once with zeros of the right shapes, and forget it."""
+        zeros = tree.map_structure(_zeros, batch_spec)
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(_with_labels_as_targets(zeros))
+        if y is not None:
+            y_pred = keras.ops.zeros((len(y), *self.main_output_shape[1:]))
+            super().compute_metrics(x, y, y_pred)
+            self.reset_metrics()
+
+
+def _with_labels_as_targets(data: Any) -> Any:
+    """A batch whose labels, if they are among the inputs, are its targets."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(x, Mapping) and "labels" in x:
+        y = x["labels"] if y is None else y
+        x = {name: value for name, value in x.items() if name != "labels"}
+    return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+
+
+def _zeros(spec: Any) -> Any:
+    if not isinstance(spec, tf.TensorSpec) or spec.shape.rank is None:
+        return None
+    return tf.zeros([1 if size is None else size for size in spec.shape], spec.dtype)

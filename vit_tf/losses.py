@@ -1,0 +1,123 @@
+"""The losses of the models with a head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float, Shaped
+from keras import backend, ops
+
+from vit_core import ViTConfig
+from vit_tf.checks import require
+
+if TYPE_CHECKING:
+    from tensorflow import Tensor
+
+IGNORED_LABEL = -100  # a label that counts for nothing, as in torch's cross_entropy
+
+
+def classification_loss(
+    logits: Float[Tensor, "batch labels"],
+    labels: Shaped[Tensor, "*shape"],
+    config: ViTConfig,
+    sample_weight: Shaped[Tensor, "*weights"] | None = None,
+) -> Float[Tensor, ""]:
+    """The loss that the config's `problem_type` names; without one it follows from the labels.
+
+    Args:
+        logits: (batch, num_labels).
+        labels: for single-label classification whole numbers (batch,) from 0 to num_labels - 1, or -100 to leave an
+            image out; for multi-label classification (batch, num_labels) of 0 and 1; for regression (batch,) with one
+            label, else (batch, num_labels).
+        config: tells the kind of problem.
+        sample_weight: factors for the images, (batch,).
+
+    Returns:
+        Cross-entropy, binary cross-entropy or mean squared error, as a mean over the images; in float32 at least.
+        Where a label is out of range and XLA leaves the check out, it is NaN.
+
+    Raises:
+        ValueError: the labels have another shape, or one is out of range; see `vit_tf.checks.require` for graphs.
+    """
+    is_float = "float" in backend.standardize_dtype(labels.dtype)
+    loss = LOSSES[config.problem_type or config.infer_problem_type(not is_float)]
+    losses = loss(ops.cast(logits, backend.result_type(logits.dtype, "float32")), labels)
+    if sample_weight is not None:
+        losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
+    return ops.mean(losses)
+
+
+def masked_reconstruction_loss(
+    pixel_values: Float[Tensor, "batch channels height width"],
+    reconstruction: Float[Tensor, "batch channels height width"],
+    bool_masked_pos: Shaped[Tensor, "batch patches"],
+    patch_shape: tuple[int, int],
+    data_format: str = "channels_first",
+) -> Float[Tensor, ""]:
+    """Mean absolute error over the masked pixels (SimMIM, Xie et al. 2021, https://arxiv.org/abs/2111.09886, 3.4).
+
+    With `data_format="channels_last"`, images are (batch, height, width, channels).
+    """
+    if data_format == "channels_first":
+        _, channels, height, width = ops.shape(reconstruction)
+        channel_axis, target = 1, pixel_values[:, :, :height, :width]
+    else:
+        _, height, width, channels = ops.shape(reconstruction)
+        channel_axis, target = 3, pixel_values[:, :height, :width]
+    patch_height, patch_width = patch_shape
+    dtype = backend.result_type(reconstruction.dtype, "float32")  # the sum overflows float16
+    mask = ops.reshape(ops.cast(bool_masked_pos, "bool"), (-1, height // patch_height, width // patch_width))
+    mask = ops.cast(ops.repeat(ops.repeat(mask, patch_height, axis=1), patch_width, axis=2), dtype)
+    error = ops.abs(ops.cast(reconstruction, dtype) - ops.cast(target, dtype))
+    # 1e-5: nothing masked is no loss rather than 0 / 0
+    return ops.sum(error * ops.expand_dims(mask, channel_axis)) / (ops.sum(mask) + 1e-5) / channels
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    (batch, count), found = ops.shape(logits), ops.size(labels)
+    require(
+        found == batch, f"labels of shape {tuple(labels.shape)} do not give one class to each of {{}} images.", batch
+    )
+    labels = ops.reshape(labels, (-1,))
+    is_class = ops.logical_and(labels >= 0, labels < count)  # false for NaN, too
+    is_ignored = labels == IGNORED_LABEL
+    is_right = ops.logical_or(is_class, is_ignored)
+    require(
+        ops.all(is_right),
+        f"labels hold {{}}; with num_labels={count} they go from 0 to {count - 1}, or are {IGNORED_LABEL} to leave an "
+        f"image out.",
+        ops.take(labels, ops.argmin(ops.cast(is_right, "int32"))),
+    )
+    classes = ops.cast(ops.where(is_class, labels, ops.zeros_like(labels)), "int32")
+    losses = ops.sparse_categorical_crossentropy(classes, logits, from_logits=True)
+    losses = ops.where(is_class, losses, ops.where(is_ignored, 0.0, float("nan")))
+    counted = ops.cast(ops.logical_not(is_ignored), losses.dtype)
+    return losses / ops.mean(counted)  # so that the mean is over the images that count
+
+
+def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    _require_same_shape(labels, logits)
+    losses = ops.binary_crossentropy(ops.cast(labels, logits.dtype), logits, from_logits=True)
+    return ops.mean(losses, axis=-1)
+
+
+def _mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    if logits.shape[1] == 1 and len(labels.shape) == 1:
+        labels = labels[:, None]
+    _require_same_shape(labels, logits)
+    return ops.mean(ops.square(logits - ops.cast(labels, logits.dtype)), axis=-1)
+
+
+def _require_same_shape(labels: Tensor, logits: Tensor) -> None:
+    message = f"labels have shape {tuple(labels.shape)}; they need that of the logits, {tuple(logits.shape)}."
+    require(len(labels.shape) == len(logits.shape), message)
+    for size, needed in zip(ops.shape(labels), ops.shape(logits), strict=True):
+        require(size == needed, message)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "single_label_classification": _cross_entropy,
+    "multi_label_classification": _binary_cross_entropy,
+    "regression": _mean_squared_error,
+}

@@ -1,0 +1,701 @@
+"""Vision Transformer in Keras, from top to bottom as the image travels.
+
+Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929. Layers are nested and named
+as the canonical names of `vit_core.parameters` say; `vit_core.layouts` has the few exceptions. In the encoder, the
+tokens of all images are the rows of one matrix: TensorFlow multiplies two matrices faster than a batch of them by one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from jaxtyping import Float, Shaped
+from keras import layers, ops
+from tensorflow import Tensor
+
+from vit_core import ViTConfig
+from vit_core.parameters import Parameter, parameters
+from vit_tf.checks import check_bool_masked_pos, check_pixel_values
+from vit_tf.losses import classification_loss, masked_reconstruction_loss
+from vit_tf.outputs import TFBaseModelOutputWithPooling, TFMaskedImageModelingOutput, TFSequenceClassifierOutput
+from vit_tf.position import resample_grid
+from vit_tf.pretrained import ViTPreTrainedModel, initialize
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415); by itself `ops.gelu` approximates it."""
+    return ops.gelu(x, approximate=False)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU approximated by a hyperbolic tangent (same paper, section 2)."""
+    return ops.gelu(x, approximate=True)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """GELU approximated by a sigmoid (same paper, section 2)."""
+    return x * ops.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "relu": ops.relu,
+    "selu": ops.selu,
+    "silu": ops.silu,
+    "quick_gelu": quick_gelu,
+    "tanh": ops.tanh,
+}
+
+
+def activation(name_or_function: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The activation of a config, which names it or holds it."""
+    return ACTIVATIONS[name_or_function] if isinstance(name_or_function, str) else name_or_function
+
+
+def linear(units: int, name: str, dtype: Any, use_bias: bool = True) -> layers.Dense:
+    """A linear layer; the model initialises it as the table of parameters says."""
+    return layers.Dense(units, use_bias=use_bias, kernel_initializer="zeros", name=name, dtype=dtype)
+
+
+def layer_norm(config: ViTConfig, name: str, dtype: Any) -> layers.LayerNormalization:
+    return layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
+
+
+class ViTPatchEmbeddings(layers.Layer):
+    """Cuts an image into patches and projects each to a token."""
+
+    def __init__(self, config: ViTConfig, data_format: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.data_format = data_format
+        self.projection = layers.Conv2D(
+            config.hidden_size,
+            kernel_size=config.patch_shape,
+            strides=config.patch_shape,
+            data_format="channels_last",  # the only one that TensorFlow has on a CPU
+            kernel_initializer="zeros",
+            name="projection",
+            dtype=self.dtype_policy,
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        self.projection.build((None, None, None, self.config.num_channels))
+
+    def call(
+        self, pixel_values: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch rows columns hidden"]:
+        if self.data_format == "channels_first":
+            pixel_values = ops.transpose(pixel_values, (0, 2, 3, 1))
+        return self.projection(pixel_values)
+
+    def grid(self, pixel_values: Float[Tensor, "batch channels height width"]) -> tuple[int | Tensor, int | Tensor]:
+        """Rows and columns of patches."""
+        _, *sizes = ops.shape(pixel_values)
+        height, width = sizes[1:] if self.data_format == "channels_first" else sizes[:2]
+        return height // self.config.patch_shape[0], width // self.config.patch_shape[1]
+
+
+class ViTEmbeddings(layers.Layer):
+    """Turns an image into tokens: the class token, then the patches, each with its position added."""
+
+    def __init__(self, config: ViTConfig, use_mask_token: bool, data_format: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.use_mask_token = use_mask_token
+        self.patch_embeddings = ViTPatchEmbeddings(
+            config, data_format, name="patch_embeddings", dtype=self.dtype_policy
+        )
+        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any = None) -> None:
+        hidden, (rows, columns) = self.config.hidden_size, self.config.grid
+        self.cls_token = self.add_weight(name="cls_token", shape=(1, 1, hidden), initializer="zeros")
+        self.mask_token = None
+        if self.use_mask_token:
+            self.mask_token = self.add_weight(name="mask_token", shape=(1, 1, hidden), initializer="zeros")
+        self.position_embeddings = self.add_weight(
+            name="position_embeddings", shape=(1, 1 + rows * columns, hidden), initializer="zeros"
+        )
+        self.patch_embeddings.build()
+
+    def call(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"],
+        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
+        interpolate_pos_encoding: bool = False,
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        patches = self.patch_embeddings(pixel_values)
+        batch, rows, columns, hidden = ops.shape(patches)
+        patches = ops.reshape(patches, (-1, rows * columns, hidden))
+        if bool_masked_pos is not None:
+            patches = self._mask(patches, ops.convert_to_tensor(bool_masked_pos))
+        tokens = ops.concatenate([ops.broadcast_to(self.cls_token, (batch, 1, hidden)), patches], axis=1)
+        positions = self.position_embeddings
+        if interpolate_pos_encoding:
+            positions = self.interpolate_pos_encoding((rows, columns))
+        return self.dropout(tokens + positions)
+
+    def interpolate_pos_encoding(self, grid: tuple[Any, Any]) -> Float[Tensor, "1 tokens hidden"]:
+        """The position embeddings for another grid of patches, resampled as `vit_core.position` defines it."""
+        positions = ops.convert_to_tensor(self.position_embeddings)
+        resampled = resample_grid(ops.reshape(positions[0, 1:], (*self.config.grid, -1)), grid)
+        patches = ops.reshape(resampled, (1, -1, self.config.hidden_size))
+        return ops.concatenate([positions[:, :1], patches], axis=1)
+
+    def _mask(self, patches: Tensor, bool_masked_pos: Tensor) -> Tensor:
+        if self.mask_token is None:
+            raise ValueError("bool_masked_pos needs a mask token; build the model with use_mask_token=True.")
+        check_bool_masked_pos(bool_masked_pos, patches)
+        return ops.where(ops.cast(bool_masked_pos, "bool")[..., None], self.mask_token, patches)
+
+
+class ViTSelfAttention(layers.Layer):
+    """Multi-head self-attention (equations 5 to 7 of the paper), up to the output projection."""
+
+    def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hidden_size = config.hidden_size
+        self.heads = config.kept_heads(layer)
+        self.is_pruned = len(self.heads) < config.num_attention_heads
+        self.head_dim = config.head_dim
+        self.width = len(self.heads) * self.head_dim
+        self.query = linear(self.width, "query", self.dtype_policy, config.qkv_bias)
+        self.key = linear(self.width, "key", self.dtype_policy, config.qkv_bias)
+        self.value = linear(self.width, "value", self.dtype_policy, config.qkv_bias)
+        self.dropout = layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any = None) -> None:
+        for projection in (self.query, self.key, self.value):
+            projection.build((None, self.hidden_size))
+
+    def call(
+        self,
+        hidden_states: Float[Tensor, "tokens_of_all hidden"],
+        head_mask: Shaped[Tensor, " heads"] | None = None,
+        tokens: int | Tensor = 1,
+    ) -> tuple[Float[Tensor, "tokens_of_all width"], Float[Tensor, "batch heads tokens tokens"]]:
+        query, key, value = (
+            ops.transpose(ops.reshape(each, (-1, tokens, len(self.heads), self.head_dim)), axes)
+            for each, axes in (
+                (self.query(hidden_states) * self.head_dim**-0.5, (0, 2, 1, 3)),
+                (self.key(hidden_states), (0, 2, 3, 1)),
+                (self.value(hidden_states), (0, 2, 1, 3)),
+            )
+        )
+        probabilities = self.dropout(ops.softmax(ops.matmul(query, key)))
+        if head_mask is not None:
+            if self.is_pruned:
+                head_mask = ops.take(head_mask, self.heads)
+            probabilities = probabilities * ops.cast(head_mask, probabilities.dtype)[:, None, None]
+        context = ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))
+        return ops.reshape(context, (-1, self.width)), probabilities
+
+
+class ViTSelfOutput(layers.Layer):
+    """The output projection of attention; the residual is added in ViTLayer."""
+
+    def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.width = len(config.kept_heads(layer)) * config.head_dim
+        self.dense = linear(config.hidden_size, "dense", self.dtype_policy)
+        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.dense.build((None, self.width))
+
+    def call(self, context: Float[Tensor, "tokens_of_all width"]) -> Float[Tensor, "tokens_of_all hidden"]:
+        return self.dropout(self.dense(context))
+
+
+class ViTAttention(layers.Layer):
+    """Self-attention with its output projection."""
+
+    def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.attention = ViTSelfAttention(config, layer, name="attention", dtype=self.dtype_policy)
+        self.output_ = ViTSelfOutput(config, layer, name="output", dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.attention.build()
+        self.output_.build()
+
+    def call(
+        self,
+        hidden_states: Float[Tensor, "tokens_of_all hidden"],
+        head_mask: Shaped[Tensor, " heads"] | None = None,
+        tokens: int | Tensor = 1,
+    ) -> tuple[Float[Tensor, "tokens_of_all hidden"], Float[Tensor, "batch heads tokens tokens"]]:
+        context, probabilities = self.attention(hidden_states, head_mask, tokens=tokens)
+        return self.output_(context), probabilities
+
+
+class ViTIntermediate(layers.Layer):
+    """The first half of the MLP."""
+
+    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hidden_size = config.hidden_size
+        self.dense = linear(config.intermediate_size, "dense", self.dtype_policy)
+        self.intermediate_act_fn = activation(config.hidden_act)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.dense.build((None, self.hidden_size))
+
+    def call(self, hidden_states: Float[Tensor, "tokens_of_all hidden"]) -> Float[Tensor, "tokens_of_all mlp"]:
+        return self.intermediate_act_fn(self.dense(hidden_states))
+
+
+class ViTOutput(layers.Layer):
+    """The second half of the MLP; the residual is added in ViTLayer."""
+
+    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.intermediate_size = config.intermediate_size
+        self.dense = linear(config.hidden_size, "dense", self.dtype_policy)
+        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.dense.build((None, self.intermediate_size))
+
+    def call(self, hidden_states: Float[Tensor, "tokens_of_all mlp"]) -> Float[Tensor, "tokens_of_all hidden"]:
+        return self.dropout(self.dense(hidden_states))
+
+
+class ViTLayer(layers.Layer):
+    """One transformer layer, with LayerNorm before each half (equations 2 and 3)."""
+
+    def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hidden_size = config.hidden_size
+        self.attention = ViTAttention(config, layer, name="attention", dtype=self.dtype_policy)
+        self.intermediate = ViTIntermediate(config, name="intermediate", dtype=self.dtype_policy)
+        self.output_ = ViTOutput(config, name="output", dtype=self.dtype_policy)
+        self.layernorm_before = layer_norm(config, "layernorm_before", self.dtype_policy)
+        self.layernorm_after = layer_norm(config, "layernorm_after", self.dtype_policy)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.attention.build()
+        self.intermediate.build()
+        self.output_.build()
+        self.layernorm_before.build((None, self.hidden_size))
+        self.layernorm_after.build((None, self.hidden_size))
+
+    def call(
+        self,
+        hidden_states: Float[Tensor, "tokens_of_all hidden"],
+        head_mask: Shaped[Tensor, " heads"] | None = None,
+        tokens: int | Tensor = 1,
+    ) -> tuple[Float[Tensor, "tokens_of_all hidden"], Float[Tensor, "batch heads tokens tokens"]]:
+        attended, probabilities = self.attention(self.layernorm_before(hidden_states), head_mask, tokens=tokens)
+        hidden_states = attended + hidden_states
+        hidden_states = self.output_(self.intermediate(self.layernorm_after(hidden_states))) + hidden_states
+        return hidden_states, probabilities
+
+
+class ViTEncoder(layers.Layer):
+    """The transformer layers, one after the other."""
+
+    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.layer = [
+            ViTLayer(config, layer, name=f"layer_{layer}", dtype=self.dtype_policy)
+            for layer in range(config.num_hidden_layers)
+        ]
+        self.gradient_checkpointing = False
+
+    def build(self, input_shape: Any = None) -> None:
+        for layer in self.layer:
+            layer.build()
+
+    def call(
+        self,
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, "layers heads"] | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        training: bool = False,
+    ) -> tuple[
+        Float[Tensor, "batch tokens hidden"],
+        tuple[Float[Tensor, "batch tokens hidden"], ...] | None,
+        tuple[Float[Tensor, "batch _ tokens tokens"], ...] | None,
+    ]:
+        """Return the last hidden states; on request those before each layer and after the last; and the attention."""
+        _, tokens, hidden = ops.shape(hidden_states)
+        all_hidden_states, all_attentions = [], []
+        rows = ops.reshape(hidden_states, (-1, hidden))
+        for index, layer in enumerate(self.layer):
+            if output_hidden_states:
+                all_hidden_states.append(ops.reshape(rows, (-1, tokens, hidden)))
+            layer_mask = None if head_mask is None else head_mask[index]
+            rows, attentions = layer(rows, layer_mask, tokens=tokens)
+            if output_attentions:
+                all_attentions.append(attentions)
+        hidden_states = ops.reshape(rows, (-1, tokens, hidden))
+        if output_hidden_states:
+            all_hidden_states.append(hidden_states)
+        return hidden_states, tuple(all_hidden_states) or None, tuple(all_attentions) or None
+
+
+class ViTPooler(layers.Layer):
+    """A summary of the image from the class token."""
+
+    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hidden_size = config.hidden_size
+        self.dense = linear(config.pooler_size, "dense", self.dtype_policy)
+        self.activation = activation(config.pooler_act)
+
+    def build(self, input_shape: Any = None) -> None:
+        self.dense.build((None, self.hidden_size))
+
+    def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch pooled"]:
+        return self.activation(self.dense(hidden_states[:, 0]))
+
+
+class PixelShuffle(layers.Layer):
+    """Lays the channels of each place out as a patch of pixels, as torch.nn.PixelShuffle does (Shi et al. 2016,
+    https://arxiv.org/abs/1609.05158).
+    """
+
+    def __init__(self, factor: int, data_format: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.factor = factor
+        self.data_format = data_format
+
+    def call(self, grid: Float[Tensor, "batch rows columns pixels"]) -> Float[Tensor, "batch channels height width"]:
+        _, rows, columns, pixels = ops.shape(grid)
+        factor, channels = self.factor, pixels // self.factor**2
+        patches = ops.reshape(grid, (-1, rows, columns, channels, factor, factor))
+        if self.data_format == "channels_first":
+            axes, shape = (0, 3, 1, 4, 2, 5), (-1, channels, rows * factor, columns * factor)
+        else:
+            axes, shape = (0, 1, 4, 2, 5, 3), (-1, rows * factor, columns * factor, channels)
+        return ops.reshape(ops.transpose(patches, axes), shape)
+
+
+@keras.saving.register_keras_serializable("trivit")
+class TFViTModel(ViTPreTrainedModel):
+    """The Vision Transformer without a head.
+
+    Args:
+        config: its sizes and settings.
+        add_pooling_layer: whether to add the pooler.
+        use_mask_token: whether to have a mask token, which `bool_masked_pos` needs.
+        data_format: "channels_first" or "channels_last", the order of the axes of images.
+        **kwargs: what every `keras.Model` takes: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
+    """
+
+    task = "model"
+
+    def __init__(
+        self,
+        config: ViTConfig,
+        add_pooling_layer: bool = True,
+        use_mask_token: bool = False,
+        data_format: str = "channels_first",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config, data_format, **kwargs)
+        self.add_pooling_layer = add_pooling_layer
+        self.use_mask_token = use_mask_token
+        self.embeddings = ViTEmbeddings(
+            config, use_mask_token, data_format, name="embeddings", dtype=self.dtype_policy
+        )
+        self.encoder = ViTEncoder(config, name="encoder", dtype=self.dtype_policy)
+        self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
+        self.pooler = ViTPooler(config, name="pooler", dtype=self.dtype_policy) if add_pooling_layer else None
+        self.build(self.image_batch_shape)
+        initialize(self, self.parameter_table())
+
+    def build(self, input_shape: Any) -> None:
+        self.embeddings.build()
+        self.encoder.build()
+        self.layernorm.build((None, None, self.config.hidden_size))
+        if self.pooler is not None:
+            self.pooler.build()
+
+    def parameter_table(self) -> tuple[Parameter, ...]:
+        """The rows of `vit_core.parameters` that describe this model."""
+        return parameters(
+            self.config, self.task, add_pooling_layer=self.add_pooling_layer, use_mask_token=self.use_mask_token
+        )
+
+    def call(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
+    ) -> TFBaseModelOutputWithPooling | tuple[Tensor, ...]:
+        """Run the model.
+
+        The first argument may also be a list or tuple of arguments in this order, or a dict of them by name.
+
+        Args:
+            pixel_values: images, (batch, channels, height, width), or (batch, height, width, channels) if the model's
+                `data_format` is "channels_last".
+            head_mask: (heads,) or (layers, heads), factors for attention heads: 1 keeps a head, 0 silences it. Heads
+                count as before pruning.
+            output_attentions: whether to return attention maps; the config's setting unless given.
+            output_hidden_states: whether to return every layer's hidden states; likewise.
+            interpolate_pos_encoding: whether to resample the position embeddings, so that images may have any size.
+            return_dict: whether to return an output object rather than a tuple; the config's setting unless given.
+            training: whether dropout acts.
+            bool_masked_pos: (batch, patches), true or 1 where the mask token replaces the patch.
+
+        Raises:
+            ValueError: a shape does not fit the model; see `vit_tf.checks.require` for graphs.
+        """
+        config = self.config
+        if pixel_values is None:
+            raise ValueError(f"pixel_values are missing; pass images of shape {self.image_batch_shape}.")
+        if output_attentions is None:
+            output_attentions = config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = config.output_hidden_states
+        interpolate_pos_encoding = bool(interpolate_pos_encoding)
+
+        check_pixel_values(pixel_values, config, self.data_format, interpolate_pos_encoding)
+        hidden_states = self.embeddings(
+            ops.cast(pixel_values, self.compute_dtype),
+            bool_masked_pos,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+        )
+        hidden_states, all_hidden_states, all_attentions = self.encoder(
+            hidden_states,
+            self._per_layer(head_mask),
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            training=training,
+        )
+        last_hidden_state = self.layernorm(hidden_states)
+        output = TFBaseModelOutputWithPooling(
+            last_hidden_state=last_hidden_state,
+            pooler_output=None if self.pooler is None else self.pooler(last_hidden_state),
+            hidden_states=all_hidden_states,
+            attentions=all_attentions,
+        )
+        return self._returned(output, return_dict)
+
+    def _per_layer(self, head_mask: Tensor | None) -> Tensor | None:
+        if head_mask is None:
+            return None
+        layers, heads = self.config.num_hidden_layers, self.config.num_attention_heads
+        head_mask = ops.convert_to_tensor(head_mask)
+        if tuple(head_mask.shape) not in ((heads,), (layers, heads)):
+            raise ValueError(
+                f"head_mask has shape {tuple(head_mask.shape)}; the model takes ({heads},) or ({layers}, {heads})."
+            )
+        return ops.broadcast_to(head_mask, (layers, heads))
+
+    @property
+    def main_output_name(self) -> str:
+        """The output that `fit` compares with targets: the pooler's, if there is one."""
+        return "pooler_output" if self.add_pooling_layer else "last_hidden_state"
+
+    @property
+    def main_output_shape(self) -> tuple[int | None, ...]:
+        """The shape of that output."""
+        if self.add_pooling_layer:
+            return (None, self.config.pooler_size)
+        return (None, 1 + math.prod(self.config.grid), self.config.hidden_size)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for `.keras` files."""
+        arguments = {"add_pooling_layer": self.add_pooling_layer, "use_mask_token": self.use_mask_token}
+        return {**super().get_config(), **arguments}
+
+
+@keras.saving.register_keras_serializable("trivit")
+class TFViTForMaskedImageModeling(ViTPreTrainedModel):
+    """The Vision Transformer with a decoder that reconstructs masked patches (SimMIM, https://arxiv.org/abs/2111.09886).
+
+    Args:
+        config: its sizes and settings; a patch is `encoder_stride` pixels high and wide.
+        data_format: see `TFViTModel`.
+        **kwargs: see `TFViTModel`.
+    """
+
+    task = "masked-image-modeling"
+    main_output_name = "reconstruction"
+
+    def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
+        super().__init__(config, data_format, **kwargs)
+        self.vit = TFViTModel(
+            config,
+            add_pooling_layer=False,
+            use_mask_token=True,
+            data_format=data_format,
+            name="vit",
+            dtype=self.dtype_policy,
+        )
+        self.decoder = [
+            layers.Conv2D(
+                config.encoder_stride**2 * config.num_channels,
+                kernel_size=1,
+                data_format="channels_last",
+                kernel_initializer="zeros",
+                name="decoder_0",
+                dtype=self.dtype_policy,
+            ),
+            PixelShuffle(config.encoder_stride, data_format, name="decoder_1", dtype=self.dtype_policy),
+        ]
+        self.build(self.image_batch_shape)
+        initialize(self, self.head_table())
+
+    def build(self, input_shape: Any) -> None:
+        self.decoder[0].build((None, None, None, self.config.hidden_size))
+
+    def call(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
+        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+    ) -> TFMaskedImageModelingOutput | tuple[Tensor, ...]:
+        """Run the model; see `TFViTModel.call`. With `bool_masked_pos` the output has a loss.
+
+        Raises:
+            ValueError: a shape does not fit the model, or there is a mask and patches are not `encoder_stride` pixels
+                high and wide; see `vit_tf.checks.require` for graphs.
+        """
+        config = self.config
+        if bool_masked_pos is not None and config.patch_shape != (config.encoder_stride, config.encoder_stride):
+            raise ValueError(
+                f"patch_size is {config.patch_size} and encoder_stride {config.encoder_stride}; with bool_masked_pos "
+                f"they must be equal, so that the reconstruction has the image's size."
+            )
+        outputs = self.vit(
+            pixel_values,
+            bool_masked_pos=bool_masked_pos,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=True,
+            training=training,
+        )
+        patches = outputs.last_hidden_state[:, 1:]
+        rows, columns = self.vit.embeddings.patch_embeddings.grid(pixel_values)
+        reconstruction = ops.reshape(patches, (-1, rows, columns, config.hidden_size))
+        for layer in self.decoder:
+            reconstruction = layer(reconstruction)
+        loss = None
+        if bool_masked_pos is not None:
+            loss = masked_reconstruction_loss(
+                pixel_values, reconstruction, bool_masked_pos, config.patch_shape, self.data_format
+            )
+        output = TFMaskedImageModelingOutput(loss, reconstruction, outputs.hidden_states, outputs.attentions)
+        return self._returned(output, return_dict)
+
+    @property
+    def main_output_shape(self) -> tuple[int | None, ...]:
+        """The shape of the reconstruction."""
+        return self.image_batch_shape
+
+    def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Tensor:
+        """The loss of the masked patches, which `fit` minimises when `compile` names none."""
+        loss = y_pred[0]
+        if len(loss.shape):
+            raise ValueError("there is no bool_masked_pos; fit on batches {'pixel_values': ..., 'bool_masked_pos': ...}.")
+        return loss
+
+
+@keras.saving.register_keras_serializable("trivit")
+class TFViTForImageClassification(ViTPreTrainedModel):
+    """The Vision Transformer with a linear classifier on the class token.
+
+    Args:
+        config: its sizes and settings; `num_labels` classes, and with 0 the class token itself instead of logits.
+        data_format: see `TFViTModel`.
+        **kwargs: see `TFViTModel`.
+    """
+
+    task = "image-classification"
+    main_output_name = "logits"
+
+    def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
+        super().__init__(config, data_format, **kwargs)
+        self.vit = TFViTModel(
+            config, add_pooling_layer=False, data_format=data_format, name="vit", dtype=self.dtype_policy
+        )
+        self.classifier = (
+            linear(config.num_labels, "classifier", self.dtype_policy)
+            if config.num_labels
+            else layers.Identity(name="classifier", dtype=self.dtype_policy)
+        )
+        self.build(self.image_batch_shape)
+        initialize(self, self.head_table())
+
+    def build(self, input_shape: Any) -> None:
+        self.classifier.build((None, self.config.hidden_size))
+
+    def call(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Shaped[Tensor, "*shape"] | None = None,
+        training: bool = False,
+    ) -> TFSequenceClassifierOutput | tuple[Tensor, ...]:
+        """Run the model; see `TFViTModel.call`.
+
+        Args:
+            pixel_values: see `TFViTModel.call`.
+            head_mask: see `TFViTModel.call`.
+            output_attentions: see `TFViTModel.call`.
+            output_hidden_states: see `TFViTModel.call`.
+            interpolate_pos_encoding: see `TFViTModel.call`.
+            return_dict: see `TFViTModel.call`.
+            labels: what `vit_tf.losses.classification_loss` takes; with them the output has a loss.
+            training: see `TFViTModel.call`.
+
+        Raises:
+            ValueError: a shape does not fit the model, or a label is out of range; see `vit_tf.checks.require` for
+                graphs.
+        """
+        outputs = self.vit(
+            pixel_values,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=True,
+            training=training,
+        )
+        logits = self.classifier(outputs.last_hidden_state[:, 0])
+        loss = None if labels is None else classification_loss(logits, ops.convert_to_tensor(labels), self.config)
+        output = TFSequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+        return self._returned(output, return_dict)
+
+    @property
+    def main_output_shape(self) -> tuple[int | None, ...]:
+        """The shape of the logits."""
+        return (None, self.config.num_labels or self.config.hidden_size)
+
+    def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Tensor:
+        """The loss that the config or the labels name, which `fit` minimises when `compile` names none."""
+        if y is None:
+            raise ValueError("there are no labels; call fit(x, y), or use batches {'pixel_values': ..., 'labels': ...}.")
+        return classification_loss(self.main_output(y_pred), y, self.config, sample_weight)
+
+
+ViTModel = TFViTModel
+ViTForMaskedImageModeling = TFViTForMaskedImageModeling
+ViTForImageClassification = TFViTForImageClassification

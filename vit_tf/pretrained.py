@@ -1,0 +1,328 @@
+"""Keras' side of loading, saving and everything else that models have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from vit_core import ViTConfig
+from vit_core.checkpoint import open_checkpoint, save_checkpoint
+from vit_core.checks import require_choice
+from vit_core.hub import locate
+from vit_core.layouts import KERAS
+from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, Task, parameters
+from vit_core.pretrained import ARCHITECTURES, LoadingPlan, config_for_loading, plan_loading
+from vit_core.push import Pushable
+from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor
+from vit_tf.fitting import FittingModel
+
+DATA_FORMATS = ("channels_first", "channels_last")
+PARTS = ("add_pooling_layer", "use_mask_token")  # arguments of models that decide which parameters there are
+FLOAT_CODES = {name: code for code, name in FLOAT_NAMES.items()}
+
+_is_left_unfilled: ContextVar[bool] = ContextVar("is_left_unfilled", default=False)
+
+
+class ViTPreTrainedModel(FittingModel, Pushable):
+    """What the models share: a config, weights from and to checkpoints, and a few conveniences."""
+
+    task: ClassVar[Task]
+    config_class = ViTConfig
+    base_model_prefix = BASE_MODEL_PREFIX.rstrip(".")
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: ViTConfig, data_format: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(config, ViTConfig):
+            raise TypeError(
+                f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
+                f"{type(self).__name__}.from_pretrained."
+            )
+        config.validate()
+        require_choice("data_format", data_format, DATA_FORMATS)
+        self.config = config
+        self.data_format = data_format
+
+    def __call__(self, pixel_values: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Run the model on a tensor and keyword arguments, on a list or tuple of arguments, or on a dict of them."""
+        names = list(inspect.signature(self.call).parameters)
+        if isinstance(pixel_values, list | tuple):
+            pixel_values, args = (*pixel_values, None)[0], (*pixel_values[1:], *args)
+        elif isinstance(pixel_values, Mapping):
+            kwargs = {**pixel_values, **kwargs}
+            pixel_values = kwargs.pop("pixel_values", None)
+        if len(args) >= len(names):
+            raise TypeError(f"{type(self).__name__} takes {len(names)} arguments, not {len(args) + 1}.")
+        given = dict(zip(names[1:], args))
+        if unknown := kwargs.keys() - set(names):
+            raise TypeError(f"{type(self).__name__} takes no {min(unknown)!r}; it takes {', '.join(names)}.")
+        if twice := given.keys() & kwargs.keys():
+            raise TypeError(f"{type(self).__name__} got {min(twice)!r} twice.")
+        return super().__call__(pixel_values, **given, **kwargs)
+
+    # The model's place in the table of parameters
+
+    def parameter_table(self) -> tuple[Parameter, ...]:
+        """The rows of `vit_core.parameters` that describe this model."""
+        return parameters(self.config, self.task)
+
+    def head_table(self) -> tuple[Parameter, ...]:
+        """The rows that the head adds to the base model."""
+        return tuple(row for row in self.parameter_table() if row.part == "head")
+
+    def get_parameter(self, row: Parameter) -> Any:
+        """The variable that holds a parameter, or, where LoRA adds to it, the tensor."""
+        found: Any = self
+        for part in KERAS.path(row):
+            found = found[int(part)] if part.isdecimal() else getattr(found, part)
+        return found
+
+    # Loading and saving
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_id_or_path: str | PathLike[str],
+        *,
+        config: ViTConfig | str | PathLike[str] | None = None,
+        revision: str = "main",
+        cache_dir: str | PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        subfolder: str = "",
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        attn_implementation: str | None = None,
+        **config_overrides: Any,
+    ) -> Any:
+        """Load a model from a checkpoint.
+
+        The weights are mapped from the file. Weights that the checkpoint lacks start at random and are named in one
+        warning.
+
+        Args:
+            model_id_or_path: a folder, a Hub id, or a checkpoint that ships with the package ("bundled/vit-digits").
+            config: a config, or where to find one, instead of the checkpoint's own.
+            revision: branch, tag or commit on the Hub.
+            cache_dir: where downloads are kept; huggingface_hub's cache unless given.
+            token: access token for the Hub; huggingface_hub's own unless given.
+            local_files_only: never ask the network.
+            force_download: download again what is in the cache.
+            subfolder: folder inside the repository.
+            ignore_mismatched_sizes: start weights whose shape does not fit at random instead of raising.
+            output_loading_info: also return the names of missing, unexpected and mismatched weights.
+            dtype: a dtype or Keras policy, such as "bfloat16" or "mixed_bfloat16"; "auto" takes the dtype of the
+                checkpoint. Keras' global policy unless given.
+            torch_dtype: the name of `dtype` in older scripts.
+            attn_implementation: "sdpa" (default) or "eager", which are the same in TensorFlow.
+            **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
+                position embeddings are resampled), and arguments of the model's constructor, such as
+                `data_format="channels_last"`.
+
+        Returns:
+            The model, or (model, loading info).
+
+        Raises:
+            OSError: there is no such checkpoint, or it cannot be reached.
+            ValueError: a file is corrupt, the config is impossible, or a shape does not fit.
+            TypeError: an option does not exist.
+        """
+        options: dict[str, Any] = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "token": token,
+            "local_files_only": local_files_only,
+            "force_download": force_download,
+            "subfolder": subfolder,
+        }
+        if isinstance(config, str | PathLike):
+            config = ViTConfig.from_pretrained(config, **options)
+        model_arguments = {
+            name: config_overrides.pop(name)
+            for name in (*inspect.signature(cls.__init__).parameters, "name", "trainable")
+            if name in config_overrides
+        }
+        if attn_implementation is not None:
+            config_overrides["attn_implementation"] = attn_implementation
+
+        source = locate(model_id_or_path, **options)
+        checkpoint = open_checkpoint(source)
+        config = config_for_loading(checkpoint, source.name, config, config_overrides)
+        parts = {name: value for name, value in model_arguments.items() if name in PARTS}
+        plan = plan_loading(
+            parameters(config, cls.task, **parts), checkpoint, config, source.name, ignore_mismatched_sizes
+        )
+        policy = _dtype_policy(torch_dtype if dtype is None else dtype, checkpoint.tensors)
+        model = cls._filled(config, {**model_arguments, "dtype": policy}, plan)
+        plan.warn(cls.__name__, source.name)
+        return (model, plan.loading_info()) if output_loading_info else model
+
+    @classmethod
+    def _filled(cls, config: ViTConfig, model_arguments: Mapping[str, Any], plan: LoadingPlan) -> Self:
+        """Build the model and give it the planned weights, one at a time; only missing ones are drawn at random."""
+        with left_unfilled():
+            model = cls(config, **model_arguments)
+        for row in model.parameter_table():
+            if row.name in plan.tensors:
+                model.get_parameter(row).assign(KERAS.from_canonical(row, plan.tensors[row.name].numpy()))
+        initialize(model, plan.missing)
+        return model
+
+    def save_pretrained(
+        self, folder: str | PathLike[str], max_shard_size: int | str = "5GB", *, is_main_process: bool = True
+    ) -> None:
+        """Write `config.json` and `model.safetensors`, the same bytes whichever framework saves.
+
+        What LoRA added is saved as a part of the weights.
+
+        Args:
+            folder: where; made if need be. The checkpoint that is there is replaced at once or, on failure, not at all.
+            max_shard_size: largest size of a file, such as "5GB"; larger models are written in shards with an index.
+            is_main_process: False writes nothing, for the other processes of distributed training.
+
+        Raises:
+            OSError: it cannot be written; what was there before is untouched.
+            ValueError: the model is quantized.
+        """
+        if not is_main_process:
+            return
+        weights = {row.name: self._stored(row) for row in self.parameter_table()}
+        config = ViTConfig.from_dict({**self.config.to_dict(), "architectures": [ARCHITECTURES[self.task]]})
+        save_checkpoint(Path(folder), config, weights, max_shard_size)
+
+    def _stored(self, row: Parameter) -> StoredTensor:
+        """A parameter for a checkpoint; it becomes an array when it is written."""
+        parameter = self.get_parameter(row)
+        dtype = keras.backend.standardize_dtype(parameter.dtype)
+        if "float" not in dtype:
+            raise ValueError(
+                f"{row.name} is quantized to {dtype}, which checkpoints do not hold; use save('model.keras'), or call "
+                f"save_pretrained before quantize."
+            )
+
+        def read() -> np.ndarray:
+            array = np.ascontiguousarray(KERAS.to_canonical(row, ops.convert_to_numpy(parameter)))
+            return array.view(np.uint16) if dtype == "bfloat16" else array
+
+        return StoredTensor(FLOAT_CODES[dtype], row.shape, read)
+
+    # Keras files
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for `.keras` files."""
+        return {
+            **super().get_config(),
+            "config": json.loads(self.config.to_json_string()),
+            "data_format": self.data_format,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """Build a model from what `get_config` returned."""
+        return cls(**{**config, "config": ViTConfig.from_dict(config["config"])})
+
+    # Training
+
+    def gradient_checkpointing_enable(self) -> None:
+        """Compute each layer's activations again in the backward pass instead of keeping them."""
+        self.base_model.encoder.gradient_checkpointing = True
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep activations again."""
+        self.base_model.encoder.gradient_checkpointing = False
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether gradient checkpointing is on."""
+        return self.base_model.encoder.gradient_checkpointing
+
+    # Conveniences
+
+    @property
+    def base_model(self) -> Any:
+        """The model without its head."""
+        return getattr(self, self.base_model_prefix, self)
+
+    def get_input_embeddings(self) -> keras.layers.Layer:
+        """The layer that turns pixels into tokens."""
+        return self.base_model.embeddings.patch_embeddings
+
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        """The number of parameters.
+
+        Args:
+            only_trainable: count those that training changes.
+        """
+        variables = self.trainable_variables if only_trainable else self.variables
+        return sum(math.prod(variable.shape) for variable in variables)
+
+    @property
+    def image_batch_shape(self) -> tuple[int | None, ...]:
+        """The shape of the images that the model takes, with None for any number of them."""
+        channels, size = (self.config.num_channels,), self.config.image_shape
+        return (None, *channels, *size) if self.data_format == "channels_first" else (None, *size, *channels)
+
+    def _returned(self, output: Any, return_dict: bool | None) -> Any:
+        """The output in the form that the call or the config asks for."""
+        if return_dict is None:
+            return_dict = self.config.use_return_dict
+        return output if return_dict else output.to_tuple()
+
+
+@contextlib.contextmanager
+def left_unfilled() -> Iterator[None]:
+    """Build models without drawing weights, because they are about to get others."""
+    token = _is_left_unfilled.set(True)
+    try:
+        yield
+    finally:
+        _is_left_unfilled.reset(token)
+
+
+def initialize(model: ViTPreTrainedModel, rows: Iterable[Parameter]) -> None:
+    """Give parameters of a model the random start that the table names; LayerNorms and biases have theirs."""
+    if _is_left_unfilled.get():
+        return
+    for row in rows:
+        if row.initializer == "normal":
+            variable = model.get_parameter(row)
+            variable.assign(truncated_normal(variable.shape, model.config.initializer_range))
+
+
+def truncated_normal(shape: tuple[int, ...], std: float) -> Any:
+    """Draw from a normal distribution cut at plus and minus `INITIALIZER_CUT`, by inverting its cumulative one.
+
+    Keras' own TruncatedNormal cuts at two standard deviations.
+    """
+    within = math.erf(INITIALIZER_CUT / (std * 2**0.5)) if std else 1.0
+    limit = min(within, 1 - 2**-24)  # float32's neighbour of one, where erfinv is still finite
+    return std * 2**0.5 * ops.erfinv(keras.random.uniform(shape, -limit, limit, dtype="float32"))
+
+
+def _dtype_policy(dtype: Any, tensors: Mapping[str, StoredTensor]) -> Any:
+    if dtype == "auto":
+        dtype = next((FLOAT_NAMES[tensor.dtype] for tensor in tensors.values() if tensor.dtype in FLOAT_NAMES), None)
+    if dtype is None or isinstance(dtype, keras.DTypePolicy):
+        return dtype
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or str(dtype)
+    name = name.removeprefix("torch.")
+    if name.removeprefix("mixed_") not in FLOAT_CODES:
+        raise ValueError(
+            f"dtype is {dtype!r}; choose a floating-point type or policy such as 'float32', 'bfloat16', "
+            f"'mixed_bfloat16' or 'auto'."
+        )
+    return name
