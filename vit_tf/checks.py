@@ -31,27 +31,34 @@ def require(is_right: bool | Tensor, message: str, *values: Any) -> None:
         raise ValueError(message.format(*(value.numpy() if tf.is_tensor(value) else value for value in values)))
 
 
-def check_pixel_values(
-    pixel_values: Tensor, config: ViTConfig, data_format: str, interpolate_pos_encoding: bool
-) -> None:
+def check_pixel_values(pixel_values: Any, config: ViTConfig, data_format: str, interpolate_pos_encoding: bool) -> None:
     """Check that images fit the model.
 
+    Args:
+        pixel_values: an array or a tensor, also a symbolic one of Keras.
+        config: the model's.
+        data_format: the model's.
+        interpolate_pos_encoding: whether they may have any size.
+
     Raises:
-        ValueError: they do not; see `require` for graphs.
+        ValueError: they do not fit; see `require` for graphs.
     """
     axes = ("channels", "height", "width") if data_format == "channels_first" else ("height", "width", "channels")
-    shape = pixel_values.shape
+    if pixel_values is None:
+        raise ValueError(f"pixel_values are missing; pass images of shape (batch, {', '.join(axes)}).")
+    shape = tf.TensorShape(pixel_values.shape)
     if shape.rank != 4:
         raise ValueError(f"pixel_values have shape {_shown(shape)}; they need (batch, {', '.join(axes)}).")
     sizes = dict(zip(axes, _sizes(pixel_values)[1:], strict=True))
     channels, height, width = sizes["channels"], sizes["height"], sizes["width"]
-    place = "first" if data_format == "channels_first" else "last"
     require(
-        channels == config.num_channels,
+        channels is None or channels == config.num_channels,
         f"pixel_values of shape {_shown(shape)} have {{}} channels, the model takes {config.num_channels}; channels "
-        f"come {place}.",
+        f"come {'first' if data_format == 'channels_first' else 'last'}.",
         channels,
     )
+    if height is None or width is None:
+        return
     rows, columns = config.image_shape
     if not interpolate_pos_encoding:
         require(
@@ -92,12 +99,24 @@ def check_bool_masked_pos(bool_masked_pos: Tensor, patches: Tensor) -> None:
     )
 
 
-def _sizes(tensor: Tensor) -> list[int | Tensor]:
-    """The sizes of the axes, as numbers where they are known."""
-    known, found = tensor.shape.as_list(), None
-    if None in known:
-        found = tf.shape(tensor)
-    return [size if size is not None else found[axis] for axis, size in enumerate(known)]
+def check_head_mask(head_mask: Any, config: ViTConfig) -> None:
+    """Check that a head mask has an entry for each head, of one layer or of all.
+
+    Raises:
+        ValueError: it has not.
+    """
+    heads, all_heads = (config.num_attention_heads,), (config.num_hidden_layers, config.num_attention_heads)
+    if tuple(head_mask.shape) not in (heads, all_heads):
+        raise ValueError(f"head_mask has shape {tuple(head_mask.shape)}; the model takes {heads} or {all_heads}.")
+
+
+def _sizes(tensor: Any) -> list[Any]:
+    """The sizes of the axes: numbers, or tensors where a graph will know, or None for symbolic tensors of Keras."""
+    known = list(tensor.shape)
+    if None not in known:
+        return known
+    found = tf.shape(tensor) if tf.is_tensor(tensor) else [None] * len(known)
+    return [found[axis] if size is None else size for axis, size in enumerate(known)]
 
 
 def _both(first: bool | Tensor, second: bool | Tensor) -> bool | Tensor:

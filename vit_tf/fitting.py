@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -19,6 +19,7 @@ class FittingModel(keras.Model):
     `compute_metrics` each output.
     """
 
+    output_class: ClassVar[type[ModelOutput]]
     main_output_name: str
     main_output_shape: tuple[int | None, ...]
 
@@ -34,6 +35,22 @@ class FittingModel(keras.Model):
         """
         raise ValueError(f"{type(self).__name__} has no loss of its own; name one in compile(loss=...).")
 
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """See `keras.Model.fit`; labels may also come in the dict of inputs."""
+        return super().fit(*_with_labels_apart(x, y), *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """See `keras.Model.evaluate`; labels may also come in the dict of inputs."""
+        return super().evaluate(*_with_labels_apart(x, y), *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """See `keras.Model.predict`; returns an output of arrays."""
+        return self._as_output(super().predict(_with_labels_apart(x, None)[0], *args, **kwargs))
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """See `keras.Model.predict_on_batch`; returns an output of arrays."""
+        return self._as_output(super().predict_on_batch(_with_labels_apart(x, None)[0]))
+
     def train_step(self, data: Any) -> Any:
         """See `keras.Model.train_step`; labels may also come in the dict of inputs."""
         return super().train_step(_with_labels_as_targets(data))
@@ -43,8 +60,17 @@ class FittingModel(keras.Model):
         return super().test_step(_with_labels_as_targets(data))
 
     def predict_step(self, data: Any) -> Any:
-        """See `keras.Model.predict_step`; labels among the inputs are left alone."""
-        return super().predict_step(_with_labels_as_targets(data))
+        """See `keras.Model.predict_step`; labels among the inputs are left alone, and there is no loss.
+
+        Outputs leave here as dicts, because distribution strategies know nothing else to join.
+        """
+        output = super().predict_step(_with_labels_as_targets(data))
+        if not isinstance(output, ModelOutput):
+            return output
+        return {name: item for name, item in output.items() if name != "loss"}
+
+    def _as_output(self, predicted: Any) -> Any:
+        return self.output_class(**predicted) if isinstance(predicted, dict) else predicted
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -98,10 +124,15 @@ class FittingModel(keras.Model):
 def _with_labels_as_targets(data: Any) -> Any:
     """A batch whose labels, if they are among the inputs, are its targets."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    if isinstance(x, Mapping) and "labels" in x:
-        y = x["labels"] if y is None else y
-        x = {name: value for name, value in x.items() if name != "labels"}
-    return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+    return keras.utils.pack_x_y_sample_weight(*_with_labels_apart(x, y), sample_weight)
+
+
+def _with_labels_apart(x: Any, y: Any) -> tuple[Any, Any]:
+    """Inputs without labels and, unless there are targets, the labels as targets; what processors return is a dict."""
+    if not isinstance(x, Mapping):
+        return x, y
+    inputs = {name: value for name, value in x.items() if name != "labels"}
+    return inputs, x.get("labels") if y is None else y
 
 
 def _zeros(spec: Any) -> Any:

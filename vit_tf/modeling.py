@@ -18,11 +18,12 @@ from tensorflow import Tensor
 
 from vit_core import ViTConfig
 from vit_core.parameters import Parameter, parameters
-from vit_tf.checks import check_bool_masked_pos, check_pixel_values
+from vit_tf.checks import check_bool_masked_pos
 from vit_tf.losses import classification_loss, masked_reconstruction_loss
 from vit_tf.outputs import TFBaseModelOutputWithPooling, TFMaskedImageModelingOutput, TFSequenceClassifierOutput
 from vit_tf.position import resample_grid
 from vit_tf.pretrained import ViTPreTrainedModel, initialize
+from vit_tf.rematerialization import recomputed
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -106,6 +107,7 @@ class ViTEmbeddings(layers.Layer):
     def __init__(self, config: ViTConfig, use_mask_token: bool, data_format: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
+        self.output_shape = (None, 1 + math.prod(config.grid), config.hidden_size)  # for `summary`
         self.use_mask_token = use_mask_token
         self.patch_embeddings = ViTPatchEmbeddings(
             config, data_format, name="patch_embeddings", dtype=self.dtype_policy
@@ -302,6 +304,7 @@ class ViTEncoder(layers.Layer):
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.output_shape = (None, 1 + math.prod(config.grid), config.hidden_size)  # for `summary`
         self.layer = [
             ViTLayer(config, layer, name=f"layer_{layer}", dtype=self.dtype_policy)
             for layer in range(config.num_hidden_layers)
@@ -332,7 +335,8 @@ class ViTEncoder(layers.Layer):
             if output_hidden_states:
                 all_hidden_states.append(ops.reshape(rows, (-1, tokens, hidden)))
             layer_mask = None if head_mask is None else head_mask[index]
-            rows, attentions = layer(rows, layer_mask, tokens=tokens)
+            run = recomputed(layer) if self.gradient_checkpointing and training else layer
+            rows, attentions = run(rows, layer_mask, tokens=tokens)
             if output_attentions:
                 all_attentions.append(attentions)
         hidden_states = ops.reshape(rows, (-1, tokens, hidden))
@@ -391,6 +395,7 @@ class TFViTModel(ViTPreTrainedModel):
     """
 
     task = "model"
+    output_class = TFBaseModelOutputWithPooling
 
     def __init__(
         self,
@@ -401,6 +406,7 @@ class TFViTModel(ViTPreTrainedModel):
         **kwargs: Any,
     ) -> None:
         super().__init__(config, data_format, **kwargs)
+        self.output_shape = (None, 1 + math.prod(config.grid), config.hidden_size)  # for `summary`
         self.add_pooling_layer = add_pooling_layer
         self.use_mask_token = use_mask_token
         self.embeddings = ViTEmbeddings(
@@ -413,11 +419,11 @@ class TFViTModel(ViTPreTrainedModel):
         initialize(self, self.parameter_table())
 
     def build(self, input_shape: Any) -> None:
-        self.embeddings.build()
-        self.encoder.build()
-        self.layernorm.build((None, None, self.config.hidden_size))
+        self.embeddings.build(self.image_batch_shape)
+        self.encoder.build(self.output_shape)
+        self.layernorm.build(self.output_shape)
         if self.pooler is not None:
-            self.pooler.build()
+            self.pooler.build(self.output_shape)
 
     def parameter_table(self) -> tuple[Parameter, ...]:
         """The rows of `vit_core.parameters` that describe this model."""
@@ -456,19 +462,15 @@ class TFViTModel(ViTPreTrainedModel):
             ValueError: a shape does not fit the model; see `vit_tf.checks.require` for graphs.
         """
         config = self.config
-        if pixel_values is None:
-            raise ValueError(f"pixel_values are missing; pass images of shape {self.image_batch_shape}.")
         if output_attentions is None:
             output_attentions = config.output_attentions
         if output_hidden_states is None:
             output_hidden_states = config.output_hidden_states
-        interpolate_pos_encoding = bool(interpolate_pos_encoding)
 
-        check_pixel_values(pixel_values, config, self.data_format, interpolate_pos_encoding)
         hidden_states = self.embeddings(
             ops.cast(pixel_values, self.compute_dtype),
             bool_masked_pos,
-            interpolate_pos_encoding=interpolate_pos_encoding,
+            interpolate_pos_encoding=bool(interpolate_pos_encoding),
         )
         hidden_states, all_hidden_states, all_attentions = self.encoder(
             hidden_states,
@@ -489,13 +491,7 @@ class TFViTModel(ViTPreTrainedModel):
     def _per_layer(self, head_mask: Tensor | None) -> Tensor | None:
         if head_mask is None:
             return None
-        layers, heads = self.config.num_hidden_layers, self.config.num_attention_heads
-        head_mask = ops.convert_to_tensor(head_mask)
-        if tuple(head_mask.shape) not in ((heads,), (layers, heads)):
-            raise ValueError(
-                f"head_mask has shape {tuple(head_mask.shape)}; the model takes ({heads},) or ({layers}, {heads})."
-            )
-        return ops.broadcast_to(head_mask, (layers, heads))
+        return ops.broadcast_to(head_mask, (self.config.num_hidden_layers, self.config.num_attention_heads))
 
     @property
     def main_output_name(self) -> str:
@@ -526,6 +522,7 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
     """
 
     task = "masked-image-modeling"
+    output_class = TFMaskedImageModelingOutput
     main_output_name = "reconstruction"
 
     def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
@@ -625,6 +622,7 @@ class TFViTForImageClassification(ViTPreTrainedModel):
     """
 
     task = "image-classification"
+    output_class = TFSequenceClassifierOutput
     main_output_name = "logits"
 
     def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:

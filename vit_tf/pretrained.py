@@ -25,10 +25,12 @@ from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, T
 from vit_core.pretrained import ARCHITECTURES, LoadingPlan, config_for_loading, plan_loading
 from vit_core.push import Pushable
 from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor
+from vit_tf.checks import check_head_mask, check_pixel_values
 from vit_tf.fitting import FittingModel
 
 DATA_FORMATS = ("channels_first", "channels_last")
 PARTS = ("add_pooling_layer", "use_mask_token")  # arguments of models that decide which parameters there are
+ADAPTATIONS = ("dtype", "quantization_config", "lora_rank", "lora_alpha")  # settings that enable_lora, quantize change
 FLOAT_CODES = {name: code for code, name in FLOAT_NAMES.items()}
 
 _is_left_unfilled: ContextVar[bool] = ContextVar("is_left_unfilled", default=False)
@@ -42,8 +44,8 @@ class ViTPreTrainedModel(FittingModel, Pushable):
     base_model_prefix = BASE_MODEL_PREFIX.rstrip(".")
     main_input_name = "pixel_values"
 
-    def __init__(self, config: ViTConfig, data_format: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, config: ViTConfig, data_format: str, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name or _unique_name(ARCHITECTURES[self.task]), **kwargs)
         if not isinstance(config, ViTConfig):
             raise TypeError(
                 f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
@@ -55,21 +57,33 @@ class ViTPreTrainedModel(FittingModel, Pushable):
         self.data_format = data_format
 
     def __call__(self, pixel_values: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Run the model on a tensor and keyword arguments, on a list or tuple of arguments, or on a dict of them."""
-        names = list(inspect.signature(self.call).parameters)
+        """Run the model; see `call`. The first argument may also be a list or tuple of arguments, or a dict of them."""
         if isinstance(pixel_values, list | tuple):
-            pixel_values, args = (*pixel_values, None)[0], (*pixel_values[1:], *args)
+            arguments = self._named((*pixel_values, *args), kwargs)
         elif isinstance(pixel_values, Mapping):
-            kwargs = {**pixel_values, **kwargs}
-            pixel_values = kwargs.pop("pixel_values", None)
-        if len(args) >= len(names):
-            raise TypeError(f"{type(self).__name__} takes {len(names)} arguments, not {len(args) + 1}.")
-        given = dict(zip(names[1:], args))
-        if unknown := kwargs.keys() - set(names):
-            raise TypeError(f"{type(self).__name__} takes no {min(unknown)!r}; it takes {', '.join(names)}.")
-        if twice := given.keys() & kwargs.keys():
-            raise TypeError(f"{type(self).__name__} got {min(twice)!r} twice.")
-        return super().__call__(pixel_values, **given, **kwargs)
+            arguments = self._named(args, {**pixel_values, **kwargs})
+        else:
+            arguments = self._named((pixel_values, *args), kwargs)
+        pixel_values, head_mask = arguments.pop("pixel_values", None), arguments.get("head_mask")
+        interpolate_pos_encoding = bool(arguments.get("interpolate_pos_encoding"))
+        # Here and not in `call`, around whose errors Keras writes a page about each argument.
+        check_pixel_values(pixel_values, self.config, self.data_format, interpolate_pos_encoding)
+        if head_mask is not None:
+            arguments["head_mask"] = ops.convert_to_tensor(head_mask)
+            check_head_mask(arguments["head_mask"], self.config)
+        return super().__call__(pixel_values, **arguments)
+
+    def _named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of `call` by name."""
+        names = list(inspect.signature(self.call).parameters)
+        if len(args) > len(names):
+            raise TypeError(f"{type(self).__name__} takes {len(names)} arguments, {', '.join(names)}; not {len(args)}.")
+        if unknown := [name for name in kwargs if name not in names]:
+            raise TypeError(f"{type(self).__name__} takes no {unknown[0]!r}; it takes {', '.join(names)}.")
+        given = dict(zip(names, args, strict=False))
+        if twice := [name for name in kwargs if given.get(name) is not None]:
+            raise TypeError(f"{type(self).__name__} got {twice[0]!r} twice.")
+        return {**given, **kwargs}
 
     # The model's place in the table of parameters
 
@@ -83,8 +97,11 @@ class ViTPreTrainedModel(FittingModel, Pushable):
 
     def get_parameter(self, row: Parameter) -> Any:
         """The variable that holds a parameter, or, where LoRA adds to it, the tensor."""
+        return self._find(KERAS.path(row))
+
+    def _find(self, path: tuple[str, ...]) -> Any:
         found: Any = self
-        for part in KERAS.path(row):
+        for part in path:
             found = found[int(part)] if part.isdecimal() else getattr(found, part)
         return found
 
@@ -223,43 +240,98 @@ class ViTPreTrainedModel(FittingModel, Pushable):
     # Keras files
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for `.keras` files."""
+        """The constructor's arguments, and which linear layers have LoRA or are quantized, for `.keras` files."""
+        adapted = {
+            name: {key: value for key, value in layer.get_config().items() if key in ADAPTATIONS}
+            for name, layer in self._linear_layers().items()
+            if layer.lora_enabled or layer.quantization_mode
+        }
         return {
             **super().get_config(),
             "config": json.loads(self.config.to_json_string()),
             "data_format": self.data_format,
+            "adapted_layers": adapted,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """Build a model from what `get_config` returned."""
-        return cls(**{**config, "config": ViTConfig.from_dict(config["config"])})
+        adapted = config.get("adapted_layers", {})
+        arguments = {name: value for name, value in config.items() if name != "adapted_layers"}
+        model = cls(**{**arguments, "config": ViTConfig.from_dict(config["config"])})
+        linear_layers = model._linear_layers()
+        for name, settings in adapted.items():
+            mode = keras.dtype_policies.get(settings["dtype"]).quantization_mode
+            if mode:
+                quantization = keras.saving.deserialize_keras_object(settings["quantization_config"])
+                linear_layers[name].quantize(mode, config=quantization)
+            if settings.get("lora_rank"):
+                linear_layers[name].enable_lora(settings["lora_rank"], settings["lora_alpha"])
+        return model
+
+    def _linear_layers(self) -> dict[str, keras.layers.Dense]:
+        """The linear layers by the names of their weights."""
+        return {row.name: self._find(KERAS.path(row)[:-1]) for row in self.parameter_table() if row.kind == "linear"}
+
+    def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None, **kwargs: Any) -> None:
+        """Quantize the linear layers, which are nearly all of the weights; see `keras.Model.quantize`.
+
+        Args:
+            mode: "int8", "int4" or "float8".
+            config: Keras' quantization config instead of a mode.
+            filters: which layers; the linear ones unless given.
+            **kwargs: see `keras.Model.quantize`.
+        """
+        super().quantize(mode, config, filters or _is_linear, **kwargs)
+
+    def export(
+        self,
+        filepath: str | PathLike[str],
+        format: str = "tf_saved_model",
+        *,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Write the model for serving; see `keras.Model.export`.
+
+        A SavedModel has the endpoint "serve" and the signature "serving_default". They take any number of images as
+        `pixel_values` and return what is in the output by name: {"logits": ...} or, for several tensors,
+        {"hidden_states_0": ...}.
+
+        Args:
+            filepath: where.
+            format: "tf_saved_model", or another that Keras has.
+            interpolate_pos_encoding: whether images may have any size.
+            **kwargs: see `keras.Model.export`.
+        """
+        size = (None, None) if interpolate_pos_encoding else self.config.image_shape
+        images = keras.Input(self._image_shape(size), name=self.main_input_name, dtype="float32")
+        output = self(images, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True)
+        named: dict[str, Any] = {}
+        for name, item in output.items():
+            named |= {f"{name}_{i}": each for i, each in enumerate(item)} if isinstance(item, tuple) else {name: item}
+        keras.Model(images, named).export(filepath, format=format, **kwargs)
 
     # Training
 
     def gradient_checkpointing_enable(self) -> None:
         """Compute each layer's activations again in the backward pass instead of keeping them."""
-        self.base_model.encoder.gradient_checkpointing = True
+        self._base_model().encoder.gradient_checkpointing = True
 
     def gradient_checkpointing_disable(self) -> None:
         """Keep activations again."""
-        self.base_model.encoder.gradient_checkpointing = False
+        self._base_model().encoder.gradient_checkpointing = False
 
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether gradient checkpointing is on."""
-        return self.base_model.encoder.gradient_checkpointing
+        return self._base_model().encoder.gradient_checkpointing
 
     # Conveniences
 
-    @property
-    def base_model(self) -> Any:
-        """The model without its head."""
-        return getattr(self, self.base_model_prefix, self)
-
     def get_input_embeddings(self) -> keras.layers.Layer:
         """The layer that turns pixels into tokens."""
-        return self.base_model.embeddings.patch_embeddings
+        return self._base_model().embeddings.patch_embeddings
 
     def num_parameters(self, only_trainable: bool = False) -> int:
         """The number of parameters.
@@ -273,14 +345,30 @@ class ViTPreTrainedModel(FittingModel, Pushable):
     @property
     def image_batch_shape(self) -> tuple[int | None, ...]:
         """The shape of the images that the model takes, with None for any number of them."""
-        channels, size = (self.config.num_channels,), self.config.image_shape
-        return (None, *channels, *size) if self.data_format == "channels_first" else (None, *size, *channels)
+        return (None, *self._image_shape(self.config.image_shape))
+
+    def _image_shape(self, size: tuple[int | None, int | None]) -> tuple[int | None, ...]:
+        channels = self.config.num_channels
+        return (channels, *size) if self.data_format == "channels_first" else (*size, channels)
+
+    def _base_model(self) -> Any:
+        # No property: Keras would take it for a part of the model, and save its weights there.
+        return getattr(self, self.base_model_prefix, self)
 
     def _returned(self, output: Any, return_dict: bool | None) -> Any:
         """The output in the form that the call or the config asks for."""
         if return_dict is None:
             return_dict = self.config.use_return_dict
         return output if return_dict else output.to_tuple()
+
+
+def _unique_name(prefix: str) -> str:
+    number = keras.backend.get_uid(prefix)
+    return prefix if number == 1 else f"{prefix}_{number - 1}"
+
+
+def _is_linear(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, keras.layers.Dense)
 
 
 @contextlib.contextmanager
