@@ -6,29 +6,32 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
+import tensorflow as tf
 
 
 def recomputed(layer: keras.layers.Layer) -> Callable[..., Any]:
-    """A layer's call that keeps no activations; the backward pass runs the layer again (`keras.remat`).
+    """A layer's call in training that keeps no activations; the backward pass runs the layer again (`keras.remat`).
 
-    Dropout's random state is a variable that each run moves on. So the layer is run as a function of its state, and
+    Dropout's random state is a variable that each run moves on. So the layer is run as a function of its variables, and
     both runs drop the same.
     """
 
     def call(*inputs: Any, **options: Any) -> Any:
-        state = [ops.convert_to_tensor(variable) for variable in layer.non_trainable_variables]  # as it is now
-        moved_on = []
+        weights, states = layer.trainable_variables, layer.non_trainable_variables
+        before = [tf.identity(state.value) for state in states]
+        after = []
 
-        def run(weights: list[Any], *inputs: Any) -> Any:
-            outputs, new_state = layer.stateless_call(weights, state, *inputs, **options)
-            moved_on.append(new_state)
+        def run(*tensors: Any) -> Any:
+            values, inputs = tensors[: len(weights)], tensors[len(weights) :]
+            with keras.StatelessScope([*zip(weights, values), *zip(states, before)]) as scope:
+                outputs = layer(*inputs, **options, training=True)
+            after.append([scope.get_current_value(state) for state in states])
             return outputs
 
-        weights = [ops.convert_to_tensor(variable) for variable in layer.trainable_variables]
-        outputs = keras.remat(run)(weights, *(each for each in inputs if each is not None))
-        for variable, value in zip(layer.non_trainable_variables, moved_on[0], strict=True):
-            variable.assign(value)
+        given = [each for each in inputs if each is not None]  # only tensors have gradients
+        outputs = keras.remat(run)(*(tf.identity(weight.value) for weight in weights), *given)
+        for state, value in zip(states, after[0], strict=True):
+            state.assign(value)
         return outputs
 
     return call
