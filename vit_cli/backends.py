@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,11 +24,13 @@ class Backend:
         package: the package with its models.
         framework: what that package needs to have installed.
         forward: (model, pixel values, whether to return attentions) -> output, without gradients.
+        is_chatty: whether the framework writes to standard error when it is imported.
     """
 
     package: str
     framework: str
     forward: Callable[[Any, np.ndarray, bool], Any]
+    is_chatty: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -34,7 +39,8 @@ class Backend:
 
     def load_package(self) -> ModuleType:
         """Import the package with the models."""
-        return importlib.import_module(self.package)
+        with _silence() if self.is_chatty else contextlib.nullcontext():
+            return importlib.import_module(self.package)
 
 
 def _forward_in_torch(model: Any, pixel_values: np.ndarray, output_attentions: bool) -> Any:
@@ -44,8 +50,30 @@ def _forward_in_torch(model: Any, pixel_values: np.ndarray, output_attentions: b
         return model(pixel_values=torch.from_numpy(pixel_values), output_attentions=output_attentions, return_dict=True)
 
 
+def _forward_in_tf(model: Any, pixel_values: np.ndarray, output_attentions: bool) -> Any:
+    return model(pixel_values=pixel_values, output_attentions=output_attentions, return_dict=True)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Discard what is written to standard error: TensorFlow greets from C++ before its log level counts."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 #: By the name of the extra that installs it; the first one that is installed is the default.
-BACKENDS: dict[str, Backend] = {"torch": Backend("vit_torch", "torch", _forward_in_torch)}
+BACKENDS: dict[str, Backend] = {
+    "torch": Backend("vit_torch", "torch", _forward_in_torch),
+    "tf": Backend("vit_tf", "tensorflow", _forward_in_tf, is_chatty=True),
+}
 
 
 def choose_backend(name: str | None) -> Backend:

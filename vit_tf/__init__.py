@@ -2,8 +2,8 @@
 
 try:
     import jaxtyping  # noqa: F401
-    import tensorflow  # noqa: F401  # before Keras, which would say less
     import keras
+    import tensorflow  # noqa: F401
 except ImportError as error:
     raise ImportError(f'vit_tf needs {error.name}, which is not installed: pip install "trivit[tf]"') from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -20,6 +20,8 @@ class FittingModel(keras.Model):
     """
 
     output_class: ClassVar[type[ModelOutput]]
+    train_function: Any
+    test_function: Any
     main_output_name: str
     main_output_shape: tuple[int | None, ...]
 
@@ -92,15 +94,17 @@ class FittingModel(keras.Model):
         """See `keras.Model.make_train_function`."""
         if self.train_function is None or force:
             super().make_train_function(force)
-            self.train_function = self._first_making_variables(self.train_function, "train_function")
+            self._make_variables_first("train_function")
 
     def make_test_function(self, force: bool = False) -> None:
         """See `keras.Model.make_test_function`."""
         if self.test_function is None or force:
             super().make_test_function(force)
-            self.test_function = self._first_making_variables(self.test_function, "test_function")
+            self._make_variables_first("test_function")
 
-    def _first_making_variables(self, function: Callable[[Any], Any], attribute: str) -> Callable[[Any], Any]:
+    def _make_variables_first(self, attribute: str) -> None:
+        function = getattr(self, attribute)
+
         def first_call(iterator: Any) -> Any:
             if isinstance(iterator, tf.data.Iterator):  # for distribution strategies, Keras does it
                 if self.optimizer is not None:
@@ -109,7 +113,7 @@ class FittingModel(keras.Model):
             setattr(self, attribute, function)
             return function(iterator)
 
-        return first_call
+        setattr(self, attribute, first_call)
 
     def _make_metric_variables(self, batch_spec: Any) -> None:
         """Update the metrics once with zeros of the right shapes, and forget it."""

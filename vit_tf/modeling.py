@@ -25,6 +25,8 @@ from vit_tf.position import resample_grid
 from vit_tf.pretrained import ViTPreTrainedModel, initialize
 from vit_tf.rematerialization import recomputed
 
+Shape = tuple[int | None, ...]
+
 
 def gelu(x: Tensor) -> Tensor:
     """GELU (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415); by itself `ops.gelu` approximates it."""
@@ -64,6 +66,7 @@ def linear(units: int, name: str, dtype: Any, use_bias: bool = True) -> layers.D
 
 
 def layer_norm(config: ViTConfig, name: str, dtype: Any) -> layers.LayerNormalization:
+    """A LayerNorm; under half-precision policies it still computes in float32."""
     return layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
 
 
@@ -84,7 +87,7 @@ class ViTPatchEmbeddings(layers.Layer):
             dtype=self.dtype_policy,
         )
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.projection.build((None, None, None, self.config.num_channels))
 
     def call(
@@ -114,7 +117,7 @@ class ViTEmbeddings(layers.Layer):
         )
         self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape) -> None:
         hidden, (rows, columns) = self.config.hidden_size, self.config.grid
         self.cls_token = self.add_weight(name="cls_token", shape=(1, 1, hidden), initializer="zeros")
         self.mask_token = None
@@ -123,7 +126,7 @@ class ViTEmbeddings(layers.Layer):
         self.position_embeddings = self.add_weight(
             name="position_embeddings", shape=(1, 1 + rows * columns, hidden), initializer="zeros"
         )
-        self.patch_embeddings.build()
+        self.patch_embeddings.build(input_shape)
 
     def call(
         self,
@@ -161,7 +164,6 @@ class ViTSelfAttention(layers.Layer):
 
     def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.hidden_size = config.hidden_size
         self.heads = config.kept_heads(layer)
         self.is_pruned = len(self.heads) < config.num_attention_heads
         self.head_dim = config.head_dim
@@ -171,24 +173,20 @@ class ViTSelfAttention(layers.Layer):
         self.value = linear(self.width, "value", self.dtype_policy, config.qkv_bias)
         self.dropout = layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape) -> None:
         for projection in (self.query, self.key, self.value):
-            projection.build((None, self.hidden_size))
+            projection.build(input_shape)
 
     def call(
         self,
-        hidden_states: Float[Tensor, "tokens_of_all hidden"],
+        hidden_states: Float[Tensor, "all_tokens hidden"],
         head_mask: Shaped[Tensor, " heads"] | None = None,
         tokens: int | Tensor = 1,
-    ) -> tuple[Float[Tensor, "tokens_of_all width"], Float[Tensor, "batch heads tokens tokens"]]:
-        query, key, value = (
-            ops.transpose(ops.reshape(each, (-1, tokens, len(self.heads), self.head_dim)), axes)
-            for each, axes in (
-                (self.query(hidden_states) * self.head_dim**-0.5, (0, 2, 1, 3)),
-                (self.key(hidden_states), (0, 2, 3, 1)),
-                (self.value(hidden_states), (0, 2, 1, 3)),
-            )
-        )
+    ) -> tuple[Float[Tensor, "all_tokens width"], Float[Tensor, "batch heads tokens tokens"]]:
+        split = (-1, tokens, len(self.heads), self.head_dim)
+        query = ops.transpose(ops.reshape(self.query(hidden_states) * self.head_dim**-0.5, split), (0, 2, 1, 3))
+        key = ops.transpose(ops.reshape(self.key(hidden_states), split), (0, 2, 3, 1))
+        value = ops.transpose(ops.reshape(self.value(hidden_states), split), (0, 2, 1, 3))
         probabilities = self.dropout(ops.softmax(ops.matmul(query, key)))
         if head_mask is not None:
             if self.is_pruned:
@@ -201,16 +199,15 @@ class ViTSelfAttention(layers.Layer):
 class ViTSelfOutput(layers.Layer):
     """The output projection of attention; the residual is added in ViTLayer."""
 
-    def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
+    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.width = len(config.kept_heads(layer)) * config.head_dim
         self.dense = linear(config.hidden_size, "dense", self.dtype_policy)
         self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
 
-    def build(self, input_shape: Any = None) -> None:
-        self.dense.build((None, self.width))
+    def build(self, input_shape: Shape) -> None:
+        self.dense.build(input_shape)
 
-    def call(self, context: Float[Tensor, "tokens_of_all width"]) -> Float[Tensor, "tokens_of_all hidden"]:
+    def call(self, context: Float[Tensor, "all_tokens width"]) -> Float[Tensor, "all_tokens hidden"]:
         return self.dropout(self.dense(context))
 
 
@@ -220,18 +217,18 @@ class ViTAttention(layers.Layer):
     def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.attention = ViTSelfAttention(config, layer, name="attention", dtype=self.dtype_policy)
-        self.output_ = ViTSelfOutput(config, layer, name="output", dtype=self.dtype_policy)
+        self.output_ = ViTSelfOutput(config, name="output", dtype=self.dtype_policy)
 
-    def build(self, input_shape: Any = None) -> None:
-        self.attention.build()
-        self.output_.build()
+    def build(self, input_shape: Shape) -> None:
+        self.attention.build(input_shape)
+        self.output_.build((None, self.attention.width))
 
     def call(
         self,
-        hidden_states: Float[Tensor, "tokens_of_all hidden"],
+        hidden_states: Float[Tensor, "all_tokens hidden"],
         head_mask: Shaped[Tensor, " heads"] | None = None,
         tokens: int | Tensor = 1,
-    ) -> tuple[Float[Tensor, "tokens_of_all hidden"], Float[Tensor, "batch heads tokens tokens"]]:
+    ) -> tuple[Float[Tensor, "all_tokens hidden"], Float[Tensor, "batch heads tokens tokens"]]:
         context, probabilities = self.attention(hidden_states, head_mask, tokens=tokens)
         return self.output_(context), probabilities
 
@@ -241,14 +238,13 @@ class ViTIntermediate(layers.Layer):
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.hidden_size = config.hidden_size
         self.dense = linear(config.intermediate_size, "dense", self.dtype_policy)
         self.intermediate_act_fn = activation(config.hidden_act)
 
-    def build(self, input_shape: Any = None) -> None:
-        self.dense.build((None, self.hidden_size))
+    def build(self, input_shape: Shape) -> None:
+        self.dense.build(input_shape)
 
-    def call(self, hidden_states: Float[Tensor, "tokens_of_all hidden"]) -> Float[Tensor, "tokens_of_all mlp"]:
+    def call(self, hidden_states: Float[Tensor, "all_tokens hidden"]) -> Float[Tensor, "all_tokens mlp"]:
         return self.intermediate_act_fn(self.dense(hidden_states))
 
 
@@ -257,14 +253,13 @@ class ViTOutput(layers.Layer):
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.intermediate_size = config.intermediate_size
         self.dense = linear(config.hidden_size, "dense", self.dtype_policy)
         self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
 
-    def build(self, input_shape: Any = None) -> None:
-        self.dense.build((None, self.intermediate_size))
+    def build(self, input_shape: Shape) -> None:
+        self.dense.build(input_shape)
 
-    def call(self, hidden_states: Float[Tensor, "tokens_of_all mlp"]) -> Float[Tensor, "tokens_of_all hidden"]:
+    def call(self, hidden_states: Float[Tensor, "all_tokens mlp"]) -> Float[Tensor, "all_tokens hidden"]:
         return self.dropout(self.dense(hidden_states))
 
 
@@ -273,26 +268,25 @@ class ViTLayer(layers.Layer):
 
     def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.hidden_size = config.hidden_size
         self.attention = ViTAttention(config, layer, name="attention", dtype=self.dtype_policy)
         self.intermediate = ViTIntermediate(config, name="intermediate", dtype=self.dtype_policy)
         self.output_ = ViTOutput(config, name="output", dtype=self.dtype_policy)
         self.layernorm_before = layer_norm(config, "layernorm_before", self.dtype_policy)
         self.layernorm_after = layer_norm(config, "layernorm_after", self.dtype_policy)
 
-    def build(self, input_shape: Any = None) -> None:
-        self.attention.build()
-        self.intermediate.build()
-        self.output_.build()
-        self.layernorm_before.build((None, self.hidden_size))
-        self.layernorm_after.build((None, self.hidden_size))
+    def build(self, input_shape: Shape) -> None:
+        self.attention.build(input_shape)
+        self.intermediate.build(input_shape)
+        self.output_.build((None, self.intermediate.dense.units))
+        self.layernorm_before.build(input_shape)
+        self.layernorm_after.build(input_shape)
 
     def call(
         self,
-        hidden_states: Float[Tensor, "tokens_of_all hidden"],
+        hidden_states: Float[Tensor, "all_tokens hidden"],
         head_mask: Shaped[Tensor, " heads"] | None = None,
         tokens: int | Tensor = 1,
-    ) -> tuple[Float[Tensor, "tokens_of_all hidden"], Float[Tensor, "batch heads tokens tokens"]]:
+    ) -> tuple[Float[Tensor, "all_tokens hidden"], Float[Tensor, "batch heads tokens tokens"]]:
         attended, probabilities = self.attention(self.layernorm_before(hidden_states), head_mask, tokens=tokens)
         hidden_states = attended + hidden_states
         hidden_states = self.output_(self.intermediate(self.layernorm_after(hidden_states))) + hidden_states
@@ -311,9 +305,9 @@ class ViTEncoder(layers.Layer):
         ]
         self.gradient_checkpointing = False
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: Shape) -> None:
         for layer in self.layer:
-            layer.build()
+            layer.build((None, input_shape[-1]))
 
     def call(
         self,
@@ -350,12 +344,11 @@ class ViTPooler(layers.Layer):
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.hidden_size = config.hidden_size
         self.dense = linear(config.pooler_size, "dense", self.dtype_policy)
         self.activation = activation(config.pooler_act)
 
-    def build(self, input_shape: Any = None) -> None:
-        self.dense.build((None, self.hidden_size))
+    def build(self, input_shape: Shape) -> None:
+        self.dense.build((None, input_shape[-1]))
 
     def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch pooled"]:
         return self.activation(self.dense(hidden_states[:, 0]))
@@ -407,18 +400,18 @@ class TFViTModel(ViTPreTrainedModel):
     ) -> None:
         super().__init__(config, data_format, **kwargs)
         self.output_shape = (None, 1 + math.prod(config.grid), config.hidden_size)  # for `summary`
+        self.main_output_name = "pooler_output" if add_pooling_layer else "last_hidden_state"
+        self.main_output_shape = (None, config.pooler_size) if add_pooling_layer else self.output_shape
         self.add_pooling_layer = add_pooling_layer
         self.use_mask_token = use_mask_token
-        self.embeddings = ViTEmbeddings(
-            config, use_mask_token, data_format, name="embeddings", dtype=self.dtype_policy
-        )
+        self.embeddings = ViTEmbeddings(config, use_mask_token, data_format, name="embeddings", dtype=self.dtype_policy)
         self.encoder = ViTEncoder(config, name="encoder", dtype=self.dtype_policy)
         self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
         self.pooler = ViTPooler(config, name="pooler", dtype=self.dtype_policy) if add_pooling_layer else None
         self.build(self.image_batch_shape)
         initialize(self, self.parameter_table())
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.embeddings.build(self.image_batch_shape)
         self.encoder.build(self.output_shape)
         self.layernorm.build(self.output_shape)
@@ -493,18 +486,6 @@ class TFViTModel(ViTPreTrainedModel):
             return None
         return ops.broadcast_to(head_mask, (self.config.num_hidden_layers, self.config.num_attention_heads))
 
-    @property
-    def main_output_name(self) -> str:
-        """The output that `fit` compares with targets: the pooler's, if there is one."""
-        return "pooler_output" if self.add_pooling_layer else "last_hidden_state"
-
-    @property
-    def main_output_shape(self) -> tuple[int | None, ...]:
-        """The shape of that output."""
-        if self.add_pooling_layer:
-            return (None, self.config.pooler_size)
-        return (None, 1 + math.prod(self.config.grid), self.config.hidden_size)
-
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for `.keras` files."""
         arguments = {"add_pooling_layer": self.add_pooling_layer, "use_mask_token": self.use_mask_token}
@@ -527,6 +508,7 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
 
     def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(config, data_format, **kwargs)
+        self.main_output_shape = self.image_batch_shape
         self.vit = TFViTModel(
             config,
             add_pooling_layer=False,
@@ -549,7 +531,7 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
         self.build(self.image_batch_shape)
         initialize(self, self.head_table())
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.decoder[0].build((None, None, None, self.config.hidden_size))
 
     def call(
@@ -598,16 +580,13 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
         output = TFMaskedImageModelingOutput(loss, reconstruction, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)
 
-    @property
-    def main_output_shape(self) -> tuple[int | None, ...]:
-        """The shape of the reconstruction."""
-        return self.image_batch_shape
-
     def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Tensor:
         """The loss of the masked patches, which `fit` minimises when `compile` names none."""
         loss = y_pred[0]
         if len(loss.shape):
-            raise ValueError("there is no bool_masked_pos; fit on batches {'pixel_values': ..., 'bool_masked_pos': ...}.")
+            raise ValueError(
+                "there is no bool_masked_pos; fit on batches {'pixel_values': ..., 'bool_masked_pos': ...}."
+            )
         return loss
 
 
@@ -627,6 +606,7 @@ class TFViTForImageClassification(ViTPreTrainedModel):
 
     def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(config, data_format, **kwargs)
+        self.main_output_shape = (None, config.num_labels or config.hidden_size)
         self.vit = TFViTModel(
             config, add_pooling_layer=False, data_format=data_format, name="vit", dtype=self.dtype_policy
         )
@@ -638,7 +618,7 @@ class TFViTForImageClassification(ViTPreTrainedModel):
         self.build(self.image_batch_shape)
         initialize(self, self.head_table())
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.classifier.build((None, self.config.hidden_size))
 
     def call(
@@ -682,15 +662,12 @@ class TFViTForImageClassification(ViTPreTrainedModel):
         output = TFSequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)
 
-    @property
-    def main_output_shape(self) -> tuple[int | None, ...]:
-        """The shape of the logits."""
-        return (None, self.config.num_labels or self.config.hidden_size)
-
     def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Tensor:
         """The loss that the config or the labels name, which `fit` minimises when `compile` names none."""
         if y is None:
-            raise ValueError("there are no labels; call fit(x, y), or use batches {'pixel_values': ..., 'labels': ...}.")
+            raise ValueError(
+                "there are no labels; call fit(x, y), or use batches {'pixel_values': ..., 'labels': ...}."
+            )
         return classification_loss(self.main_output(y_pred), y, self.config, sample_weight)
 
 

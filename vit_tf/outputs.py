@@ -40,10 +40,10 @@ class TFMaskedImageModelingOutput(NestedOutput, MaskedImageModelingOutput):
     """What TFViTForMaskedImageModeling returns; see `vit_core.MaskedImageModelingOutput`."""
 
 
+def _items_and_names(output: NestedOutput) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    return output.to_tuple(), tuple(output.keys())
+
+
 for _output in (TFBaseModelOutputWithPooling, TFSequenceClassifierOutput, TFMaskedImageModelingOutput):
-    optree.register_pytree_node(
-        _output,
-        lambda output: (output.to_tuple(), tuple(output.keys()), tuple(output.keys())),
-        lambda names, items, _class=_output: _class.__tf_unflatten__(names, items),
-        namespace="keras",
-    )
+    # Any class may be registered, though optree's types ask for collections.
+    optree.register_pytree_node(_output, _items_and_names, _output.__tf_unflatten__, namespace="keras")  # type: ignore

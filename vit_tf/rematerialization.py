@@ -23,7 +23,7 @@ def recomputed(layer: keras.layers.Layer) -> Callable[..., Any]:
 
         def run(*tensors: Any) -> Any:
             values, inputs = tensors[: len(weights)], tensors[len(weights) :]
-            with keras.StatelessScope([*zip(weights, values), *zip(states, before)]) as scope:
+            with keras.StatelessScope([*zip([*weights, *states], [*values, *before], strict=True)]) as scope:
                 outputs = layer(*inputs, **options, training=True)
             after.append([scope.get_current_value(state) for state in states])
             return outputs

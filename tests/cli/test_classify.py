@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import vit_cli.classify
+from vit_cli.backends import BACKENDS
 from vit_cli.classifier import probabilities
 from vit_core.hub import BUNDLED
 
@@ -39,10 +40,23 @@ def rounded(expected: list[tuple[str, float]]) -> list[tuple[str, Any]]:
     return [(label, pytest.approx(score, abs=1e-5)) for label, score in expected]
 
 
-def test_answers_are_those_of_the_reference(trivit: Run, checkpoint: Copy, images: Path) -> None:
-    result = trivit("classify", images / "photo.jpg", images / "cat.png", "-m", checkpoint(), "--json", "--top-k", 3)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_answers_are_those_of_the_reference(trivit: Run, checkpoint: Copy, images: Path, backend: str) -> None:
+    pytest.importorskip(BACKENDS[backend].framework)
+    files = [images / "photo.jpg", images / "cat.png"]
+    result = trivit("classify", *files, "-m", checkpoint(), "--json", "--top-k", 3, "--backend", backend)
     assert answers(result) == {"photo.jpg": rounded(PHOTO), "cat.png": rounded(CAT)}
     assert result.err == ""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nothing_but_answers_is_heard_of_a_framework(checkpoint: Copy, images: Path, backend: str) -> None:
+    pytest.importorskip(BACKENDS[backend].framework)
+    code = "import sys, vit_cli; sys.exit(vit_cli.main(sys.argv[1:]))"
+    arguments = ["classify", str(images / "cat.png"), "-m", str(checkpoint()), "--json", "--backend", backend]
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert len(json.loads(run.stdout)) == 1
 
 
 def test_several_classes_have_independent_probabilities(trivit: Run, checkpoint: Copy, images: Path) -> None:

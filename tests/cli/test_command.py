@@ -72,7 +72,7 @@ def test_version(trivit: Run) -> None:
         (["classify"], "Missing argument"),
         (["classify", "x.png", "--top-k", "0"], "greater than or equal to 1|not in the range"),
         (["classify", "x.png", "--colour"], "No such option.*--colour"),
-        (["classify", "x.png", "--backend", "mxnet"], "no 'mxnet'; choose one of: torch"),
+        (["classify", "x.png", "--backend", "mxnet"], "no 'mxnet'; choose one of: torch, tf"),
         (["paint"], "No such command 'paint'"),
     ],
 )
@@ -176,14 +176,21 @@ def test_warnings_are_lines_of_the_command(trivit: Run, monkeypatch: pytest.Monk
     assert (result.status, result.err) == (0, "trivit: warning: mind the gap\n")
 
 
-@pytest.mark.parametrize(("options", "words"), [([], "no framework is"), (["--backend", "torch"], "torch is not")])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], 'no framework is installed; run: pip install "trivit[torch]" or pip install "trivit[tf]"'),
+        (["--backend", "torch"], 'torch is not installed; run: pip install "trivit[torch]"'),
+        (["--backend", "tf"], 'tensorflow is not installed; run: pip install "trivit[tf]"'),
+    ],
+)
 def test_missing_framework_names_the_extra(
     trivit: Run, images: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
 ) -> None:
     monkeypatch.setattr(vit_cli.backends.importlib.util, "find_spec", lambda _: None)
     result = trivit("classify", images, *options)
     assert result.status == 1
-    assert result.err == f'trivit: {words} installed; run: pip install "trivit[torch]"\n'
+    assert result.err == f"trivit: {words}\n"
 
 
 def test_missing_command_line_packages_name_the_extra(trivit: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,147 @@
+"""Keras' own files, .keras and .weights.h5."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from vit_tf import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel
+
+IMAGES = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype("float32")
+LABELS = np.array([0, 4, 2, 1])
+MODELS = {
+    "base": (TFViTModel, {}),
+    "base with a mask token": (TFViTModel, {"add_pooling_layer": False, "use_mask_token": True}),
+    "classifier": (TFViTForImageClassification, {}),
+    "masked": (TFViTForMaskedImageModeling, {}),
+}
+
+# Keras reads arrays of quantized and LoRA layers in a way that NumPy 2 deprecates.
+numpy_copy = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+
+def saved_and_loaded(model, folder):
+    model.save(folder / "model.keras")
+    return keras.saving.load_model(folder / "model.keras")
+
+
+def assert_same_outputs(model, other, **inputs):
+    for tensor, expected in zip(model(IMAGES, **inputs), other(IMAGES, **inputs), strict=True):
+        np.testing.assert_array_equal(tensor, expected)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+def test_a_keras_file_holds_the_whole_model(tiny_config, tmp_path, kind, data_format):
+    tiny_config.id2label = {number: f"class {number}" for number in range(5)}
+    model_class, options = MODELS[kind]
+    model = model_class(tiny_config, data_format=data_format, name="mine", dtype="mixed_bfloat16", **options)
+    loaded = saved_and_loaded(model, tmp_path)
+    assert type(loaded) is model_class
+    assert loaded.config.to_dict() == model.config.to_dict()
+    assert loaded.config.id2label == {number: f"class {number}" for number in range(5)}
+    assert (loaded.name, loaded.data_format, loaded.dtype_policy) == ("mine", data_format, model.dtype_policy)
+    assert [variable.path for variable in loaded.variables] == [variable.path for variable in model.variables]
+    images = IMAGES if data_format == "channels_first" else IMAGES.transpose(0, 2, 3, 1)
+    for tensor, expected in zip(loaded(images), model(images), strict=True):
+        np.testing.assert_array_equal(tensor, expected)
+
+
+def test_pruned_heads_and_other_settings_survive(tiny_config, tmp_path):
+    tiny_config.pruned_heads = {0: [1, 2]}
+    tiny_config.hidden_act, tiny_config.image_size = "quick_gelu", (32, 32)
+    model = TFViTForImageClassification(tiny_config)
+    loaded = saved_and_loaded(model, tmp_path)
+    assert loaded.config.pruned_heads == {0: [1, 2]}
+    assert_same_outputs(loaded, model)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_weights_file_fills_a_model_of_the_same_config(tiny_config, tmp_path, kind):
+    model_class, options = MODELS[kind]
+    model, other = model_class(tiny_config, **options), model_class(tiny_config, **options)
+    assert not np.array_equal(model(IMAGES)[0], other(IMAGES)[0])
+    model.save_weights(tmp_path / "model.weights.h5")
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_same_outputs(other, model)
+
+
+def test_training_goes_on_where_the_file_left_it(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    model.compile("adam", metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")])
+    model.fit(IMAGES, LABELS, batch_size=2, shuffle=False, verbose=0)
+    loaded = saved_and_loaded(model, tmp_path)
+    assert loaded.optimizer.iterations == 2
+    for variable, expected in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(variable, expected)
+    histories = [each.fit(IMAGES, LABELS, batch_size=2, shuffle=False, verbose=0).history for each in (model, loaded)]
+    assert histories[1] == pytest.approx(histories[0], abs=1e-6)
+    for variable, expected in zip(loaded.variables, model.variables, strict=True):
+        np.testing.assert_allclose(variable, expected, atol=1e-6, rtol=0, err_msg=variable.path)
+
+
+def test_a_functional_model_may_hold_one(tiny_config, tmp_path):
+    backbone = TFViTModel(tiny_config)
+    images = keras.Input((3, 32, 32))
+    hidden = backbone(images, output_hidden_states=True)
+    outputs = keras.layers.Dense(3)(keras.layers.Concatenate()([hidden.pooler_output, hidden.hidden_states[1][:, 0]]))
+    model = keras.Model(images, outputs)
+    loaded = saved_and_loaded(model, tmp_path)
+    np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded.set_weights([np.zeros_like(array) for array in loaded.get_weights()])
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
+
+
+def test_a_sequential_model_may_hold_one(tiny_config, tmp_path):
+    classifier = TFViTForImageClassification(tiny_config)
+    head = keras.layers.Lambda(lambda output: output.logits)
+    model = keras.Sequential([keras.Input((3, 32, 32)), keras.layers.Rescaling(0.5), classifier, head])
+    expected = classifier(IMAGES / 2).logits
+    np.testing.assert_allclose(model(IMAGES), expected, atol=1e-6, rtol=0)
+
+
+def test_lora_is_part_of_the_file(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    query = model.vit.encoder.layer[0].attention.attention.query
+    query.enable_lora(2)
+    query.lora_kernel_b.assign(np.ones(query.lora_kernel_b.shape))
+    loaded = saved_and_loaded(model, tmp_path)
+    other = loaded.vit.encoder.layer[0].attention.attention.query
+    assert (other.lora_enabled, other.lora_rank) == (True, 2)
+    np.testing.assert_array_equal(other.lora_kernel_a, query.lora_kernel_a)
+    np.testing.assert_array_equal(other.lora_kernel_b, query.lora_kernel_b)
+    assert not loaded.vit.encoder.layer[1].attention.attention.query.lora_enabled
+    assert_same_outputs(loaded, model)
+
+
+@numpy_copy
+def test_quantization_is_part_of_the_file(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    model.quantize("int8")
+    loaded = saved_and_loaded(model, tmp_path)
+    assert loaded.classifier.quantization_mode == "int8"
+    assert [(each.path, each.dtype) for each in loaded.variables] == [
+        (each.path, each.dtype) for each in model.variables
+    ]
+    assert_same_outputs(loaded, model)
+
+
+def test_a_new_process_needs_nothing_but_the_import(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", IMAGES)
+    script = """if True:
+        import sys
+        import numpy as np
+        import vit_tf
+        import keras
+        folder = sys.argv[1]
+        model = keras.saving.load_model(folder + "/model.keras")
+        np.save(folder + "/logits.npy", model.predict(np.load(folder + "/images.npy"), verbose=0).logits)
+    """
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), model(IMAGES).logits, atol=1e-5, rtol=0)
