@@ -99,7 +99,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="The defaults train from scratch in about TIME minutes on two CPU cores, to ACCURACY on the test images.",
+        epilog="The defaults train from scratch in a few minutes on two CPU cores, to about 98 %% of the test images.",
     )
     parser.add_argument(
         "--model",
@@ -108,7 +108,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=Path("digits"), metavar="FOLDER", help="folder to write (default: %(default)s)"
     )
-    parser.add_argument("--epochs", type=int, default=60, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=40, help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="default: %(default)s; large models: 2e-5")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: %(default)s)")

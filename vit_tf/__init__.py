@@ -1,16 +1,21 @@
 """Vision Transformers in Keras: the models, and the config and preprocessing that every framework shares."""
 
 try:
-    import jaxtyping  # noqa: F401
-    import keras
+    import jaxtyping  # noqa: F401, I001
+    import optree  # noqa: F401
     import tensorflow  # noqa: F401
-except ImportError as error:
-    raise ImportError(f'vit_tf needs {error.name}, which is not installed: pip install "trivit[tf]"') from error
+    import keras  # last: for want of the others it would say less
 
-if keras.backend.backend() != "tensorflow":
+    _backend = keras.backend.backend()
+except ImportError as error:
+    if error.name not in ("jax", "torch"):
+        raise ImportError(f'vit_tf needs {error.name}, which is not installed: pip install "trivit[tf]"') from error
+    _backend = error.name  # Keras is set to it, and did not find it
+
+if _backend != "tensorflow":
     raise ImportError(
-        f"vit_tf runs on Keras with TensorFlow, but Keras is set to {keras.backend.backend()!r}; set KERAS_BACKEND="
-        f"tensorflow before anything imports keras, or use vit_torch or vit_flax."
+        f"vit_tf runs on Keras with TensorFlow, but Keras is set to {_backend!r}; set KERAS_BACKEND=tensorflow before "
+        f"anything imports keras, or use vit_torch."
     )
 
 from vit_core import (

@@ -46,6 +46,11 @@ def check_pixel_values(pixel_values: Any, config: ViTConfig, data_format: str, i
     axes = ("channels", "height", "width") if data_format == "channels_first" else ("height", "width", "channels")
     if pixel_values is None:
         raise ValueError(f"pixel_values are missing; pass images of shape (batch, {', '.join(axes)}).")
+    if not hasattr(pixel_values, "shape"):
+        raise TypeError(
+            f"pixel_values are a {type(pixel_values).__name__}; pass an array or tensor, such as an image processor "
+            f"returns."
+        )
     shape = tf.TensorShape(pixel_values.shape)
     if shape.rank != 4:
         raise ValueError(f"pixel_values have shape {_shown(shape)}; they need (batch, {', '.join(axes)}).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,8 @@ def masked_reconstruction_loss(
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    (batch, count), found = ops.shape(logits), ops.size(labels)
+    batch, count = ops.shape(logits)
+    found = math.prod(labels.shape) if None not in labels.shape else ops.size(labels)
     require(
         found == batch, f"labels of shape {tuple(labels.shape)} do not give one class to each of {{}} images.", batch
     )

@@ -45,7 +45,8 @@ class ViTPreTrainedModel(FittingModel, Pushable):
     main_input_name = "pixel_values"
 
     def __init__(self, config: ViTConfig, data_format: str, name: str | None = None, **kwargs: Any) -> None:
-        super().__init__(name=name or _unique_name(ARCHITECTURES[self.task]), **kwargs)
+        # Without autocast: labels, and images as a reconstruction's target, keep their precision.
+        super().__init__(name=name or _unique_name(ARCHITECTURES[self.task]), autocast=False, **kwargs)
         if not isinstance(config, ViTConfig):
             raise TypeError(
                 f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
@@ -61,6 +62,8 @@ class ViTPreTrainedModel(FittingModel, Pushable):
         if isinstance(pixel_values, list | tuple):
             arguments = self._named((*pixel_values, *args), kwargs)
         elif isinstance(pixel_values, Mapping):
+            if twice := [name for name in kwargs if pixel_values.get(name) is not None]:
+                raise TypeError(f"{type(self).__name__} got {twice[0]!r} twice.")
             arguments = self._named(args, {**pixel_values, **kwargs})
         else:
             arguments = self._named((pixel_values, *args), kwargs)
@@ -71,6 +74,8 @@ class ViTPreTrainedModel(FittingModel, Pushable):
         if head_mask is not None:
             arguments["head_mask"] = ops.convert_to_tensor(head_mask)
             check_head_mask(arguments["head_mask"], self.config)
+        if arguments.get("bool_masked_pos") is not None:
+            arguments["bool_masked_pos"] = ops.convert_to_tensor(arguments["bool_masked_pos"])
         return super().__call__(pixel_values, **arguments)
 
     def _named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -339,7 +344,7 @@ class ViTPreTrainedModel(FittingModel, Pushable):
         Args:
             only_trainable: count those that training changes.
         """
-        variables = self.trainable_variables if only_trainable else self.variables
+        variables = self.trainable_weights if only_trainable else self.weights
         return sum(math.prod(variable.shape) for variable in variables)
 
     @property

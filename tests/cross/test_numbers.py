@@ -1,10 +1,15 @@
-"""The same weights and inputs give the same numbers in both frameworks: to 1e-5, and gradients to 1e-5 of their size."""
+"""The same weights and inputs give the same numbers in both frameworks, to 1e-5.
+
+Outputs do in float32. Gradients do, to 1e-5 of the largest entry of each, unless they are mostly rounding, because
+activations are saturated or terms cancel out; there, both frameworks are about equally far from float64. So gradients
+are compared in float64 for models of any config, and in float32 for those whose weights are not that wide.
+"""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from vit_core import ViTConfig
@@ -14,8 +19,9 @@ TOLERANCE = 1e-5
 
 # The examples are the same in each run. ReLU and the mean absolute error have kinks, where rounding decides which of
 # two gradients is right; once in a thousand examples, a random input comes near one.
-few = settings(derandomize=True, max_examples=25)
-very_few = settings(derandomize=True, max_examples=8)
+examples = settings(derandomize=True, phases=[Phase.generate])  # none is simpler to understand than another
+few = settings(examples, max_examples=25)
+very_few = settings(examples, max_examples=10)
 
 
 @st.composite
@@ -35,9 +41,9 @@ def configs(draw, square_patches=False, **fields):
             "hidden_size": heads * head_dim,
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
-            "intermediate_size": draw(st.integers(16, 80)),
+            "intermediate_size": draw(st.integers(1, 80)),
             "hidden_act": draw(st.sampled_from(ACTIVATIONS)),
-            "initializer_range": draw(st.sampled_from([0.15, 0.2, 0.3])),
+            "initializer_range": draw(st.sampled_from([0.15, 0.2, 0.3])) * min(1, (32 / (heads * head_dim)) ** 0.5),
             "layer_norm_eps": draw(st.sampled_from([1e-12, 1e-6, 1e-2])),
             "image_size": image,
             "patch_size": patch,
@@ -52,6 +58,16 @@ def configs(draw, square_patches=False, **fields):
             **fields,
         }
     )
+
+
+@st.composite
+def ordinary_configs(draw):
+    """Models that are not too small, for several labels and with weights that saturate little."""
+    heads, head_dim = draw(st.sampled_from([3, 4])), draw(st.sampled_from([8, 16]))
+    sizes = {"hidden_size": heads * head_dim, "num_attention_heads": heads, "initializer_range": 0.15}
+    sizes["pruned_heads"] = draw(st.sampled_from([{}, {0: [0, 2]}]))
+    sizes["num_hidden_layers"], sizes["intermediate_size"] = draw(st.integers(1, 3)), draw(st.integers(32, 80))
+    return draw(configs(**sizes, num_labels=7))
 
 
 def images(config, count=2, size=None):
@@ -73,19 +89,14 @@ def as_torch(inputs):
     return {name: torch.from_numpy(np.asarray(value)) for name, value in inputs.items()}
 
 
-def assert_same(keras_tensor, torch_tensor, what):
-    torch_array = torch_tensor.detach().numpy()
-    assert tuple(keras_tensor.shape) == torch_array.shape, what
-    difference = np.abs(np.asarray(keras_tensor) - torch_array).max()
-    assert difference <= TOLERANCE, f"{what}: {difference}"
-
-
 def assert_same_outputs(keras_output, torch_output):
     assert list(keras_output.keys()) == list(torch_output.keys())
     for name, keras_item in keras_output.items():
         pairs = (keras_item, torch_output[name])
-        for index, (one, other) in enumerate(zip(*pairs, strict=True) if isinstance(keras_item, tuple) else [pairs]):
-            assert_same(one, other, f"{name} {index}")
+        for one, other in zip(*pairs, strict=True) if isinstance(keras_item, tuple) else [pairs]:
+            assert one.shape == tuple(other.shape), name
+            difference = np.abs(one.numpy() - other.detach().numpy()).max()
+            assert difference <= TOLERANCE, f"{name}: {difference}"
 
 
 def assert_same_gradients(keras_gradients, torch_gradients):
@@ -95,59 +106,73 @@ def assert_same_gradients(keras_gradients, torch_gradients):
         # Softmax does not change when the same is added to all scores, so a key bias has no gradient but rounding.
         largest = 0.01 * largest_of_all if name.endswith("key.bias") else np.abs(reference).max()
         difference = np.abs(keras_gradients[name] - reference).max()
-        assert difference <= TOLERANCE * largest, f"{name}: {difference / largest} of {largest}"
+        assert difference <= TOLERANCE * largest, f"{name}: {difference} where the largest is {largest}"
 
 
-def compare(pair, inputs, loss=lambda output: output.loss, **options):
-    """Compare outputs of all kinds and the gradients of all parameters."""
+def loss_of(output):
+    """The loss; of a base model, a sum in which the gradients of different tokens are not alike."""
+    if "loss" in output.keys():  # noqa: SIM118 - an output is no mapping
+        return output.loss
+    return (output.last_hidden_state**3 / 100 + output.pooler_output[:, None, :1])[0, 0, 0]
+
+
+def compare(pair, inputs, gradients=True, **options):
+    """Compare outputs of all kinds and, on request, the gradients of all parameters."""
     options |= {"output_hidden_states": True, "output_attentions": True}
+    dtype = pair.keras.compute_dtype
+    inputs = {name: value.astype(dtype) if value.dtype == "float32" else value for name, value in inputs.items()}
     with tf.GradientTape() as tape:
         keras_output = pair.keras(inputs, **options)
-        keras_loss = loss(keras_output)
+        keras_loss = loss_of(keras_output)
     torch_output = pair.torch(**as_torch(inputs), **options)
     assert_same_outputs(keras_output, torch_output)
-    assert_same_gradients(pair.keras_gradients(tape, keras_loss), pair.torch_gradients(loss(torch_output)))
+    if gradients:
+        torch_gradients = pair.torch_gradients(loss_of(torch_output))
+        assert_same_gradients(pair.keras_gradients(tape, keras_loss), torch_gradients)
+
+
+def compare_in_both_precisions(twins, architecture, config, inputs, **options):
+    compare(twins(architecture, config, **options), inputs, gradients=False)
+    compare(twins(architecture, config, dtype="float64", **options), inputs)
 
 
 @few
 @given(config=configs(), integers=st.booleans(), count=st.integers(1, 3))
 def test_classifiers_of_any_config_agree(twins, config, integers, count):
+    inputs = {"pixel_values": images(config, count), "labels": labels_for(config, count, integers)}
+    compare_in_both_precisions(twins, "ViTForImageClassification", config, inputs)
+
+
+@few
+@given(config=ordinary_configs(), count=st.integers(1, 3))
+def test_gradients_of_ordinary_classifiers_agree_in_float32(twins, config, count):
     pair = twins("ViTForImageClassification", config)
-    compare(pair, {"pixel_values": images(config, count), "labels": labels_for(config, count, integers)})
+    compare(pair, {"pixel_values": images(config, count), "labels": labels_for(config, count)})
 
 
 @very_few
 @given(config=configs(square_patches=True), data=st.data())
 def test_masked_image_models_of_any_config_agree(twins, config, data):
-    pair, patches = twins("ViTForMaskedImageModeling", config), config.grid[0] * config.grid[1]
+    patches = config.grid[0] * config.grid[1]
     mask = data.draw(st.lists(st.lists(st.booleans(), min_size=patches, max_size=patches), min_size=2, max_size=2))
     mask[0][0] = True  # without a masked patch there is no gradient to compare
-    compare(pair, {"pixel_values": images(config), "bool_masked_pos": np.array(mask)})
+    inputs = {"pixel_values": images(config), "bool_masked_pos": np.array(mask)}
+    compare_in_both_precisions(twins, "ViTForMaskedImageModeling", config, inputs)
 
 
 @very_few
 @given(config=configs(), use_mask_token=st.booleans())
 def test_base_models_of_any_config_agree(twins, config, use_mask_token):
-    pair = twins("ViTModel", config, use_mask_token=use_mask_token)
     inputs = {"pixel_values": images(config)}
     if use_mask_token:
-        inputs["bool_masked_pos"] = np.random.default_rng(3).integers(0, 2, (2, config.grid[0] * config.grid[1]))
-        inputs["bool_masked_pos"][0, 0] = 1
-
-    def loss(output):  # of the pooler and, so that their gradients are not alike, of every token
-        pooled, tokens = output.pooler_output, output.last_hidden_state
-        return (pooled[:, 0] + pooled[:, -1] ** 2).sum() + (tokens**3).mean()
-
-    def keras_loss(output):
-        pooled, tokens = output.pooler_output, output.last_hidden_state
-        return tf.reduce_sum(pooled[:, 0] + pooled[:, -1] ** 2) + tf.reduce_mean(tokens**3)
-
-    compare(pair, inputs, lambda output: (keras_loss if tf.is_tensor(output.pooler_output) else loss)(output))
+        inputs["bool_masked_pos"] = np.ones((2, config.grid[0] * config.grid[1]), int)
+        inputs["bool_masked_pos"][1, :-1] = 0
+    compare_in_both_precisions(twins, "ViTModel", config, inputs, use_mask_token=use_mask_token)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (24, 47), (64, 40)])
 def test_images_of_another_size_agree(twins, tiny_config, size):
-    tiny_config.initializer_range = 0.2
+    tiny_config.initializer_range = 0.15
     pair = twins("ViTForImageClassification", tiny_config)
     inputs = {"pixel_values": images(tiny_config, size=size), "labels": np.array([0, 4])}
     compare(pair, inputs, interpolate_pos_encoding=True)
@@ -155,13 +180,11 @@ def test_images_of_another_size_agree(twins, tiny_config, size):
 
 @pytest.mark.parametrize("shape", [(4,), (2, 4)])
 def test_head_masks_agree_also_with_pruned_heads(twins, tiny_config, shape):
-    tiny_config.initializer_range, tiny_config.pruned_heads = 0.2, {1: [0, 2]}
+    tiny_config.initializer_range, tiny_config.pruned_heads = 0.15, {1: [0, 2]}
     pair = twins("ViTForImageClassification", tiny_config)
     head_mask = np.random.default_rng(4).uniform(0.1, 1.5, shape).astype("float32")
     head_mask[..., 1] = 0
-    inputs = {"pixel_values": images(tiny_config), "labels": np.array([0, 4]), "head_mask": head_mask}
-    options = {"output_hidden_states": True, "output_attentions": True}
-    assert_same_outputs(pair.keras(inputs, **options), pair.torch(**as_torch(inputs), **options))
+    compare(pair, {"pixel_values": images(tiny_config), "labels": np.array([0, 4]), "head_mask": head_mask})
 
 
 def test_labels_that_do_not_count_agree(twins, tiny_config):

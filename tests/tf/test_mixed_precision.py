@@ -31,11 +31,11 @@ def test_a_model_trains_under_a_global_policy(tiny_config, global_policy, policy
     assert output.logits.dtype == dtype
     assert output.loss.dtype == "float32"
     np.testing.assert_allclose(output.loss, exact.loss, rtol=2e-2)
-    model.compile(keras.optimizers.Adam(3e-3))
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (dtype == "float16")
     losses = model.fit(IMAGES, LABELS, epochs=8, verbose=0).history["loss"]
     np.testing.assert_allclose(losses[0], exact.loss, rtol=2e-2)  # reported without its scale
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < 0.8 * losses[0]
     assert dtypes(model.trainable_variables) == {"float32"}
 
 
@@ -53,7 +53,7 @@ def test_a_model_may_have_a_policy_of_its_own(tiny_config, model_class, policy, 
 
 def test_a_masked_model_learns_in_half_precision(tiny_config):
     model = TFViTForMaskedImageModeling(tiny_config, dtype="mixed_float16")
-    model.compile(keras.optimizers.Adam(3e-3))
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     batch = {"pixel_values": IMAGES, "bool_masked_pos": np.arange(16) % 2 == np.zeros((4, 1))}
     losses = model.fit(batch, epochs=8, verbose=0).history["loss"]

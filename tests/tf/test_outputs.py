@@ -112,10 +112,8 @@ def test_an_empty_output_is_an_empty_structure(output_class):
 
 def test_outputs_with_other_items_are_other_structures():
     one, other = TFSequenceClassifierOutput(logits=1), TFSequenceClassifierOutput(loss=1)
-    with pytest.raises(ValueError, match="structure"):
+    with pytest.raises(ValueError, match="loss"):
         tree.assert_same_structure(one, other)
-    with pytest.raises((ValueError, TypeError), match="structure"):
-        tf.nest.assert_same_structure(one, other)
     tree.assert_same_structure(one, TFSequenceClassifierOutput(logits=2))
     tf.nest.assert_same_structure(one, TFSequenceClassifierOutput(logits=2))
 

@@ -93,3 +93,10 @@ def test_half_precision_runs_in_a_graph_with_sizes_known_later(load, dtype):
     spread = np.ptp(expected["large/logits"])
     difference = as_float32(logits(expected["pixel_values_large"])) - expected["large/logits"]
     assert np.abs(difference).max() <= 2e-2 * spread
+
+
+def test_numbers_to_predict_keep_the_precision_they_come_with(load):
+    model, expected = load("hf_vit_regression", dtype="mixed_float16")
+    labels = np.array([70000.0, 1.0], np.float32)  # the first is beyond float16
+    outputs = model(expected["pixel_values"], labels=labels)
+    np.testing.assert_allclose(outputs.loss, np.mean((as_float32(outputs.logits)[:, 0] - labels) ** 2), rtol=1e-6)

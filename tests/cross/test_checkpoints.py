@@ -1,0 +1,54 @@
+"""A checkpoint is the same bytes whichever framework saved it."""
+
+import json
+
+import pytest
+import torch
+
+import vit_tf
+import vit_torch
+
+ARCHITECTURES = ["ViTModel", "ViTForImageClassification", "ViTForMaskedImageModeling"]
+
+
+def content(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_both_frameworks_save_the_same_bytes(tiny_config, tmp_path, architecture, dtype):
+    tiny_config.num_labels, tiny_config.pruned_heads, tiny_config.hidden_act = 3, {1: [0, 3]}, "relu"
+    torch.manual_seed(0)
+    model = getattr(vit_torch, architecture)(tiny_config).to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path / "torch")
+    model.save_pretrained(tmp_path / "torch_shards", max_shard_size="20KB")
+    assert set(content(tmp_path / "torch")) == {"config.json", "model.safetensors"}
+    assert len(content(tmp_path / "torch_shards")) > 3
+
+    for source in ("torch", "torch_shards"):
+        model = getattr(vit_tf, architecture).from_pretrained(tmp_path / source, dtype="auto")
+        model.save_pretrained(tmp_path / "keras")
+        model.save_pretrained(tmp_path / "keras_shards", max_shard_size="20KB")
+        for suffix in ("", "_shards"):
+            assert content(tmp_path / f"keras{suffix}") == content(tmp_path / f"torch{suffix}")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_keras_started_at_random_goes_through_torch_unchanged(tiny_config, tmp_path, architecture):
+    getattr(vit_tf, architecture)(tiny_config).save_pretrained(tmp_path / "keras")
+    getattr(vit_torch, architecture).from_pretrained(tmp_path / "keras").save_pretrained(tmp_path / "torch")
+    assert content(tmp_path / "torch") == content(tmp_path / "keras")
+    assert json.loads((tmp_path / "torch" / "config.json").read_text())["architectures"] == [architecture]
+
+
+def test_heads_that_torch_pruned_are_not_there_in_keras(tiny_config, tmp_path):
+    model = vit_torch.ViTForImageClassification(tiny_config).eval()
+    model.prune_heads({0: [1], 1: [0, 2]})
+    model.save_pretrained(tmp_path)
+    loaded = vit_tf.ViTForImageClassification.from_pretrained(tmp_path)
+    assert loaded.config.pruned_heads == {0: [1], 1: [0, 2]}
+    pixel_values = torch.randn(2, 3, 32, 32)
+    output = loaded(pixel_values.numpy(), output_attentions=True)
+    assert [attentions.shape[1] for attentions in output.attentions] == [3, 2]
+    assert abs(output.logits.numpy() - model(pixel_values).logits.detach().numpy()).max() <= 1e-5
