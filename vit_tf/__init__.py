@@ -37,6 +37,8 @@ from vit_tf.modeling import (
 from vit_tf.outputs import TFBaseModelOutputWithPooling, TFMaskedImageModelingOutput, TFSequenceClassifierOutput
 from vit_tf.pretrained import ViTPreTrainedModel
 
+TFViTPreTrainedModel = ViTPreTrainedModel
+
 __all__ = [
     "AutoImageProcessor",
     "BatchFeature",
@@ -47,6 +49,7 @@ __all__ = [
     "TFViTForImageClassification",
     "TFViTForMaskedImageModeling",
     "TFViTModel",
+    "TFViTPreTrainedModel",
     "ViTConfig",
     "ViTFeatureExtractor",
     "ViTForImageClassification",

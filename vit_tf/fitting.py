@@ -27,7 +27,10 @@ class FittingModel(keras.Model):
 
     def main_output(self, y_pred: Any) -> Any:
         """What is compared with the targets, of an output in either form."""
-        return getattr(y_pred, self.main_output_name) if isinstance(y_pred, ModelOutput) else y_pred[0]
+        if isinstance(y_pred, ModelOutput):
+            return getattr(y_pred, self.main_output_name)
+        # Of a tuple, the first with as many axes: neither the loss nor the hidden state that the pooler sums up.
+        return next(item for item in y_pred if len(item.shape) == len(self.main_output_shape))
 
     def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Any:
         """The loss when `compile` names none.
@@ -68,7 +71,7 @@ class FittingModel(keras.Model):
         """
         output = super().predict_step(_with_labels_as_targets(data))
         if not isinstance(output, ModelOutput):
-            return output
+            return tuple(item for item in output if isinstance(item, tuple) or len(item.shape))
         return {name: item for name, item in output.items() if name != "loss"}
 
     def _as_output(self, predicted: Any) -> Any:
@@ -101,6 +104,20 @@ class FittingModel(keras.Model):
         if self.test_function is None or force:
             super().make_test_function(force)
             self._make_variables_first("test_function")
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """With a distribution strategy, build the metrics from a replica's batch.
+
+        Keras would take the mean over the replicas, which masks have not, and find no labels among the inputs. Its
+        hook is private: where it is called otherwise, only those batches do not work.
+        """
+        if self._distribute_strategy is not None and iterator is not None:
+            values = self._distribute_strategy.experimental_local_results
+            for _, _, batches in iterator:
+                data_batch = tree.map_structure(lambda each: values(each)[0], next(batches))
+                break
+            iterator, data_batch = None, _with_labels_as_targets(data_batch)
+        super()._maybe_symbolic_build(iterator, data_batch)
 
     def _make_variables_first(self, attribute: str) -> None:
         function = getattr(self, attribute)

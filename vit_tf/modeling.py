@@ -344,6 +344,7 @@ class ViTPooler(layers.Layer):
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.output_shape = (None, config.pooler_size)  # for `summary`
         self.dense = linear(config.pooler_size, "dense", self.dtype_policy)
         self.activation = activation(config.pooler_act)
 
@@ -363,6 +364,12 @@ class PixelShuffle(layers.Layer):
         super().__init__(**kwargs)
         self.factor = factor
         self.data_format = data_format
+
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> Shape:
+        """The shape of the images, for `summary`."""
+        batch, rows, columns, pixels = input_shape
+        channels, size = pixels // self.factor**2, (rows * self.factor, columns * self.factor)
+        return (batch, channels, *size) if self.data_format == "channels_first" else (batch, *size, channels)
 
     def call(self, grid: Float[Tensor, "batch rows columns pixels"]) -> Float[Tensor, "batch channels height width"]:
         _, rows, columns, pixels = ops.shape(grid)
@@ -532,7 +539,8 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
         initialize(self, self.head_table())
 
     def build(self, input_shape: Shape) -> None:
-        self.decoder[0].build((None, None, None, self.config.hidden_size))
+        self.decoder[0].build((None, *self.config.grid, self.config.hidden_size))
+        self.decoder[1].build((None, *self.config.grid, self.decoder[0].filters))
 
     def call(
         self,

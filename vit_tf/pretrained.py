@@ -30,7 +30,6 @@ from vit_tf.fitting import FittingModel
 
 DATA_FORMATS = ("channels_first", "channels_last")
 PARTS = ("add_pooling_layer", "use_mask_token")  # arguments of models that decide which parameters there are
-ADAPTATIONS = ("dtype", "quantization_config", "lora_rank", "lora_alpha")  # settings that enable_lora, quantize change
 FLOAT_CODES = {name: code for code, name in FLOAT_NAMES.items()}
 
 _is_left_unfilled: ContextVar[bool] = ContextVar("is_left_unfilled", default=False)
@@ -205,7 +204,12 @@ class ViTPreTrainedModel(FittingModel, Pushable):
         return model
 
     def save_pretrained(
-        self, folder: str | PathLike[str], max_shard_size: int | str = "5GB", *, is_main_process: bool = True
+        self,
+        folder: str | PathLike[str],
+        max_shard_size: int | str = "5GB",
+        *,
+        is_main_process: bool = True,
+        safe_serialization: bool = True,
     ) -> None:
         """Write `config.json` and `model.safetensors`, the same bytes whichever framework saves.
 
@@ -215,11 +219,14 @@ class ViTPreTrainedModel(FittingModel, Pushable):
             folder: where; made if need be. The checkpoint that is there is replaced at once or, on failure, not at all.
             max_shard_size: largest size of a file, such as "5GB"; larger models are written in shards with an index.
             is_main_process: False writes nothing, for the other processes of distributed training.
+            safe_serialization: must be True; weights are written as safetensors only.
 
         Raises:
             OSError: it cannot be written; what was there before is untouched.
             ValueError: the model is quantized.
         """
+        if not safe_serialization:
+            raise ValueError("safe_serialization=False asks for HDF5 weights; only safetensors are written.")
         if not is_main_process:
             return
         weights = {row.name: self._stored(row) for row in self.parameter_table()}
@@ -237,7 +244,7 @@ class ViTPreTrainedModel(FittingModel, Pushable):
             )
 
         def read() -> np.ndarray:
-            array = np.ascontiguousarray(KERAS.to_canonical(row, ops.convert_to_numpy(parameter)))
+            array = np.ascontiguousarray(KERAS.to_canonical(row, parameter.numpy()))
             return array.view(np.uint16) if dtype == "bfloat16" else array
 
         return StoredTensor(FLOAT_CODES[dtype], row.shape, read)
@@ -245,33 +252,36 @@ class ViTPreTrainedModel(FittingModel, Pushable):
     # Keras files
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, and which linear layers have LoRA or are quantized, for `.keras` files."""
-        adapted = {
-            name: {key: value for key, value in layer.get_config().items() if key in ADAPTATIONS}
+        """The constructor's arguments, and which linear layers are quantized, for `.keras` files.
+
+        Not which have LoRA: Keras adds its update to the weights that it saves, and could not go on training it.
+        """
+        quantized = {
+            name: {
+                "mode": layer.quantization_mode,
+                "config": keras.saving.serialize_keras_object(layer.quantization_config),
+            }
             for name, layer in self._linear_layers().items()
-            if layer.lora_enabled or layer.quantization_mode
+            if layer.quantization_mode
         }
         return {
             **super().get_config(),
             "config": json.loads(self.config.to_json_string()),
             "data_format": self.data_format,
-            "adapted_layers": adapted,
+            "quantized_layers": quantized,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """Build a model from what `get_config` returned."""
-        adapted = config.get("adapted_layers", {})
-        arguments = {name: value for name, value in config.items() if name != "adapted_layers"}
-        model = cls(**{**arguments, "config": ViTConfig.from_dict(config["config"])})
+        arguments = {**config, "config": ViTConfig.from_dict(config["config"])}
+        quantized = arguments.pop("quantized_layers", {})
+        model = cls(**arguments)
         linear_layers = model._linear_layers()
-        for name, settings in adapted.items():
-            mode = keras.dtype_policies.get(settings["dtype"]).quantization_mode
-            if mode:
-                quantization = keras.saving.deserialize_keras_object(settings["quantization_config"])
-                linear_layers[name].quantize(mode, config=quantization)
-            if settings.get("lora_rank"):
-                linear_layers[name].enable_lora(settings["lora_rank"], settings["lora_alpha"])
+        for name, settings in quantized.items():
+            linear_layers[name].quantize(
+                settings["mode"], config=keras.saving.deserialize_keras_object(settings["config"])
+            )
         return model
 
     def _linear_layers(self) -> dict[str, keras.layers.Dense]:
