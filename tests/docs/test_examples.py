@@ -33,6 +33,8 @@ def test_examples_run(page, tmp_path, monkeypatch):
     with warnings.catch_warnings():
         # The page on loading says which of its lines warn about weights that start at random.
         warnings.filterwarnings("ignore", message=".*(start at random|has no such tensors).*", category=UserWarning)
+        # Keras itself, when it writes variables.
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
         for example in EXAMPLE.finditer(page.read_text()):
             line = page.read_text()[: example.start()].count("\n") + 1
             exec(compile("\n" * line + example[1], str(page), "exec"), namespace)
