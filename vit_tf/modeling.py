@@ -70,6 +70,13 @@ def layer_norm(config: ViTConfig, name: str, dtype: Any) -> layers.LayerNormaliz
     return layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
 
 
+def class_tokens(
+    hidden_states: Float[Tensor, "all_tokens hidden"], tokens: int | Tensor
+) -> Float[Tensor, "batch hidden"]:
+    """The class token of each image."""
+    return ops.reshape(hidden_states, (-1, tokens, hidden_states.shape[-1]))[:, 0]
+
+
 class ViTPatchEmbeddings(layers.Layer):
     """Cuts an image into patches and projects each to a token."""
 
@@ -182,18 +189,21 @@ class ViTSelfAttention(layers.Layer):
         hidden_states: Float[Tensor, "all_tokens hidden"],
         head_mask: Shaped[Tensor, " heads"] | None = None,
         tokens: int | Tensor = 1,
-    ) -> tuple[Float[Tensor, "all_tokens width"], Float[Tensor, "batch heads tokens tokens"]]:
-        split = (-1, tokens, len(self.heads), self.head_dim)
-        query = ops.transpose(ops.reshape(self.query(hidden_states) * self.head_dim**-0.5, split), (0, 2, 1, 3))
-        key = ops.transpose(ops.reshape(self.key(hidden_states), split), (0, 2, 3, 1))
-        value = ops.transpose(ops.reshape(self.value(hidden_states), split), (0, 2, 1, 3))
-        probabilities = self.dropout(ops.softmax(ops.matmul(query, key)))
+        class_token_only: bool = False,
+    ) -> tuple[Float[Tensor, "some_tokens width"], Float[Tensor, "batch heads _ tokens"]]:
+        heads = (len(self.heads), self.head_dim)
+        queried, queries = (class_tokens(hidden_states, tokens), 1) if class_token_only else (hidden_states, tokens)
+        query = ops.reshape(self.query(queried) * self.head_dim**-0.5, (-1, queries, *heads))
+        key = ops.reshape(self.key(hidden_states), (-1, tokens, *heads))
+        value = ops.reshape(self.value(hidden_states), (-1, tokens, *heads))
+        scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))
+        probabilities = self.dropout(ops.softmax(scores))
         if head_mask is not None:
             if self.is_pruned:
                 head_mask = ops.take(head_mask, self.heads)
             probabilities = probabilities * ops.cast(head_mask, probabilities.dtype)[:, None, None]
-        context = ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))
-        return ops.reshape(context, (-1, self.width)), probabilities
+        context = ops.matmul(probabilities, ops.transpose(value, (0, 2, 1, 3)))
+        return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.width)), probabilities
 
 
 class ViTSelfOutput(layers.Layer):
@@ -207,7 +217,7 @@ class ViTSelfOutput(layers.Layer):
     def build(self, input_shape: Shape) -> None:
         self.dense.build(input_shape)
 
-    def call(self, context: Float[Tensor, "all_tokens width"]) -> Float[Tensor, "all_tokens hidden"]:
+    def call(self, context: Float[Tensor, "some_tokens width"]) -> Float[Tensor, "some_tokens hidden"]:
         return self.dropout(self.dense(context))
 
 
@@ -228,8 +238,11 @@ class ViTAttention(layers.Layer):
         hidden_states: Float[Tensor, "all_tokens hidden"],
         head_mask: Shaped[Tensor, " heads"] | None = None,
         tokens: int | Tensor = 1,
-    ) -> tuple[Float[Tensor, "all_tokens hidden"], Float[Tensor, "batch heads tokens tokens"]]:
-        context, probabilities = self.attention(hidden_states, head_mask, tokens=tokens)
+        class_token_only: bool = False,
+    ) -> tuple[Float[Tensor, "some_tokens hidden"], Float[Tensor, "batch heads _ tokens"]]:
+        context, probabilities = self.attention(
+            hidden_states, head_mask, tokens=tokens, class_token_only=class_token_only
+        )
         return self.output_(context), probabilities
 
 
@@ -244,7 +257,7 @@ class ViTIntermediate(layers.Layer):
     def build(self, input_shape: Shape) -> None:
         self.dense.build(input_shape)
 
-    def call(self, hidden_states: Float[Tensor, "all_tokens hidden"]) -> Float[Tensor, "all_tokens mlp"]:
+    def call(self, hidden_states: Float[Tensor, "some_tokens hidden"]) -> Float[Tensor, "some_tokens mlp"]:
         return self.intermediate_act_fn(self.dense(hidden_states))
 
 
@@ -259,7 +272,7 @@ class ViTOutput(layers.Layer):
     def build(self, input_shape: Shape) -> None:
         self.dense.build(input_shape)
 
-    def call(self, hidden_states: Float[Tensor, "all_tokens mlp"]) -> Float[Tensor, "all_tokens hidden"]:
+    def call(self, hidden_states: Float[Tensor, "some_tokens mlp"]) -> Float[Tensor, "some_tokens hidden"]:
         return self.dropout(self.dense(hidden_states))
 
 
@@ -286,9 +299,12 @@ class ViTLayer(layers.Layer):
         hidden_states: Float[Tensor, "all_tokens hidden"],
         head_mask: Shaped[Tensor, " heads"] | None = None,
         tokens: int | Tensor = 1,
-    ) -> tuple[Float[Tensor, "all_tokens hidden"], Float[Tensor, "batch heads tokens tokens"]]:
-        attended, probabilities = self.attention(self.layernorm_before(hidden_states), head_mask, tokens=tokens)
-        hidden_states = attended + hidden_states
+        class_token_only: bool = False,
+    ) -> tuple[Float[Tensor, "some_tokens hidden"], Float[Tensor, "batch heads _ tokens"]]:
+        attended, probabilities = self.attention(
+            self.layernorm_before(hidden_states), head_mask, tokens=tokens, class_token_only=class_token_only
+        )
+        hidden_states = attended + (class_tokens(hidden_states, tokens) if class_token_only else hidden_states)
         hidden_states = self.output_(self.intermediate(self.layernorm_after(hidden_states))) + hidden_states
         return hidden_states, probabilities
 
@@ -315,11 +331,12 @@ class ViTEncoder(layers.Layer):
         head_mask: Shaped[Tensor, "layers heads"] | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
+        class_token_only: bool = False,
         training: bool = False,
     ) -> tuple[
-        Float[Tensor, "batch tokens hidden"],
-        tuple[Float[Tensor, "batch tokens hidden"], ...] | None,
-        tuple[Float[Tensor, "batch _ tokens tokens"], ...] | None,
+        Float[Tensor, "batch _ hidden"],
+        tuple[Float[Tensor, "batch _ hidden"], ...] | None,
+        tuple[Float[Tensor, "batch _ _ tokens"], ...] | None,
     ]:
         """Return the last hidden states; on request those before each layer and after the last; and the attention."""
         _, tokens, hidden = ops.shape(hidden_states)
@@ -330,10 +347,11 @@ class ViTEncoder(layers.Layer):
                 all_hidden_states.append(ops.reshape(rows, (-1, tokens, hidden)))
             layer_mask = None if head_mask is None else head_mask[index]
             run = recomputed(layer) if self.gradient_checkpointing and training else layer
-            rows, attentions = run(rows, layer_mask, tokens=tokens)
+            is_narrow = class_token_only and layer is self.layer[-1]
+            rows, attentions = run(rows, layer_mask, tokens=tokens, class_token_only=is_narrow)
             if output_attentions:
                 all_attentions.append(attentions)
-        hidden_states = ops.reshape(rows, (-1, tokens, hidden))
+        hidden_states = ops.reshape(rows, (-1, 1 if class_token_only and self.layer else tokens, hidden))
         if output_hidden_states:
             all_hidden_states.append(hidden_states)
         return hidden_states, tuple(all_hidden_states) or None, tuple(all_attentions) or None
@@ -441,6 +459,7 @@ class TFViTModel(ViTPreTrainedModel):
         return_dict: bool | None = None,
         training: bool = False,
         bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
+        class_token_only: bool = False,
     ) -> TFBaseModelOutputWithPooling | tuple[Tensor, ...]:
         """Run the model.
 
@@ -457,6 +476,8 @@ class TFViTModel(ViTPreTrainedModel):
             return_dict: whether to return an output object rather than a tuple; the config's setting unless given.
             training: whether dropout acts.
             bool_masked_pos: (batch, patches), true or 1 where the mask token replaces the patch.
+            class_token_only: whether the last layer computes the class token alone, which is all that the pooler and
+                a classifier see. `last_hidden_state` is (batch, 1, hidden) then.
 
         Raises:
             ValueError: a shape does not fit the model; see `vit_tf.checks.require` for graphs.
@@ -477,6 +498,7 @@ class TFViTModel(ViTPreTrainedModel):
             self._per_layer(head_mask),
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
+            class_token_only=class_token_only,
             training=training,
         )
         last_hidden_state = self.layernorm(hidden_states)
@@ -656,6 +678,11 @@ class TFViTForImageClassification(ViTPreTrainedModel):
             ValueError: a shape does not fit the model, or a label is out of range; see `vit_tf.checks.require` for
                 graphs.
         """
+        config = self.config
+        if output_attentions is None:
+            output_attentions = config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = config.output_hidden_states
         outputs = self.vit(
             pixel_values,
             head_mask=head_mask,
@@ -664,9 +691,11 @@ class TFViTForImageClassification(ViTPreTrainedModel):
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
             training=training,
+            # Nobody sees the other tokens then; in PyTorch, hooks might.
+            class_token_only=not (output_attentions or output_hidden_states),
         )
         logits = self.classifier(outputs.last_hidden_state[:, 0])
-        loss = None if labels is None else classification_loss(logits, ops.convert_to_tensor(labels), self.config)
+        loss = None if labels is None else classification_loss(logits, ops.convert_to_tensor(labels), config)
         output = TFSequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)
 

@@ -272,6 +272,21 @@ def test_hidden_states_and_attention_maps_come_one_without_the_other(tiny_config
     assert (outputs.hidden_states, len(outputs.attentions)) == (None, 2)
 
 
+@pytest.mark.parametrize("num_hidden_layers", [0, 1, 2])
+def test_the_class_token_alone_is_what_it_is_among_all(tiny_config, num_hidden_layers):
+    tiny_config.num_hidden_layers, tiny_config.pruned_heads = num_hidden_layers, {0: [1]} if num_hidden_layers else {}
+    model = TFViTModel(tiny_config)
+    options = {"head_mask": np.linspace(0, 1, 4), "output_attentions": True, "interpolate_pos_encoding": True}
+    for pixel_values in (images(2, 3, 32, 32), images(3, 3, 24, 40)):
+        everything = model(pixel_values, **options)
+        alone = model(pixel_values, class_token_only=True, **options)
+        assert alone.last_hidden_state.shape == (len(pixel_values), 1, 32) or not num_hidden_layers
+        assert_close(alone.last_hidden_state[:, 0], everything.last_hidden_state[:, 0])
+        assert_close(alone.pooler_output, everything.pooler_output)
+        for one, other in zip(alone.attentions or (), everything.attentions or (), strict=True):
+            assert_close(one[:, :, 0], other[:, :, 0])
+
+
 def test_a_head_mask_for_one_layer_serves_all(tiny_config):
     tiny_config.initializer_range = 0.2
     model = TFViTModel(tiny_config)
