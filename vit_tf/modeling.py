@@ -19,10 +19,11 @@ from tensorflow import Tensor
 from vit_core import ViTConfig
 from vit_core.parameters import Parameter, parameters
 from vit_tf.checks import check_bool_masked_pos
+from vit_tf.initialization import initialize
 from vit_tf.losses import classification_loss, masked_reconstruction_loss
 from vit_tf.outputs import TFBaseModelOutputWithPooling, TFMaskedImageModelingOutput, TFSequenceClassifierOutput
 from vit_tf.position import resample_grid
-from vit_tf.pretrained import ViTPreTrainedModel, initialize
+from vit_tf.pretrained import ViTPreTrainedModel
 from vit_tf.rematerialization import recomputed
 
 Shape = tuple[int | None, ...]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,18 +19,17 @@ from vit_core.checkpoint import open_checkpoint, save_checkpoint
 from vit_core.checks import require_choice
 from vit_core.hub import locate
 from vit_core.layouts import KERAS
-from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, Task, parameters
+from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import ARCHITECTURES, LoadingPlan, config_for_loading, plan_loading
 from vit_core.push import Pushable
 from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor
 from vit_tf.checks import check_head_mask, check_pixel_values
 from vit_tf.fitting import FittingModel
+from vit_tf.initialization import initialize, left_unfilled
 
 DATA_FORMATS = ("channels_first", "channels_last")
 PARTS = ("add_pooling_layer", "use_mask_token")  # arguments of models that decide which parameters there are
 FLOAT_CODES = {name: code for code, name in FLOAT_NAMES.items()}
-
-_is_left_unfilled: ContextVar[bool] = ContextVar("is_left_unfilled", default=False)
 
 
 class ViTPreTrainedModel(FittingModel, Pushable):
@@ -252,9 +249,10 @@ class ViTPreTrainedModel(FittingModel, Pushable):
     # Keras files
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, and which linear layers are quantized, for `.keras` files.
+        """The constructor's arguments and what was done to the model since, for `.keras` files.
 
-        Not which have LoRA: Keras adds its update to the weights that it saves, and could not go on training it.
+        That is: which linear layers are quantized, which layers are frozen, and whether gradient checkpointing is on.
+        LoRA is not in it: Keras adds its update to the weights that it saves, and could not go on training it.
         """
         quantized = {
             name: {
@@ -269,20 +267,32 @@ class ViTPreTrainedModel(FittingModel, Pushable):
             "config": json.loads(self.config.to_json_string()),
             "data_format": self.data_format,
             "quantized_layers": quantized,
+            "frozen_layers": [name for name, layer in self._layers_with_weights().items() if not layer.trainable],
+            "gradient_checkpointing": self.is_gradient_checkpointing,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """Build a model from what `get_config` returned."""
-        arguments = {**config, "config": ViTConfig.from_dict(config["config"])}
-        quantized = arguments.pop("quantized_layers", {})
-        model = cls(**arguments)
+        done = ("quantized_layers", "frozen_layers", "gradient_checkpointing")
+        arguments = {name: value for name, value in config.items() if name not in done}
+        model = cls(**{**arguments, "config": ViTConfig.from_dict(config["config"])})
         linear_layers = model._linear_layers()
-        for name, settings in quantized.items():
-            linear_layers[name].quantize(
-                settings["mode"], config=keras.saving.deserialize_keras_object(settings["config"])
-            )
+        for name, settings in config["quantized_layers"].items():
+            quantization = keras.saving.deserialize_keras_object(settings["config"])
+            linear_layers[name].quantize(settings["mode"], config=quantization)
+        if config["frozen_layers"]:
+            for name, layer in model._layers_with_weights().items():  # outer ones come first
+                layer.trainable = name not in config["frozen_layers"]
+        if config["gradient_checkpointing"]:
+            model.gradient_checkpointing_enable()
         return model
+
+    def _layers_with_weights(self) -> dict[str, keras.layers.Layer]:
+        """The layers that hold parameters, and those that hold such layers, by the names that they have in the table."""
+        paths = (KERAS.path(row)[:-1] for row in self.parameter_table())
+        found = {path[:depth]: self._find(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}
+        return {".".join(path): layer for path, layer in found.items() if isinstance(layer, keras.layers.Layer)}
 
     def _linear_layers(self) -> dict[str, keras.layers.Dense]:
         """The linear layers by the names of their weights."""
@@ -384,36 +394,6 @@ def _unique_name(prefix: str) -> str:
 
 def _is_linear(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.Dense)
-
-
-@contextlib.contextmanager
-def left_unfilled() -> Iterator[None]:
-    """Build models without drawing weights, because they are about to get others."""
-    token = _is_left_unfilled.set(True)
-    try:
-        yield
-    finally:
-        _is_left_unfilled.reset(token)
-
-
-def initialize(model: ViTPreTrainedModel, rows: Iterable[Parameter]) -> None:
-    """Give parameters of a model the random start that the table names; LayerNorms and biases have theirs."""
-    if _is_left_unfilled.get():
-        return
-    for row in rows:
-        if row.initializer == "normal":
-            variable = model.get_parameter(row)
-            variable.assign(truncated_normal(variable.shape, model.config.initializer_range))
-
-
-def truncated_normal(shape: tuple[int, ...], std: float) -> Any:
-    """Draw from a normal distribution cut at plus and minus `INITIALIZER_CUT`, by inverting its cumulative one.
-
-    Keras' own TruncatedNormal cuts at two standard deviations.
-    """
-    within = math.erf(INITIALIZER_CUT / (std * 2**0.5)) if std else 1.0
-    limit = min(within, 1 - 2**-24)  # float32's neighbour of one, where erfinv is still finite
-    return std * 2**0.5 * ops.erfinv(keras.random.uniform(shape, -limit, limit, dtype="float32"))
 
 
 def _dtype_policy(dtype: Any, tensors: Mapping[str, StoredTensor]) -> Any:

@@ -108,6 +108,26 @@ def test_a_functional_model_may_hold_one(tiny_config, tmp_path):
     np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
 
 
+def test_what_is_frozen_stays_frozen_and_checkpointing_stays_on(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    model.vit.trainable = False
+    model.vit.encoder.layer[1].trainable = True
+    model.vit.encoder.layer[1].intermediate.dense.trainable = False
+    model.gradient_checkpointing_enable()
+    model.compile("adam")
+    model.fit(IMAGES, LABELS, verbose=0)
+    loaded = saved_and_loaded(model, tmp_path)
+    assert loaded.is_gradient_checkpointing
+    assert [each.path for each in loaded.trainable_variables] == [each.path for each in model.trainable_variables]
+    for one, other in zip(loaded.vit.encoder.layer, model.vit.encoder.layer, strict=True):
+        assert [each.path for each in one.trainable_variables] == [each.path for each in other.trainable_variables]
+    assert loaded.optimizer.iterations == 1
+    before = [variable.numpy() for variable in loaded.vit.embeddings.variables]
+    loaded.fit(IMAGES, LABELS, verbose=0)
+    for variable, array in zip(loaded.vit.embeddings.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), array)
+
+
 def test_what_lora_learnt_comes_back_as_a_part_of_the_weights(tiny_config, tmp_path):
     model = TFViTForImageClassification(tiny_config)
     query = model.vit.encoder.layer[0].attention.attention.query

@@ -10,9 +10,9 @@ import vit_tf
 from vit_core.layouts import KERAS
 from vit_core.position import resample_position_embeddings
 from vit_tf import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel, ViTConfig
+from vit_tf.initialization import truncated_normal
 from vit_tf.modeling import ACTIVATIONS
 from vit_tf.position import resample_grid
-from vit_tf.pretrained import truncated_normal
 
 grids = st.tuples(st.integers(1, 40), st.integers(1, 40))
 MODELS = [TFViTModel, TFViTForImageClassification, TFViTForMaskedImageModeling]

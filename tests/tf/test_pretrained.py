@@ -26,13 +26,13 @@ def classifier_folder(fixture_folder, tmp_path):
 @pytest.fixture
 def drawn(monkeypatch):
     """The shapes of the weights that are drawn at random."""
-    shapes, draw = [], vit_tf.pretrained.truncated_normal
+    shapes, draw = [], vit_tf.initialization.truncated_normal
 
     def recorded(shape, std):
         shapes.append(tuple(shape))
         return draw(shape, std)
 
-    monkeypatch.setattr(vit_tf.pretrained, "truncated_normal", recorded)
+    monkeypatch.setattr(vit_tf.initialization, "truncated_normal", recorded)
     return shapes
 
 
