@@ -282,14 +282,14 @@ class ViTPreTrainedModel(FittingModel, Pushable):
             quantization = keras.saving.deserialize_keras_object(settings["config"])
             linear_layers[name].quantize(settings["mode"], config=quantization)
         if config["frozen_layers"]:
-            for name, layer in model._layers_with_weights().items():  # outer ones come first
+            for name, layer in model._layers_with_weights().items():
                 layer.trainable = name not in config["frozen_layers"]
         if config["gradient_checkpointing"]:
             model.gradient_checkpointing_enable()
         return model
 
     def _layers_with_weights(self) -> dict[str, keras.layers.Layer]:
-        """The layers that hold parameters, and those that hold such layers, by the names that they have in the table."""
+        """The layers that hold parameters, and those that hold such layers, by name, the outer ones first."""
         paths = (KERAS.path(row)[:-1] for row in self.parameter_table())
         found = {path[:depth]: self._find(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}
         return {".".join(path): layer for path, layer in found.items() if isinstance(layer, keras.layers.Layer)}
