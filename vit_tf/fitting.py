@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -97,6 +97,8 @@ class FittingModel(keras.Model):
         """See `keras.Model.make_train_function`."""
         if self.train_function is None or force:
             super().make_train_function(force)
+            if not (self.run_eagerly or self.jit_compile or self.steps_per_execution > 1 or self._distribute_strategy):
+                self.train_function = _one_graph(self.train_step, self.train_function)
             self._make_variables_first("train_function")
 
     def make_test_function(self, force: bool = False) -> None:
@@ -140,6 +142,30 @@ class FittingModel(keras.Model):
             y_pred = keras.ops.zeros((len(y), *self.main_output_shape[1:]))
             super().compute_metrics(x, y, y_pred)
             self.reset_metrics()
+
+
+def _one_graph(train_step: Callable[[Any], Any], keras_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A step as one graph; Keras' is a graph in a graph, which takes an eighth longer to trace.
+
+    Args:
+        train_step: what to trace, once for each kind of batches.
+        keras_function: takes what is no iterator of `tf.data`, such as the single batch of `train_on_batch`.
+    """
+    traced: list[tuple[Any, Any]] = []  # the latest kind of batches, with its graph
+
+    def without_optionals(data: Any) -> Any:  # Keras has an empty one where there are no targets or weights
+        kinds = (tf.experimental.Optional, tf.OptionalSpec)
+        return tree.map_structure(lambda each: None if isinstance(each, kinds) else each, data)
+
+    def function(iterator: Any) -> Any:
+        if not isinstance(iterator, tf.data.Iterator):
+            return keras_function(iterator)
+        data, spec = without_optionals(next(iterator)), without_optionals(iterator.element_spec)
+        if not traced or traced[0][0] != spec:
+            traced[:] = [(spec, tf.function(train_step, autograph=False).get_concrete_function(spec))]
+        return traced[0][1](data)
+
+    return function
 
 
 def _with_labels_as_targets(data: Any) -> Any:

@@ -289,6 +289,20 @@ def test_a_training_step_is_traced_once(tiny_config):
     assert len(traces) == 2  # one for training, one for validation
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")  # so Keras greets a generator's end
+def test_each_batch_is_a_step_whatever_kind_of_batch_comes_next(model):
+    def unweighted():
+        yield from ((images, labels, None) for images, labels in batches())
+
+    def labels_inside():
+        yield from ({"pixel_values": images, "labels": labels} for images, labels in batches())
+
+    model.compile(sgd())
+    for count, source in enumerate((batches(), unweighted(), labels_inside(), batches()), start=1):
+        model.fit(source, shuffle=False, verbose=0)
+        assert model.optimizer.iterations == 3 * count
+
+
 def test_frozen_layers_keep_their_weights(model):
     model.vit.trainable = False
     frozen, classifier = model.vit.get_weights(), model.classifier.get_weights()
