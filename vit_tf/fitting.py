@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import GeneratorType
 from typing import Any, ClassVar
 
 import keras
@@ -176,6 +177,8 @@ def _with_labels_as_targets(data: Any) -> Any:
 
 def _with_labels_apart(x: Any, y: Any) -> tuple[Any, Any]:
     """Inputs without labels and, unless there are targets, the labels as targets; what processors return is a dict."""
+    if isinstance(x, GeneratorType):  # Keras takes tuples from them, also of a dict alone
+        return (batch if isinstance(batch, tuple) else (batch,) for batch in x), y
     if not isinstance(x, Mapping):
         return x, y
     inputs = {name: value for name, value in x.items() if name != "labels"}
