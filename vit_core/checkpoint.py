@@ -15,7 +15,7 @@ from vit_core.config import ViTConfig
 from vit_core.file_names import CONFIG_NAME, INDEX_SUFFIX, WEIGHT_FILES, WEIGHTS_NAME
 from vit_core.hub import ModelSource
 from vit_core.json_file import read_json_file
-from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor, map_safetensors, shown, write_safetensors
+from vit_core.safetensors_file import StoredTensor, first_float_name, map_safetensors, shown, write_safetensors
 from vit_core.saving import replacing_files, undisturbed, write_flushed
 
 SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -91,8 +91,7 @@ def save_checkpoint(
         OSError: it cannot be written; what was there before is untouched.
         ValueError: `max_shard_size` is no size.
     """
-    dtype = next((FLOAT_NAMES[tensor.dtype] for tensor in tensors.values() if tensor.dtype in FLOAT_NAMES), None)
-    described = ViTConfig.from_dict({**config.to_dict(), "torch_dtype": dtype})
+    described = ViTConfig.from_dict({**config.to_dict(), "torch_dtype": first_float_name(tensors)})
     files: dict[str, bytes] = {CONFIG_NAME: described.to_json_string().encode()}
     shards = split_into_shards(tensors, max_shard_size)
     if len(shards) > 1:

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vit_core.checkpoint import Checkpoint
+from vit_core.checkpoint import Checkpoint, Reader, open_checkpoint
 from vit_core.config import ViTConfig
-from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task
+from vit_core.hub import locate
+from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.position import resample_position_embeddings
-from vit_core.safetensors_file import StoredTensor, shown
+from vit_core.safetensors_file import StoredTensor, first_float_name, shown
 
 #: The name of each model in `config.json`, the same whichever framework saves.
 ARCHITECTURES: dict[Task, str] = {
@@ -77,6 +78,61 @@ class LoadingPlan:
         told = [f"{_some(names)} {sentence}" for sentence, names in sentences.items() if names]
         if told:
             warnings.warn(f"{model} from {source}: {'; '.join(told)}.", stacklevel=3)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What a framework needs to build a model from a checkpoint.
+
+    Attributes:
+        source: what to call the checkpoint in messages.
+        config: the model's.
+        plan: what fills which parameter.
+        dtype: of the checkpoint's first floating-point tensor, such as "float32"; None if it has none.
+    """
+
+    source: str
+    config: ViTConfig
+    plan: LoadingPlan
+    dtype: str | None
+
+
+def prepare_loading(
+    model_id_or_path: str | os.PathLike[str],
+    task: Task,
+    *,
+    config: ViTConfig | str | os.PathLike[str] | None,
+    location: Mapping[str, Any],
+    config_overrides: Mapping[str, Any],
+    parts: Mapping[str, bool],
+    ignore_mismatched_sizes: bool,
+    other_readers: Mapping[str, Reader] | None = None,
+) -> Loading:
+    """Do what `from_pretrained` does in every framework before there is a model.
+
+    Args:
+        model_id_or_path: a folder, a Hub id, or a checkpoint that ships with the package.
+        task: which model.
+        config: a config, or where to find one, instead of the checkpoint's own.
+        location: the options of `vit_core.hub.locate`.
+        config_overrides: fields of the config to set.
+        parts: the options of `vit_core.parameters.parameters`.
+        ignore_mismatched_sizes: see `plan_loading`.
+        other_readers: see `vit_core.checkpoint.open_checkpoint`.
+
+    Raises:
+        OSError: there is no such checkpoint, or it cannot be reached.
+        ValueError: a file is corrupt, the config is impossible, or a shape does not fit.
+        TypeError: an override is no field of the config.
+    """
+    if isinstance(config, str | os.PathLike):
+        config = ViTConfig.from_pretrained(config, **location)
+    source = locate(model_id_or_path, **location)
+    checkpoint = open_checkpoint(source, other_readers)
+    config = config_for_loading(checkpoint, source.name, config, config_overrides)
+    table = parameters(config, task, **parts)
+    plan = plan_loading(table, checkpoint, config, source.name, ignore_mismatched_sizes)
+    return Loading(source.name, config, plan, first_float_name(checkpoint.tensors))
 
 
 def plan_loading(

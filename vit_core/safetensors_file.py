@@ -77,6 +77,11 @@ class StoredTensor:
         return widened.view(np.float32)
 
 
+def first_float_name(tensors: Mapping[str, StoredTensor]) -> str | None:
+    """The name of the first floating-point dtype among tensors, such as "bfloat16"; None if there is none."""
+    return next((FLOAT_NAMES[tensor.dtype] for tensor in tensors.values() if tensor.dtype in FLOAT_NAMES), None)
+
+
 def from_numpy(array: np.ndarray) -> StoredTensor:
     """A tensor that is in memory."""
     return StoredTensor(dtype_name(array.dtype), array.shape, lambda: array)

@@ -146,7 +146,7 @@ class FittingModel(keras.Model):
 
 
 def _one_graph(train_step: Callable[[Any], Any], keras_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A step as one graph; Keras' is a graph in a graph, which takes an eighth longer to trace.
+    """A step as one graph; Keras' is a graph in a graph, whose first step takes a fifth longer.
 
     Args:
         train_step: what to trace, once for each kind of batches.

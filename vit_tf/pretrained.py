@@ -15,12 +15,11 @@ import numpy as np
 from keras import ops
 
 from vit_core import ViTConfig
-from vit_core.checkpoint import open_checkpoint, save_checkpoint
+from vit_core.checkpoint import save_checkpoint
 from vit_core.checks import require_choice
-from vit_core.hub import locate
 from vit_core.layouts import KERAS
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
-from vit_core.pretrained import ARCHITECTURES, LoadingPlan, config_for_loading, plan_loading
+from vit_core.pretrained import ARCHITECTURES, LoadingPlan, prepare_loading
 from vit_core.push import Pushable
 from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor
 from vit_tf.checks import check_head_mask, check_pixel_values
@@ -159,7 +158,7 @@ class ViTPreTrainedModel(FittingModel, Pushable):
             ValueError: a file is corrupt, the config is impossible, or a shape does not fit.
             TypeError: an option does not exist.
         """
-        options: dict[str, Any] = {
+        location = {
             "revision": revision,
             "cache_dir": cache_dir,
             "token": token,
@@ -167,8 +166,6 @@ class ViTPreTrainedModel(FittingModel, Pushable):
             "force_download": force_download,
             "subfolder": subfolder,
         }
-        if isinstance(config, str | PathLike):
-            config = ViTConfig.from_pretrained(config, **options)
         model_arguments = {
             name: config_overrides.pop(name)
             for name in (*inspect.signature(cls.__init__).parameters, "name", "trainable")
@@ -177,17 +174,19 @@ class ViTPreTrainedModel(FittingModel, Pushable):
         if attn_implementation is not None:
             config_overrides["attn_implementation"] = attn_implementation
 
-        source = locate(model_id_or_path, **options)
-        checkpoint = open_checkpoint(source)
-        config = config_for_loading(checkpoint, source.name, config, config_overrides)
-        parts = {name: value for name, value in model_arguments.items() if name in PARTS}
-        plan = plan_loading(
-            parameters(config, cls.task, **parts), checkpoint, config, source.name, ignore_mismatched_sizes
+        loading = prepare_loading(
+            model_id_or_path,
+            cls.task,
+            config=config,
+            location=location,
+            config_overrides=config_overrides,
+            parts={name: value for name, value in model_arguments.items() if name in PARTS},
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
-        policy = _dtype_policy(torch_dtype if dtype is None else dtype, checkpoint.tensors)
-        model = cls._filled(config, {**model_arguments, "dtype": policy}, plan)
-        plan.warn(cls.__name__, source.name)
-        return (model, plan.loading_info()) if output_loading_info else model
+        policy = _dtype_policy(torch_dtype if dtype is None else dtype, loading.dtype)
+        model = cls._filled(loading.config, {**model_arguments, "dtype": policy}, loading.plan)
+        loading.plan.warn(cls.__name__, loading.source)
+        return (model, loading.plan.loading_info()) if output_loading_info else model
 
     @classmethod
     def _filled(cls, config: ViTConfig, model_arguments: Mapping[str, Any], plan: LoadingPlan) -> Self:
@@ -396,9 +395,9 @@ def _is_linear(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.Dense)
 
 
-def _dtype_policy(dtype: Any, tensors: Mapping[str, StoredTensor]) -> Any:
-    if dtype == "auto":
-        dtype = next((FLOAT_NAMES[tensor.dtype] for tensor in tensors.values() if tensor.dtype in FLOAT_NAMES), None)
+def _dtype_policy(dtype: Any, stored: str | None) -> Any:
+    if isinstance(dtype, str) and dtype == "auto":
+        dtype = stored
     if dtype is None or isinstance(dtype, keras.DTypePolicy):
         return dtype
     name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or str(dtype)

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from vit_core import ViTConfig
-from vit_core.checkpoint import open_checkpoint, save_checkpoint
-from vit_core.hub import locate
+from vit_core.checkpoint import save_checkpoint
 from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, Task, parameters
-from vit_core.pretrained import ARCHITECTURES, LoadingPlan, config_for_loading, plan_loading
+from vit_core.pretrained import ARCHITECTURES, LoadingPlan, prepare_loading
 from vit_core.push import Pushable
-from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor, dtype_name
+from vit_core.safetensors_file import StoredTensor, dtype_name
 from vit_torch.pruning import prune_heads
 
 BIN_NAME = "pytorch_model.bin"
@@ -104,7 +103,7 @@ class ViTPreTrainedModel(nn.Module, Pushable):
             ValueError: a file is corrupt, the config is impossible, or a shape does not fit.
             TypeError: an option does not exist.
         """
-        options: dict[str, Any] = {
+        location = {
             "revision": revision,
             "cache_dir": cache_dir,
             "token": token,
@@ -112,8 +111,6 @@ class ViTPreTrainedModel(nn.Module, Pushable):
             "force_download": force_download,
             "subfolder": subfolder,
         }
-        if isinstance(config, str | PathLike):
-            config = ViTConfig.from_pretrained(config, **options)
         model_arguments = {
             name: config_overrides.pop(name)
             for name in list(inspect.signature(cls).parameters)[1:]
@@ -122,14 +119,19 @@ class ViTPreTrainedModel(nn.Module, Pushable):
         if attn_implementation is not None:
             config_overrides["attn_implementation"] = attn_implementation
 
-        source = locate(model_id_or_path, **options)
-        checkpoint = open_checkpoint(source, other_readers={BIN_NAME: read_bin})
-        config = config_for_loading(checkpoint, source.name, config, config_overrides)
-        table = parameters(config, cls.task, **model_arguments)
-        plan = plan_loading(table, checkpoint, config, source.name, ignore_mismatched_sizes)
-        model = cls._filled(config, model_arguments, plan, _dtype(dtype or torch_dtype, checkpoint.tensors))
-        plan.warn(cls.__name__, source.name)
-        return (model, plan.loading_info()) if output_loading_info else model
+        loading = prepare_loading(
+            model_id_or_path,
+            cls.task,
+            config=config,
+            location=location,
+            config_overrides=config_overrides,
+            parts=model_arguments,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            other_readers={BIN_NAME: read_bin},
+        )
+        model = cls._filled(loading.config, model_arguments, loading.plan, _dtype(dtype or torch_dtype, loading.dtype))
+        loading.plan.warn(cls.__name__, loading.source)
+        return (model, loading.plan.loading_info()) if output_loading_info else model
 
     @classmethod
     def _filled(
@@ -308,12 +310,11 @@ def read_bin(path: Path) -> dict[str, StoredTensor]:
     return {name: from_torch(tensor) for name, tensor in state_dict.items()}
 
 
-def _dtype(dtype: torch.dtype | str | None, tensors: Mapping[str, StoredTensor]) -> torch.dtype:
+def _dtype(dtype: torch.dtype | str | None, stored: str | None) -> torch.dtype:
+    if dtype == "auto":
+        dtype = stored
     if dtype is None:
         return torch.get_default_dtype()
-    if dtype == "auto":
-        dtype = next((FLOAT_NAMES[tensor.dtype] for tensor in tensors.values() if tensor.dtype in FLOAT_NAMES), None)
-        return _dtype(dtype, {})
     found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"dtype is {dtype!r}; choose a floating-point type such as 'float32', 'bfloat16' or 'auto'.")

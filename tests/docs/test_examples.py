@@ -19,7 +19,9 @@ PAGES = [
 
 
 def test_there_are_examples():
-    assert {"README.md", "index.md", "migrate.md", "pytorch.md", "images.md"} <= {page.name for page in PAGES}
+    assert {"README.md", "index.md", "migrate.md", "pytorch.md", "keras.md", "images.md"} <= {
+        page.name for page in PAGES
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
