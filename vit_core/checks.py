@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Collection
 from typing import Any
 
 
@@ -19,7 +20,7 @@ def require_number(name: str, value: Any, least: float, most: float, upper_inclu
         raise ValueError(f"{name} is {value!r}; give a number from {least:g} to {most:g}.")
 
 
-def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def require_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")

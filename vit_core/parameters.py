@@ -61,6 +61,14 @@ class Parameter:
         return "head" if first in ("classifier", "decoder") else first
 
     @property
+    def layer(self) -> int | None:
+        """The transformer layer it belongs to, if any."""
+        match self.name.removeprefix(BASE_MODEL_PREFIX).split("."):
+            case ["encoder", "layer", index, *_]:
+                return int(index)
+        return None
+
+    @property
     def size(self) -> int:
         """Number of entries."""
         return math.prod(self.shape)

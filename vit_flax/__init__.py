@@ -1,0 +1,68 @@
+"""Vision Transformers in JAX and Flax: the models, and the config and preprocessing that every framework shares."""
+
+try:
+    import flax  # noqa: F401
+    import jax  # noqa: F401
+    import jaxtyping  # noqa: F401
+    import optax  # noqa: F401
+except ImportError as error:
+    raise ImportError(f'vit_flax needs {error.name}, which is not installed: pip install "trivit[flax]"') from error
+
+from vit_core import (
+    AutoImageProcessor,
+    BatchFeature,
+    DeiTImageProcessor,
+    ViTConfig,
+    ViTFeatureExtractor,
+    ViTImageProcessor,
+)
+from vit_flax.modeling import (
+    FlaxViTForImageClassification,
+    FlaxViTForImageClassificationModule,
+    FlaxViTForMaskedImageModeling,
+    FlaxViTForMaskedImageModelingModule,
+    FlaxViTModel,
+    FlaxViTModule,
+    ViTForImageClassification,
+    ViTForMaskedImageModeling,
+    ViTModel,
+)
+from vit_flax.outputs import (
+    FlaxBaseModelOutputWithPooling,
+    FlaxMaskedImageModelingOutput,
+    FlaxSequenceClassifierOutput,
+)
+from vit_flax.parameter_tree import stack_layers, unstack_layers
+from vit_flax.pretrained import FlaxViTPreTrainedModel
+from vit_flax.sharding import DATA_PARALLEL, FSDP, TENSOR_PARALLEL, Partitioning
+
+ViTPreTrainedModel = FlaxViTPreTrainedModel
+
+__all__ = [
+    "DATA_PARALLEL",
+    "FSDP",
+    "TENSOR_PARALLEL",
+    "AutoImageProcessor",
+    "BatchFeature",
+    "DeiTImageProcessor",
+    "FlaxBaseModelOutputWithPooling",
+    "FlaxMaskedImageModelingOutput",
+    "FlaxSequenceClassifierOutput",
+    "FlaxViTForImageClassification",
+    "FlaxViTForImageClassificationModule",
+    "FlaxViTForMaskedImageModeling",
+    "FlaxViTForMaskedImageModelingModule",
+    "FlaxViTModel",
+    "FlaxViTModule",
+    "FlaxViTPreTrainedModel",
+    "Partitioning",
+    "ViTConfig",
+    "ViTFeatureExtractor",
+    "ViTForImageClassification",
+    "ViTForMaskedImageModeling",
+    "ViTImageProcessor",
+    "ViTModel",
+    "ViTPreTrainedModel",
+    "stack_layers",
+    "unstack_layers",
+]

@@ -1,0 +1,80 @@
+"""What inputs must be. Shapes are known while a function is traced, so this works under jit, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vit_core import ViTConfig
+
+CHANNELS_FIRST = ("channels", "height", "width")
+CHANNELS_LAST = ("height", "width", "channels")
+
+
+def check_pixel_values(
+    pixel_values: Any, config: ViTConfig, axes: tuple[str, str, str], interpolate_pos_encoding: bool
+) -> None:
+    """Check that images fit the model.
+
+    Args:
+        pixel_values: an array.
+        config: the model's.
+        axes: `CHANNELS_FIRST` or `CHANNELS_LAST`.
+        interpolate_pos_encoding: whether they may have any size.
+
+    Raises:
+        TypeError: they are no array.
+        ValueError: they do not fit.
+    """
+    if pixel_values is None:
+        raise ValueError(f"pixel_values are missing; pass images of shape (batch, {', '.join(axes)}).")
+    if not hasattr(pixel_values, "shape"):
+        raise TypeError(
+            f"pixel_values are a {type(pixel_values).__name__}; pass an array, such as an image processor returns."
+        )
+    shape = tuple(pixel_values.shape)
+    if len(shape) != 4:
+        raise ValueError(f"pixel_values have shape {shape}; they need (batch, {', '.join(axes)}).")
+    sizes = dict(zip(axes, shape[1:], strict=True))
+    if sizes["channels"] != config.num_channels:
+        raise ValueError(
+            f"pixel_values of shape {shape} have {sizes['channels']} channels, the model takes {config.num_channels}; "
+            f"channels come {'first' if axes == CHANNELS_FIRST else 'last'}."
+        )
+    image = (sizes["height"], sizes["width"])
+    if not interpolate_pos_encoding and image != config.image_shape:
+        raise ValueError(
+            f"images of {_by(image)} pixels do not fit a model for {_by(config.image_shape)}; resize them, or call "
+            f"with interpolate_pos_encoding=True."
+        )
+    if any(size < patch for size, patch in zip(image, config.patch_shape, strict=True)):
+        raise ValueError(
+            f"images of {_by(image)} pixels are smaller than one patch of {_by(config.patch_shape)}; make them larger."
+        )
+
+
+def check_bool_masked_pos(bool_masked_pos: Any, batch: int, patches: int) -> None:
+    """Check that a mask has one entry for each patch.
+
+    Raises:
+        ValueError: it has not.
+    """
+    if tuple(bool_masked_pos.shape) != (batch, patches):
+        raise ValueError(
+            f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}; one entry for each patch is needed, "
+            f"{(batch, patches)}."
+        )
+
+
+def check_head_mask(head_mask: Any, config: ViTConfig) -> None:
+    """Check that a head mask has an entry for each head, of one layer or of all.
+
+    Raises:
+        ValueError: it has not.
+    """
+    heads, all_heads = (config.num_attention_heads,), (config.num_hidden_layers, config.num_attention_heads)
+    if tuple(head_mask.shape) not in (heads, all_heads):
+        raise ValueError(f"head_mask has shape {tuple(head_mask.shape)}; the model takes {heads} or {all_heads}.")
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,135 @@
+"""What the layers of the model are made of: parameters with named axes, and the layers that multiply by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from vit_core import ViTConfig
+from vit_core.parameters import INITIALIZER_CUT
+from vit_flax.precision import product
+from vit_flax.sharding import Partitioning
+
+Initializer = Callable[..., Array]
+
+
+class Part(nn.Module):
+    """A part of a model.
+
+    Attributes:
+        config: the model's.
+        dtype: what it computes in. Softmax, LayerNorm and losses are in float32 at least.
+        param_dtype: of the parameters that `init` makes.
+        partitioning: where parameters and activations lie on a mesh, if on one; then `init` returns parameters in
+            Flax's boxes with their axes.
+    """
+
+    config: ViTConfig
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    partitioning: Partitioning | None = None
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What the parts of this part have in common with it."""
+        return {name: getattr(self, name) for name in ("config", "dtype", "param_dtype", "partitioning")}
+
+    @nn.nowrap
+    def parameter(self, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], start: Initializer) -> Array:
+        """A parameter with a name for each axis; see `vit_flax.sharding`."""
+        return self.param(name, self.placed(start, axes), shape, self.param_dtype)
+
+    @nn.nowrap
+    def placed(self, start: Initializer, axes: tuple[str | None, ...]) -> Initializer:
+        """An initialiser whose parameters know their axes, if there is a mesh."""
+        if self.partitioning is None:
+            return start
+        return nn.with_logical_partitioning(start, axes, self.partitioning.mesh, self.partitioning.rules)
+
+    @nn.nowrap
+    def constrain(self, array: Array, *axes: str | None) -> Array:
+        """Lay an activation out on the mesh, if there is one."""
+        if self.partitioning is None or self.is_initializing():  # `init` traces a single image
+            return array
+        return self.partitioning.constrain(array, *axes)
+
+    @nn.nowrap
+    def normal(self) -> Initializer:
+        """How weights start: normal with the config's standard deviation, cut at ±2 as `vit_core.parameters` says."""
+        deviation = self.config.initializer_range
+        cut = INITIALIZER_CUT / deviation if deviation else 1.0
+        return jax.nn.initializers.truncated_normal(deviation, lower=-cut, upper=cut)
+
+    @nn.nowrap
+    def linear(self, name: str, features: int, axes: tuple[str, str], use_bias: bool = True) -> Linear:
+        """A linear layer; `axes` are the names of its input's and its output's last axis."""
+        return Linear(**self.shared, features=features, axes=axes, use_bias=use_bias, name=name)
+
+    @nn.nowrap
+    def layer_norm(self, name: str) -> nn.LayerNorm:
+        """A LayerNorm over "hidden", in float32 at least."""
+        return nn.LayerNorm(
+            epsilon=self.config.layer_norm_eps,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            scale_init=self.placed(nn.initializers.ones, ("hidden",)),
+            bias_init=self.placed(nn.initializers.zeros, ("hidden",)),
+            use_fast_variance=False,  # the fast one, a difference of squares, is off by 1e-3 where tokens are uniform
+            name=name,
+        )
+
+
+class Linear(Part):
+    """A linear layer.
+
+    Attributes:
+        features: the width of what it returns.
+        axes: the names of its input's and its output's last axis.
+        use_bias: whether it has a bias.
+    """
+
+    features: int = 0
+    axes: tuple[str, str] = ("hidden", "hidden")
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
+        kernel = self.parameter("kernel", (x.shape[-1], self.features), self.axes, self.normal())
+        batch = "bt"[: x.ndim - 1]
+        y = product(f"{batch}i,io->{batch}o", x, kernel, self.dtype)
+        if self.use_bias:
+            y = y + self.parameter("bias", (self.features,), self.axes[1:], nn.initializers.zeros)
+        return y.astype(self.dtype)
+
+
+class PatchConvolution(Part):
+    """A convolution whose patches lie side by side, so that it is one matrix product.
+
+    Attributes:
+        features: the channels of what it returns.
+        patch_shape: height and width of a patch.
+        axes: the names of its input's and its output's channels.
+    """
+
+    features: int = 0
+    patch_shape: tuple[int, int] = (1, 1)
+    axes: tuple[str | None, str | None] = (None, None)
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch rows columns features"]:
+        (height, width), (batch, *size, inputs) = self.patch_shape, x.shape
+        kernel = self.parameter(
+            "kernel", (height, width, inputs, self.features), (None, None, *self.axes), self.normal()
+        )
+        bias = self.parameter("bias", (self.features,), self.axes[1:], nn.initializers.zeros)
+        rows, columns = size[0] // height, size[1] // width  # what the patches leave of an image is not looked at
+        patches = x[:, : rows * height, : columns * width].reshape(batch, rows, height, columns, width, inputs)
+        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, -1)
+        y = product("bti,io->bto", patches, kernel.reshape(-1, self.features), self.dtype) + bias
+        return y.astype(self.dtype).reshape(batch, rows, columns, self.features)

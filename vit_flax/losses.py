@@ -1,0 +1,101 @@
+"""The losses of the models with a head, in float32 at least."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jaxtyping import Float, Shaped
+
+from vit_core import ViTConfig
+
+IGNORED_LABEL = -100  # a label that counts for nothing, as in torch's cross_entropy
+
+
+def classification_loss(
+    logits: Float[Array, "batch labels"], labels: Shaped[Array, "*shape"], config: ViTConfig
+) -> Float[Array, ""]:
+    """The loss that the config's `problem_type` names; without one it follows from the labels.
+
+    Args:
+        logits: (batch, num_labels).
+        labels: for single-label classification whole numbers (batch,) from 0 to num_labels - 1, or -100 to leave an
+            image out; for multi-label classification (batch, num_labels) of 0 and 1; for regression (batch,) with one
+            label, else (batch, num_labels).
+        config: tells the kind of problem.
+
+    Returns:
+        Cross-entropy, binary cross-entropy or mean squared error, as a mean; in float32 at least. Under jit, where
+        values cannot be checked, a label out of range makes it NaN.
+
+    Raises:
+        ValueError: the labels have another shape, or one is out of range.
+    """
+    is_integer = not jnp.issubdtype(labels.dtype, jnp.inexact)
+    loss = LOSSES[config.problem_type or config.infer_problem_type(is_integer)]
+    return loss(_widened(logits), labels)
+
+
+def masked_reconstruction_loss(
+    pixel_values: Float[Array, "batch height width channels"],
+    reconstruction: Float[Array, "batch channels height width"],
+    bool_masked_pos: Shaped[Array, "batch patches"],
+    patch_shape: tuple[int, int],
+) -> Float[Array, ""]:
+    """Mean absolute error over the masked pixels (SimMIM, Xie et al. 2021, https://arxiv.org/abs/2111.09886, 3.4)."""
+    patch_height, patch_width = patch_shape
+    batch, channels, height, width = reconstruction.shape
+    grid = bool_masked_pos.astype(bool).reshape(batch, 1, height // patch_height, width // patch_width)
+    mask = grid.repeat(patch_height, 2).repeat(patch_width, 3)
+    target = _widened(pixel_values[:, :height, :width].transpose(0, 3, 1, 2))
+    error = jnp.abs(_widened(reconstruction) - target)
+    return (error * mask).sum() / (mask.sum() + 1e-5) / channels  # 1e-5: nothing masked is no loss rather than 0 / 0
+
+
+def _cross_entropy(logits: Array, labels: Array) -> Array:
+    batch, count = logits.shape
+    if labels.size != batch:
+        raise ValueError(f"labels of shape {labels.shape} do not give one class to each of {batch} images.")
+    labels = labels.reshape(batch)
+    is_class = (labels >= 0) & (labels < count)  # false for NaN, too
+    is_ignored = labels == IGNORED_LABEL
+    if not isinstance(labels, jax.core.Tracer) and not (is_right := is_class | is_ignored).all():
+        raise ValueError(
+            f"labels hold {labels[is_right.argmin()]}; with num_labels={count} they go from 0 to {count - 1}, or are "
+            f"{IGNORED_LABEL} to leave an image out."
+        )
+    classes = jnp.where(is_class, labels, 0).astype(int)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
+    losses = jnp.where(is_class, losses, jnp.where(is_ignored, 0.0, jnp.nan))
+    return losses.sum() / (~is_ignored).sum()
+
+
+def _binary_cross_entropy(logits: Array, labels: Array) -> Array:
+    _require_shape(labels, logits)
+    return optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)).mean()
+
+
+def _mean_squared_error(logits: Array, labels: Array) -> Array:
+    if logits.shape[1] == 1 and labels.size == logits.shape[0]:
+        labels = labels.reshape(logits.shape)
+    _require_shape(labels, logits)
+    return jnp.square(logits - labels.astype(logits.dtype)).mean()
+
+
+def _require_shape(labels: Array, logits: Array) -> None:
+    if labels.shape != logits.shape:
+        raise ValueError(f"labels have shape {labels.shape}; they need that of the logits, {logits.shape}.")
+
+
+def _widened(array: Array) -> Array:
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+LOSSES: dict[str, Callable[[Array, Array], Array]] = {
+    "single_label_classification": _cross_entropy,
+    "multi_label_classification": _binary_cross_entropy,
+    "regression": _mean_squared_error,
+}

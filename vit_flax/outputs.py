@@ -1,0 +1,59 @@
+"""What the models return: the core's outputs as pytrees, which pass through jit, vmap, grad, scan and jax.export."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Self
+
+import jax
+from jax import export
+
+from vit_core import BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
+from vit_core.outputs import ModelOutput
+
+
+class OutputPytree(ModelOutput):
+    """An output whose items are a pytree's children; its fields that are None are not there."""
+
+    def replace(self, **changes: Any) -> Self:
+        """The output with some fields set anew."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]  # every subclass is a dataclass
+
+
+@dataclass(eq=False)
+class FlaxBaseModelOutputWithPooling(OutputPytree, BaseModelOutputWithPooling):
+    """What FlaxViTModel returns; see `vit_core.BaseModelOutputWithPooling`."""
+
+
+@dataclass(eq=False)
+class FlaxSequenceClassifierOutput(OutputPytree, ImageClassifierOutput):
+    """What FlaxViTForImageClassification returns; see `vit_core.ImageClassifierOutput`."""
+
+
+@dataclass(eq=False)
+class FlaxMaskedImageModelingOutput(OutputPytree, MaskedImageModelingOutput):
+    """What FlaxViTForMaskedImageModeling returns; see `vit_core.MaskedImageModelingOutput`."""
+
+
+def _register(output_class: type[OutputPytree]) -> None:
+    """Tell JAX how to take an output apart, and how to name it in an exported function."""
+
+    def flatten_with_keys(output: OutputPytree) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+        return [(jax.tree_util.GetAttrKey(name), item) for name, item in output.items()], tuple(output.keys())
+
+    def unflatten(names: tuple[str, ...], items: Any) -> OutputPytree:
+        return output_class(**dict(zip(names, items, strict=True)))
+
+    jax.tree_util.register_pytree_with_keys(output_class, flatten_with_keys, unflatten)
+    export.register_pytree_node_serialization(
+        output_class,
+        serialized_name=f"trivit.{output_class.__name__}",
+        serialize_auxdata=lambda names: json.dumps(names).encode(),
+        deserialize_auxdata=lambda data: tuple(json.loads(data)),
+    )
+
+
+for _output_class in (FlaxBaseModelOutputWithPooling, FlaxSequenceClassifierOutput, FlaxMaskedImageModelingOutput):
+    _register(_output_class)

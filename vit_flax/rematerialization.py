@@ -1,0 +1,41 @@
+"""Computing activations again in the backward pass instead of keeping them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from vit_core.checks import require_choice
+
+Policy = Callable[..., bool]
+Remat = bool | str | Policy
+
+#: What `jax.checkpoint` may keep, by the names that JAX gives its policies.
+POLICIES: dict[str, Policy] = {
+    name: getattr(jax.checkpoint_policies, name)
+    for name in ("nothing_saveable", "dots_saveable", "dots_with_no_batch_dims_saveable", "everything_saveable")
+}
+
+
+def rematerialized(run: Callable[..., Any], remat: Remat, is_scanned: bool) -> Callable[..., Any]:
+    """A function of a module and arrays that keeps for the backward pass only what the policy says.
+
+    Args:
+        run: what to do with a layer.
+        remat: False to keep everything, True to keep nothing but what goes in, a name of `POLICIES`, or a policy.
+        is_scanned: whether it is the body of a scan.
+
+    Raises:
+        ValueError: there is no policy of that name.
+    """
+    if remat is False:
+        return run
+    if isinstance(remat, str):
+        require_choice("remat", remat, POLICIES)
+        policy: Policy | None = POLICIES[remat]
+    else:
+        policy = None if remat is True else remat
+    return nn.remat(run, policy=policy, prevent_cse=not is_scanned)  # a scan keeps the compiler from merging them, too

@@ -1,0 +1,112 @@
+"""Where parameters and activations lie on a mesh of devices.
+
+The layers name the axes of their parameters and activations ("batch", "hidden", "heads", "mlp", ...); rules say which
+of these axes are split over which axis of the mesh. The rules are `flax.linen`'s: pairs in order of precedence, where
+each axis of the mesh is used once for an array.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+LogicalRules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
+
+#: Each device has all parameters and a part of the images; gradients are summed over the devices.
+DATA_PARALLEL: LogicalRules = (("batch", "data"),)
+#: Besides, each device keeps a part of the parameters and gathers a layer's when it comes to it (ZeRO stage 3,
+#: Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054; known as fully sharded data parallelism).
+FSDP: LogicalRules = (("batch", "data"), ("hidden", "data"), ("heads", "data"), ("mlp", "data"))
+#: Images are split over one axis of the mesh, attention heads and the MLP's hidden layer over the other (Megatron-LM,
+#: Shoeybi et al. 2019, https://arxiv.org/abs/1909.08053, section 3).
+TENSOR_PARALLEL: LogicalRules = (("batch", "data"), ("heads", "model"), ("mlp", "model"))
+
+
+@dataclass(frozen=True)
+class Partitioning:
+    """A mesh of devices and how models are laid out on it.
+
+    Attributes:
+        mesh: the devices. Its axes are used in JAX's "Auto" mode, in which the compiler finds the collectives, so
+            place inputs with `sharding` rather than by a mesh in "Explicit" mode, which `jax.make_mesh` makes.
+        rules: (logical axis, axis or axes of the mesh) in order of precedence: `DATA_PARALLEL`, `FSDP`,
+            `TENSOR_PARALLEL` or rules of your own. The logical axes are "batch", "tokens", "hidden", "heads", "mlp",
+            "labels", "pooled", "pixels" and, with scanned layers, "layers".
+    """
+
+    mesh: Mesh
+    rules: LogicalRules = DATA_PARALLEL
+
+    def __post_init__(self) -> None:
+        for logical, axes in self.rules:
+            for axis in (axes,) if isinstance(axes, str) else axes or ():
+                if axis not in self.mesh.shape:
+                    raise ValueError(
+                        f"a rule puts {logical!r} on the mesh axis {axis!r}, but the mesh has the axes "
+                        f"{tuple(self.mesh.axis_names)}; name them as the rules do."
+                    )
+        auto = (AxisType.Auto,) * len(self.mesh.axis_names)
+        object.__setattr__(self, "mesh", Mesh(self.mesh.devices, self.mesh.axis_names, axis_types=auto))
+        object.__setattr__(self, "rules", tuple(self.rules))
+
+    def spec(self, *axes: str | None) -> PartitionSpec:
+        """Which axes of the mesh an array with such logical axes is split over."""
+        return nn.logical_to_mesh_axes(axes, self.rules)
+
+    def sharding(self, *axes: str | None) -> NamedSharding:
+        """Where an array with such logical axes lies, such as `sharding("batch")` for images and labels.
+
+        Axes that are not named, at the end, are not split; `sharding()` is on every device.
+        """
+        return NamedSharding(self.mesh, self.spec(*axes))
+
+    def constrain(self, array: Array, *axes: str | None) -> Array:
+        """Have the compiler lay an activation out by its logical axes.
+
+        Raises:
+            ValueError: the mesh does not divide its shape.
+        """
+        self.require_divisible("activations", array.shape, axes)
+        return jax.lax.with_sharding_constraint(array, self.sharding(*axes))
+
+    def require_divisible(self, what: str, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> None:
+        """Check that an array can be split evenly.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        for size, name, mesh_axes in zip(shape, axes, self.spec(*axes), strict=False):
+            if mesh_axes is None:
+                continue
+            parts = math.prod(
+                self.mesh.shape[axis] for axis in ((mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes)
+            )
+            if size % parts:
+                raise ValueError(
+                    f"{what} have {size} entries along {name!r}, which the {parts} devices of mesh axis {mesh_axes!r} "
+                    f"do not divide; choose a mesh or rules that fit."
+                )
+
+    def shardings(self, boxed: Any) -> Any:
+        """Where the leaves of a tree lie whose arrays, or their shapes, are in boxes with logical axes.
+
+        Args:
+            boxed: what `module.init` returns, or its shapes by `jax.eval_shape`, or a state made from them.
+
+        Returns:
+            The tree with a `NamedSharding` for each array.
+
+        Raises:
+            ValueError: the mesh does not divide a shape.
+        """
+        for path, leaf in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)):
+            if isinstance(leaf, nn.Partitioned):
+                name = "/".join(str(getattr(key, "key", key)) for key in path)
+                self.require_divisible(f"the parameter {name} should", leaf.value.shape, leaf.names)
+        return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), self.mesh, self.rules)
