@@ -11,53 +11,65 @@ from jaxtyping import Float
 
 from vit_flax.precision import is_half, product
 
+Queries = Float[Array, "batch queries heads head_dim"]
 Heads = Float[Array, "batch tokens heads head_dim"]
-Probabilities = Float[Array, "batch heads tokens tokens"]
+Probabilities = Float[Array, "batch heads queries tokens"]
+
+
+def attention(query: Queries, key: Heads, value: Heads) -> Queries:
+    """Attend by what the platform does best.
+
+    That is JAX's own attention. Only on a CPU it takes twice the time of the same steps taken here
+    (benchmarks/flax_speed.py), since XLA multiplies batches of matrices slowly there unless heads come before tokens.
+
+    Args:
+        query: (batch, queries, heads, head_dim).
+        key: (batch, tokens, heads, head_dim).
+        value: as `key`.
+    """
+    return (_half_attention if is_half(query.dtype) else _attention)(query, key, value)
 
 
 def attention_with_probabilities(
-    query: Heads, key: Heads, value: Heads, change: Callable[[Probabilities], Probabilities] = lambda x: x
-) -> tuple[Heads, Probabilities]:
+    query: Queries, key: Heads, value: Heads, change: Callable[[Probabilities], Probabilities] = lambda x: x
+) -> tuple[Queries, Probabilities]:
     """Attend, step by step (equations 5 to 7 of the paper).
 
     Args:
-        query: (batch, tokens, heads, head_dim).
-        key: likewise.
-        value: likewise.
+        query: (batch, queries, heads, head_dim).
+        key: (batch, tokens, heads, head_dim).
+        value: as `key`.
         change: what to do with the probabilities before they weigh the values, such as dropout.
 
     Returns:
-        What each query gathered, and the changed probabilities, (batch, heads, tokens, tokens), in float32 at least.
+        What each query gathered, and the changed probabilities, (batch, heads, queries, tokens), in float32 at least.
     """
     dtype = query.dtype
-    scores = product("bqhd,bkhd->bhqk", query, key, dtype) * query.shape[-1] ** -0.5
+    query, key, value = (heads.transpose(0, 2, 1, 3) for heads in (query, key, value))
+    scores = product("bhqd,bhkd->bhqk", query, key, dtype) * query.shape[-1] ** -0.5
     probabilities = change(jax.nn.softmax(scores))
-    return product("bhqk,bkhd->bqhd", probabilities, value, dtype).astype(dtype), probabilities
+    context = product("bhqk,bhkd->bhqd", probabilities, value, dtype).astype(dtype)
+    return context.transpose(0, 2, 1, 3), probabilities
 
 
-def attention(query: Heads, key: Heads, value: Heads) -> Heads:
-    """Attend by JAX's own implementation, which keeps no probabilities.
-
-    Args:
-        query: (batch, tokens, heads, head_dim).
-        key: likewise.
-        value: likewise.
-    """
-    return (_half_attention if is_half(query.dtype) else jax.nn.dot_product_attention)(query, key, value)
+def _attention(query: Queries, key: Heads, value: Heads) -> Queries:
+    return jax.lax.platform_dependent(query, key, value, cpu=_attention_by_steps, default=jax.nn.dot_product_attention)
 
 
-@jax.custom_vjp
-def _half_attention(query: Heads, key: Heads, value: Heads) -> Heads:
-    return jax.nn.dot_product_attention(query, key, value)
+def _attention_by_steps(query: Queries, key: Heads, value: Heads) -> Queries:
+    return attention_with_probabilities(query, key, value)[0]
 
 
-def _half_attention_forward(query: Heads, key: Heads, value: Heads) -> tuple[Heads, Any]:
-    return _half_attention(query, key, value), (query, key, value)
+_half_attention = jax.custom_vjp(_attention)
 
 
-def _half_attention_backward(kept: Any, gradient: Heads) -> tuple[Heads, Heads, Heads]:
+def _half_attention_forward(query: Queries, key: Heads, value: Heads) -> tuple[Queries, Any]:
+    return _attention(query, key, value), (query, key, value)
+
+
+def _half_attention_backward(kept: Any, gradient: Queries) -> tuple[Queries, Heads, Heads]:
     """Compute the probabilities again, and multiply half-precision operands only; see `precision.product`."""
-    _, backward = jax.vjp(lambda *heads: attention_with_probabilities(*heads)[0], *kept)
+    _, backward = jax.vjp(_attention_by_steps, *kept)
     return backward(gradient)
 
 

@@ -101,11 +101,11 @@ class Linear(Part):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
         kernel = self.parameter("kernel", (x.shape[-1], self.features), self.axes, self.normal())
-        batch = "bt"[: x.ndim - 1]
-        y = product(f"{batch}i,io->{batch}o", x, kernel, self.dtype)
+        # The tokens of all images as rows of one matrix, which XLA multiplies faster on a CPU.
+        y = product("ri,io->ro", x.reshape(-1, x.shape[-1]), kernel, self.dtype)
         if self.use_bias:
             y = y + self.parameter("bias", (self.features,), self.axes[1:], nn.initializers.zeros)
-        return y.astype(self.dtype)
+        return y.astype(self.dtype).reshape(*x.shape[:-1], self.features)
 
 
 class PatchConvolution(Part):
@@ -130,6 +130,6 @@ class PatchConvolution(Part):
         bias = self.parameter("bias", (self.features,), self.axes[1:], nn.initializers.zeros)
         rows, columns = size[0] // height, size[1] // width  # what the patches leave of an image is not looked at
         patches = x[:, : rows * height, : columns * width].reshape(batch, rows, height, columns, width, inputs)
-        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, -1)
-        y = product("bti,io->bto", patches, kernel.reshape(-1, self.features), self.dtype) + bias
+        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch * rows * columns, -1)
+        y = product("ri,io->ro", patches, kernel.reshape(-1, self.features), self.dtype) + bias
         return y.astype(self.dtype).reshape(batch, rows, columns, self.features)
