@@ -7,7 +7,7 @@ import nox
 nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["tests", "lint", "types", "imports", "docs"]
 
-BACKENDS = ["torch", "tf"]  # extras of the package, and names for `trivit classify --backend`
+BACKENDS = ["torch", "tf", "flax"]  # extras of the package, and names for `trivit classify --backend`
 GROUPS = nox.project.load_toml("pyproject.toml")
 
 

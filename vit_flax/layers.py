@@ -27,7 +27,7 @@ class Part(nn.Module):
         dtype: what it computes in. Softmax, LayerNorm and losses are in float32 at least.
         param_dtype: of the parameters that `init` makes.
         partitioning: where parameters and activations lie on a mesh, if on one; then `init` returns parameters in
-            Flax's boxes with their axes.
+            Flax's boxes, which know the axes of the mesh.
     """
 
     config: ViTConfig
@@ -47,10 +47,8 @@ class Part(nn.Module):
 
     @nn.nowrap
     def placed(self, start: Initializer, axes: tuple[str | None, ...]) -> Initializer:
-        """An initialiser whose parameters know their axes, if there is a mesh."""
-        if self.partitioning is None:
-            return start
-        return nn.with_logical_partitioning(start, axes, self.partitioning.mesh, self.partitioning.rules)
+        """An initialiser whose parameters know where they lie on the mesh, if there is one."""
+        return start if self.partitioning is None else self.partitioning.placed(start, axes, self.name)
 
     @nn.nowrap
     def constrain(self, array: Array, *axes: str | None) -> Array:

@@ -123,6 +123,31 @@ class FlaxViTPreTrainedModel(Pushable):
         """
         return unflatten_dict(self._shardings)
 
+    def state_shardings(self, state: Any) -> Any:
+        """Where the leaves of a training state lie on the mesh: what mirrors a parameter, such as a moment of an
+        optimizer, as that parameter does, and everything else on every device.
+
+        Args:
+            state: a `TrainState`, an optimizer's state or the like, or its shapes by `jax.eval_shape`.
+
+        Returns:
+            The tree with a `NamedSharding` for each leaf, for `out_shardings` and for restoring checkpoints.
+
+        Raises:
+            ValueError: the model has no `partitioning`.
+        """
+        of_parameters = self._shardings
+        everywhere = self.module.partitioning.sharding()
+
+        def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+            keys = tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
+            found = next((end for start in range(len(keys)) if (end := keys[start:]) in self._shapes), None)
+            if found is not None and jnp.shape(leaf) == self._shapes[found]:
+                return of_parameters[found]
+            return everywhere
+
+        return jax.tree_util.tree_map_with_path(sharding, state)
+
     @cached_property
     def _shardings(self) -> dict[TreePath, NamedSharding]:
         if self.module.partitioning is None:

@@ -8,6 +8,7 @@ each axis of the mesh is used once for an array.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,7 @@ class Partitioning:
 
     def __post_init__(self) -> None:
         for logical, axes in self.rules:
-            for axis in (axes,) if isinstance(axes, str) else axes or ():
+            for axis in _as_tuple(axes):
                 if axis not in self.mesh.shape:
                     raise ValueError(
                         f"a rule puts {logical!r} on the mesh axis {axis!r}, but the mesh has the axes "
@@ -75,38 +76,49 @@ class Partitioning:
         self.require_divisible("activations", array.shape, axes)
         return jax.lax.with_sharding_constraint(array, self.sharding(*axes))
 
-    def require_divisible(self, what: str, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> None:
-        """Check that an array can be split evenly.
+    def placed(
+        self, start: Callable[..., Array], axes: tuple[str | None, ...], layer: str | None
+    ) -> Callable[..., nn.Partitioned[Array]]:
+        """An initialiser whose parameters are boxed with the axes of the mesh that they are split over.
+
+        Args:
+            start: a function of a key, a shape and a dtype.
+            axes: the logical axes of the parameter.
+            layer: the name of its layer, for the message.
 
         Raises:
-            ValueError: it cannot.
+            ValueError: from the initialiser, if the mesh does not divide the shape.
         """
-        for size, name, mesh_axes in zip(shape, axes, self.spec(*axes), strict=False):
-            if mesh_axes is None:
-                continue
-            parts = math.prod(
-                self.mesh.shape[axis] for axis in ((mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes)
-            )
+
+        def checked(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+            self.require_divisible(f"parameters of {layer}", shape, axes)
+            return start(key, shape, dtype)
+
+        return nn.with_partitioning(checked, tuple(self.spec(*axes)), self.mesh)
+
+    def require_divisible(self, what: str, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> None:
+        """Check that arrays can be split evenly.
+
+        Args:
+            what: the arrays, for the message.
+            shape: their shape.
+            axes: their logical axes.
+
+        Raises:
+            ValueError: they cannot.
+        """
+        for size, name, over in zip(shape, axes, self.spec(*axes), strict=True):
+            parts = math.prod(self.mesh.shape[axis] for axis in _as_tuple(over))
             if size % parts:
                 raise ValueError(
-                    f"{what} have {size} entries along {name!r}, which the {parts} devices of mesh axis {mesh_axes!r} "
-                    f"do not divide; choose a mesh or rules that fit."
+                    f"{what} have {size} entries along {name!r}, which the rules split over the {parts} devices of "
+                    f"{', '.join(_as_tuple(over))}; choose sizes, a mesh or rules that divide evenly."
                 )
 
     def shardings(self, boxed: Any) -> Any:
-        """Where the leaves of a tree lie whose arrays, or their shapes, are in boxes with logical axes.
+        """Where the leaves of a tree of boxes lie, such as what a module's `init` returns, or its shapes."""
+        return nn.get_sharding(boxed, self.mesh)
 
-        Args:
-            boxed: what `module.init` returns, or its shapes by `jax.eval_shape`, or a state made from them.
 
-        Returns:
-            The tree with a `NamedSharding` for each array.
-
-        Raises:
-            ValueError: the mesh does not divide a shape.
-        """
-        for path, leaf in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=lambda x: isinstance(x, nn.Partitioned)):
-            if isinstance(leaf, nn.Partitioned):
-                name = "/".join(str(getattr(key, "key", key)) for key in path)
-                self.require_divisible(f"the parameter {name} should", leaf.value.shape, leaf.names)
-        return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), self.mesh, self.rules)
+def _as_tuple(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (axes,) if isinstance(axes, str) else axes or ()
