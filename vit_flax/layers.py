@@ -16,7 +16,7 @@ from vit_core.parameters import INITIALIZER_CUT
 from vit_flax.precision import product
 from vit_flax.sharding import Partitioning
 
-Initializer = Callable[..., Array]
+Initializer = Callable[..., Any]  # of a key, a shape and a dtype; what it returns may be in a box
 
 
 class Part(nn.Module):

@@ -468,7 +468,7 @@ class FlaxViTForMaskedImageModelingModule(Part):
             remat=self.remat,
             name="vit",
         )
-        outputs = vit(
+        outputs: Any = vit(
             pixel_values,
             deterministic,
             output_attentions,
@@ -522,7 +522,7 @@ class FlaxViTForImageClassificationModule(Part):
             class_token_only=not (output_attentions or output_hidden_states),
             name="vit",
         )
-        outputs = vit(
+        outputs: Any = vit(
             pixel_values,
             deterministic,
             output_attentions,

@@ -19,7 +19,7 @@ class OutputPytree(ModelOutput):
 
     def replace(self, **changes: Any) -> Self:
         """The output with some fields set anew."""
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]  # every subclass is a dataclass
+        return dataclasses.replace(self, **changes)
 
 
 @dataclass(eq=False)

@@ -86,13 +86,13 @@ def loaded(
         sharding: where it goes; JAX's default device unless given.
     """
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: Any) -> np.ndarray:  # a slice for each axis
         if not layout.is_stacked(rows[0]):
             return read(rows[0], index)
         layers, *rest = index
         return np.stack([read(row, tuple(rest)) for row in rows[layers]])
 
-    def read(row: Parameter, index: tuple[slice, ...]) -> np.ndarray:
+    def read(row: Parameter, index: Any) -> np.ndarray:
         tensor = tensors[row.name]
         array = tensor.read().view(jnp.bfloat16) if tensor.dtype == "BF16" else tensor.read()
         return layout.from_canonical(row, array)[index].astype(dtype, copy=False)

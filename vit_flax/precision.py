@@ -77,7 +77,7 @@ def float_dtype(name: str, dtype: Any) -> Any:
         found = None
     if found is None or not jnp.issubdtype(found, jnp.floating):
         raise ValueError(f"{name} is {dtype!r}; choose a floating-point type such as jnp.float32 or jnp.bfloat16.")
-    if found == jnp.float64 and not jax.config.jax_enable_x64:
+    if jax.dtypes.canonicalize_dtype(found) != found:
         raise ValueError(
             f"{name} is float64, which JAX leaves out; call jax.config.update('jax_enable_x64', True) first."
         )

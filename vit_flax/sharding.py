@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -58,7 +58,7 @@ class Partitioning:
 
     def spec(self, *axes: str | None) -> PartitionSpec:
         """Which axes of the mesh an array with such logical axes is split over."""
-        return nn.logical_to_mesh_axes(axes, self.rules)
+        return cast(PartitionSpec, nn.logical_to_mesh_axes(axes, self.rules))
 
     def sharding(self, *axes: str | None) -> NamedSharding:
         """Where an array with such logical axes lies, such as `sharding("batch")` for images and labels.
