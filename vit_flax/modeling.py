@@ -19,7 +19,7 @@ from jaxtyping import Float, Shaped
 
 from vit_flax.attention import attention, attention_with_probabilities
 from vit_flax.checks import CHANNELS_LAST, check_bool_masked_pos, check_head_mask, check_pixel_values
-from vit_flax.layers import Part, PatchConvolution
+from vit_flax.layers import Part, PatchConvolution, normal
 from vit_flax.losses import classification_loss, masked_reconstruction_loss
 from vit_flax.outputs import (
     FlaxBaseModelOutputWithPooling,
@@ -95,12 +95,14 @@ class ViTEmbeddings(Part):
         interpolate_pos_encoding: bool = False,
     ) -> Float[Array, "batch tokens hidden"]:
         config, hidden, token_axes = self.config, self.config.hidden_size, (None, None, "hidden")
-        cls_token = self.parameter("cls_token", (1, 1, hidden), token_axes, self.normal())
+        cls_token = self.parameter("cls_token", (1, 1, hidden), token_axes, normal(config.initializer_range))
         mask_token = None
         if self.use_mask_token:
             mask_token = self.parameter("mask_token", (1, 1, hidden), token_axes, nn.initializers.zeros)
         tokens = 1 + config.grid[0] * config.grid[1]
-        positions = self.parameter("position_embeddings", (1, tokens, hidden), token_axes, self.normal())
+        positions = self.parameter(
+            "position_embeddings", (1, tokens, hidden), token_axes, normal(config.initializer_range)
+        )
 
         patches = ViTPatchEmbeddings(**self.shared, name="patch_embeddings")(pixel_values, interpolate_pos_encoding)
         batch, *grid, _ = patches.shape

@@ -15,7 +15,7 @@ except ImportError as error:
 if _backend != "tensorflow":
     raise ImportError(
         f"vit_tf runs on Keras with TensorFlow, but Keras is set to {_backend!r}; set KERAS_BACKEND=tensorflow before "
-        f"anything imports keras, or use vit_torch."
+        f"anything imports keras, or use vit_torch or vit_flax."
     )
 
 from vit_core import (
