@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -80,17 +81,14 @@ class Part(nn.Module):
 def normal(deviation: float) -> Initializer:
     """How weights start: normal with a standard deviation, cut at ±2 as `vit_core.parameters` says; drawn in float32.
 
-    JAX's truncated normal draws its lower cut once in 2**23 times, which at 100 deviations, as for the usual 0.02, would
-    be a weight of -2. Its float32 normal stays within 5.5 deviations, so a cut beyond 6 is none.
+    JAX's truncated normal draws its lower cut once in 2**23 times, which for the usual deviation of 0.02 would be a
+    weight of -2, at 100 deviations. Its normal stays within 5.5 of them, so that a cut beyond 6 is none.
     """
     cut = INITIALIZER_CUT / deviation if deviation else math.inf
+    draw = jax.random.normal if cut > 6 else partial(jax.random.truncated_normal, lower=-cut, upper=cut)
 
     def start(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-        if cut > 6:
-            drawn = jax.random.normal(key, shape)
-        else:
-            drawn = jax.random.truncated_normal(key, -cut, cut, shape)
-        return (deviation * drawn).astype(dtype)
+        return (deviation * draw(key, shape=shape, dtype=jnp.float32)).astype(dtype)
 
     return start
 
