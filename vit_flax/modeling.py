@@ -312,9 +312,7 @@ class ViTEncoder(Part):
                 variable_axes={"params": 0},
                 split_rngs={"params": True, "dropout": True},
                 length=count,
-                metadata_params={
-                    nn.PARTITION_NAME: None if self.partitioning is None else self.partitioning.spec("layers")[0]
-                },
+                metadata_params={nn.PARTITION_NAME: None},  # on a mesh, stacks are not split between layers
             )
             hidden_states, stacks = scan(ViTLayer(**self.shared, name="layer"), hidden_states, head_mask)
             extras = [jax.tree.map(itemgetter(index), stacks) for index in range(count)]

@@ -17,7 +17,13 @@ import jax
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from vit_core.checks import require_choice
+
 LogicalRules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
+
+#: The images of a batch; the tokens of an image; a token's width; the width of all attention heads, or their number; the
+#: hidden layer of the MLP; classes; the pooler's output; the pixels of a patch that masked image modeling reconstructs.
+LOGICAL_AXES = ("batch", "tokens", "hidden", "heads", "mlp", "labels", "pooled", "pixels")
 
 #: Each device has all parameters and a part of the images; gradients are summed over the devices.
 DATA_PARALLEL: LogicalRules = (("batch", "data"),)
@@ -37,8 +43,10 @@ class Partitioning:
         mesh: the devices. Its axes are used in JAX's "Auto" mode, in which the compiler finds the collectives, so
             place inputs with `sharding` rather than by a mesh in "Explicit" mode, which `jax.make_mesh` makes.
         rules: (logical axis, axis or axes of the mesh) in order of precedence: `DATA_PARALLEL`, `FSDP`,
-            `TENSOR_PARALLEL` or rules of your own. The logical axes are "batch", "tokens", "hidden", "heads", "mlp",
-            "labels", "pooled", "pixels" and, with scanned layers, "layers".
+            `TENSOR_PARALLEL` or rules of your own. `LOGICAL_AXES` lists the logical axes.
+
+    Raises:
+        ValueError: there is no such logical axis, or no such axis of the mesh.
     """
 
     mesh: Mesh
@@ -46,6 +54,7 @@ class Partitioning:
 
     def __post_init__(self) -> None:
         for logical, axes in self.rules:
+            require_choice("a rule's logical axis", logical, LOGICAL_AXES)
             for axis in _as_tuple(axes):
                 if axis not in self.mesh.shape:
                     raise ValueError(
