@@ -102,9 +102,14 @@ class FlaxViTPreTrainedModel(Pushable):
 
     @property
     def params_shape_tree(self) -> dict[str, Any]:
-        """The shape and dtype of each parameter, as a tree like `params`."""
-        dtype = self.module.param_dtype
-        return unflatten_dict({path: jax.ShapeDtypeStruct(shape, dtype) for path, shape in self._shapes.items()})
+        """The shape and dtype of each parameter, and on a mesh where it lies, as a tree like `params`."""
+        dtype, placed = self.module.param_dtype, self.module.partitioning is not None
+        return unflatten_dict(
+            {
+                path: jax.ShapeDtypeStruct(shape, dtype, sharding=self._shardings[path] if placed else None)
+                for path, shape in self._shapes.items()
+            }
+        )
 
     @property
     def required_params(self) -> set[TreePath]:
@@ -208,8 +213,8 @@ class FlaxViTPreTrainedModel(Pushable):
             leaves = parameter_tree.flatten(nn.unbox(self._start(rng, input_shape)))
             return {path: leaves[path] for path in paths}
 
-        placed = None if self.module.partitioning is None else {path: self._shardings[path] for path in paths}
-        return jax.jit(start, out_shardings=placed)(rng)
+        shardings = None if self.module.partitioning is None else {path: self._shardings[path] for path in paths}
+        return jax.jit(start, out_shardings=shardings)(rng)
 
     def to_bf16(self, params: Mapping[str, Any], mask: Any = None) -> dict[str, Any]:
         """Parameters in bfloat16, for a TPU's memory; the given ones stay as they are.

@@ -21,8 +21,8 @@ from vit_core.checks import require_choice
 
 LogicalRules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
-#: The images of a batch; the tokens of an image; a token's width; the width of all attention heads, or their number; the
-#: hidden layer of the MLP; classes; the pooler's output; the pixels of a patch that masked image modeling reconstructs.
+#: The images of a batch; the tokens of an image; a token's width; the width of all attention heads, or their number;
+#: the hidden layer of the MLP; classes; the pooler's output; the pixels of a patch in masked image modeling.
 LOGICAL_AXES = ("batch", "tokens", "hidden", "heads", "mlp", "labels", "pooled", "pixels")
 
 #: Each device has all parameters and a part of the images; gradients are summed over the devices.
