@@ -45,11 +45,12 @@ def check_params(params: Any, shapes: Mapping[Path, tuple[int, ...]]) -> None:
         raise TypeError(f"params are a {type(params).__name__}; pass a nested dict such as model.params.")
     found = flatten(params)
     hint = "pass those of a model with the same config, scan_layers included."
-    for path in shapes.keys() - found.keys():
-        raise ValueError(f"params lack {shown(path)}; {hint}")
-    for path in found.keys() - shapes.keys():
-        raise ValueError(f"params hold {shown(path)}, which the model does not have; {hint}")
+    for path in found:
+        if path not in shapes:
+            raise ValueError(f"params hold {shown(path)}, which the model does not have; {hint}")
     for path, shape in shapes.items():
+        if path not in found:
+            raise ValueError(f"params lack {shown(path)}; {hint}")
         if (actual := jnp.shape(found[path])) != shape:
             raise ValueError(f"params hold {shown(path)} with shape {actual}, but the config makes it {shape}; {hint}")
 

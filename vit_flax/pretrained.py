@@ -84,8 +84,9 @@ class FlaxViTPreTrainedModel(Pushable):
             raise ValueError(
                 "scan_layers=True needs layers of one shape, but the config has pruned_heads; load without it."
             )
-        if self.module.partitioning is not None:
-            self.parameter_shardings()  # says now which size the mesh does not divide
+        if self.module.partitioning is not None:  # says now what the mesh does not divide
+            self.module.partitioning.require_divisible("layers", (config.num_attention_heads,), ("heads",))
+            self.parameter_shardings()
         self._params = self.init_weights(self.key, self.input_shape) if _do_init else None
 
     # The model's place in the table of parameters
