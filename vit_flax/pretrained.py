@@ -208,7 +208,8 @@ class FlaxViTPreTrainedModel(Pushable):
         """Random starts of some parameters; the compiler leaves everything else out."""
         if not paths:
             return {}
-        require_memory(self.parameter_table(), self.config)
+        if self.module.partitioning is None:
+            require_memory(self.parameter_table(), self.config)
 
         def start(rng: Array) -> dict[TreePath, Array]:
             leaves = parameter_tree.flatten(nn.unbox(self._start(rng, input_shape)))
