@@ -12,16 +12,17 @@ import vit_core
 ROOT = Path(__file__).parents[2]
 DIGIT = next(iter(sorted((Path(vit_core.__file__).parent / "bundled/vit-digits/test_images").glob("*.png"))), None)
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FRAMEWORKS = {"vit_torch": "torch", "vit_tf": "tensorflow"}  # a page is run where all it needs is installed
+# A page is run where all it needs is installed.
+FRAMEWORKS = {"vit_torch": "torch", "vit_tf": "tensorflow", "vit_flax": "flax"}
 PAGES = [
     page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))] if EXAMPLE.search(page.read_text())
 ]
 
 
 def test_there_are_examples():
-    assert {"README.md", "index.md", "migrate.md", "pytorch.md", "keras.md", "images.md"} <= {
-        page.name for page in PAGES
-    }
+    with_examples = {page.name for page in PAGES}
+    assert {"README.md", "index.md", "migrate.md", "images.md"} <= with_examples
+    assert {"pytorch.md", "keras.md", "jax.md", "jax-sharding.md"} <= with_examples
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
