@@ -145,7 +145,9 @@ class ViTSelfAttention(Part):
     ) -> tuple[Float[Array, "batch queries width"], Float[Array, "batch heads queries tokens"] | None]:
         config, heads = self.config, self.config.kept_heads(self.layer)
         width = len(heads) * config.head_dim
-        queried = hidden_states[:, :1] if self.class_token_only else hidden_states
+        queried = hidden_states
+        if self.class_token_only:
+            queried = self.constrain(hidden_states[:, :1], "batch", "tokens", "hidden")
         query, key, value = (
             self._split(self.linear(name, width, ("hidden", "heads"), config.qkv_bias)(tokens))
             for name, tokens in (("query", queried), ("key", hidden_states), ("value", hidden_states))
@@ -530,7 +532,7 @@ class FlaxViTForImageClassificationModule(Part):
             interpolate_pos_encoding=interpolate_pos_encoding,
             head_mask=head_mask,
         )
-        logits = outputs.last_hidden_state[:, 0]
+        logits = self.constrain(outputs.last_hidden_state[:, 0], "batch", "hidden")
         if config.num_labels:  # without labels the class token is passed on
             logits = self.linear("classifier", config.num_labels, ("hidden", "labels"))(logits)
         loss = None if labels is None else classification_loss(logits, jnp.asarray(labels), config)

@@ -85,7 +85,8 @@ class FlaxViTPreTrainedModel(Pushable):
                 "scan_layers=True needs layers of one shape, but the config has pruned_heads; load without it."
             )
         if self.module.partitioning is not None:  # says now what the mesh does not divide
-            self.module.partitioning.require_divisible("layers", (config.num_attention_heads,), ("heads",))
+            of_heads = (None, None, config.num_attention_heads, None), ("batch", "tokens", "heads", None)
+            self.module.partitioning.require_divisible("layers", *of_heads)
             self.parameter_shardings()
         self._params = self.init_weights(self.key, self.input_shape) if _do_init else None
 

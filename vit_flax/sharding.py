@@ -105,12 +105,12 @@ class Partitioning:
 
         return nn.with_partitioning(checked, tuple(self.spec(*axes)), self.mesh)
 
-    def require_divisible(self, what: str, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> None:
+    def require_divisible(self, what: str, shape: tuple[int | None, ...], axes: tuple[str | None, ...]) -> None:
         """Check that arrays can be split evenly.
 
         Args:
             what: the arrays, for the message.
-            shape: their shape.
+            shape: their shape; None for a size that is not known yet.
             axes: their logical axes.
 
         Raises:
@@ -118,7 +118,7 @@ class Partitioning:
         """
         for size, name, over in zip(shape, axes, self.spec(*axes), strict=True):
             parts = math.prod(self.mesh.shape[axis] for axis in _as_tuple(over))
-            if size % parts:
+            if size is not None and size % parts:
                 raise ValueError(
                     f"{what} have {size} entries along {name!r}, which the rules split over the {parts} devices of "
                     f"{', '.join(_as_tuple(over))}; choose sizes, a mesh or rules that divide evenly."
