@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import os
@@ -22,20 +23,20 @@ class Backend:
 
     Attributes:
         package: the package with its models.
-        framework: what that package needs to have installed.
+        frameworks: what that package needs to have installed.
         forward: (model, pixel values, whether to return attentions) -> output, without gradients.
         is_chatty: whether the framework writes to standard error when it is imported.
     """
 
     package: str
-    framework: str
+    frameworks: tuple[str, ...]
     forward: Callable[[Any, np.ndarray, bool], Any]
     is_chatty: bool = False
 
     @property
-    def is_installed(self) -> bool:
-        """Whether the framework can be imported; it is not."""
-        return importlib.util.find_spec(self.framework) is not None
+    def missing(self) -> str | None:
+        """The first of the frameworks that cannot be imported, if any; none is imported to find out."""
+        return next((name for name in self.frameworks if importlib.util.find_spec(name) is None), None)
 
     def load_package(self) -> ModuleType:
         """Import the package with the models."""
@@ -52,6 +53,21 @@ def _forward_in_torch(model: Any, pixel_values: np.ndarray, output_attentions: b
 
 def _forward_in_tf(model: Any, pixel_values: np.ndarray, output_attentions: bool) -> Any:
     return model(pixel_values=pixel_values, output_attentions=output_attentions, return_dict=True)
+
+
+def _forward_in_flax(model: Any, pixel_values: np.ndarray, output_attentions: bool) -> Any:
+    return _compiled_by_jax(model)(model.params, pixel_values, output_attentions)
+
+
+@functools.lru_cache(maxsize=1)
+def _compiled_by_jax(model: Any) -> Callable[[Any, np.ndarray, bool], Any]:
+    """The model as one function, which is compiled once for each size of a batch."""
+    import jax
+
+    def run(params: Any, pixel_values: Any, output_attentions: bool) -> Any:
+        return model(pixel_values, params=params, output_attentions=output_attentions, return_dict=True)
+
+    return jax.jit(run, static_argnums=2)
 
 
 @contextlib.contextmanager
@@ -71,8 +87,9 @@ def _silence() -> Iterator[None]:
 
 #: By the name of the extra that installs it; the first one that is installed is the default.
 BACKENDS: dict[str, Backend] = {
-    "torch": Backend("vit_torch", "torch", _forward_in_torch),
-    "tf": Backend("vit_tf", "tensorflow", _forward_in_tf, is_chatty=True),
+    "torch": Backend("vit_torch", ("torch",), _forward_in_torch),
+    "tf": Backend("vit_tf", ("tensorflow",), _forward_in_tf, is_chatty=True),
+    "flax": Backend("vit_flax", ("jax", "flax"), _forward_in_flax),
 }
 
 
@@ -84,8 +101,8 @@ def choose_backend(name: str | None) -> Backend:
     """
     names = BACKENDS if name is None else [name]
     for candidate in names:
-        if BACKENDS[candidate].is_installed:
+        if BACKENDS[candidate].missing is None:
             return BACKENDS[candidate]
     extras = " or ".join(f'pip install "trivit[{candidate}]"' for candidate in names)
-    missing = "no framework is installed" if name is None else f"{BACKENDS[name].framework} is not installed"
+    missing = "no framework is installed" if name is None else f"{BACKENDS[name].missing} is not installed"
     raise ImportError(f"{missing}; run: {extras}")

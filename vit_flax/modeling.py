@@ -326,7 +326,7 @@ class ViTEncoder(Part):
         return (
             hidden_states,
             (embeddings, *(states for states, _ in extras)) if output_hidden_states else None,
-            tuple(probabilities for _, probabilities in extras) if output_attentions else None,
+            tuple(probabilities for _, probabilities in extras) or None if output_attentions else None,
         )
 
 

@@ -64,7 +64,7 @@ def stored(params: Mapping[str, Any], table: Iterable[Parameter], layout: Layout
 def _stored(row: Parameter, leaf: Any, layout: Layout) -> StoredTensor:
     dtype = jnp.dtype(leaf.dtype).name
     if dtype not in FLOAT_CODES:
-        raise ValueError(f"{row.name} is of dtype {dtype}, which checkpoints do not hold; use to_fp32 first.")
+        raise ValueError(f"{row.name} is of dtype {dtype}, which checkpoints do not hold; convert it to float32 first.")
 
     def read() -> np.ndarray:
         array = np.asarray(leaf[row.layer] if layout.is_stacked(row) else leaf)

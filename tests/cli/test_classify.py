@@ -40,21 +40,25 @@ def rounded(expected: list[tuple[str, float]]) -> list[tuple[str, Any]]:
     return [(label, pytest.approx(score, abs=1e-5)) for label, score in expected]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of each backend that is installed."""
+    if BACKENDS[request.param].missing:
+        pytest.skip(f"{BACKENDS[request.param].missing} is not installed")
+    return request.param
+
+
 def test_answers_are_those_of_the_reference(trivit: Run, checkpoint: Copy, images: Path, backend: str) -> None:
-    pytest.importorskip(BACKENDS[backend].framework)
     files = [images / "photo.jpg", images / "cat.png"]
     result = trivit("classify", *files, "-m", checkpoint(), "--json", "--top-k", 3, "--backend", backend)
     assert answers(result) == {"photo.jpg": rounded(PHOTO), "cat.png": rounded(CAT)}
     assert result.err == ""
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_nothing_but_answers_is_heard_of_a_framework(
     checkpoint: Copy, images: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    pytest.importorskip(BACKENDS[backend].framework)
     code = "import sys, vit_cli; sys.exit(vit_cli.main(sys.argv[1:]))"
     arguments = ["classify", str(images / "cat.png"), "-m", str(checkpoint()), "--json", "--backend", backend]
     run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
@@ -184,9 +188,28 @@ def test_picture_is_drawn_beside_the_answers(trivit: Run, checkpoint: Copy, imag
         assert drawn.size[0] > drawn.size[1]  # three pairs in a row
 
 
-def test_picture_follows_a_grid_that_is_not_square(
-    trivit: Run, checkpoint: Copy, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is to be drawn; nothing is."""
+    pictured: list[Any] = []
+    monkeypatch.setattr(vit_cli.classify, "draw_picture", lambda _, images: pictured.extend(images))
+    return pictured
+
+
+def test_every_framework_looked_where_torch_did(
+    trivit: Run, checkpoint: Copy, images: Path, drawn: list[Any], backend: str
 ) -> None:
+    files = [images / "cat.png", images / "photo.jpg"]
+    arguments = ("classify", *files, "-m", checkpoint(), "--picture", "a.png", "--backend")
+    assert trivit(*arguments, "torch").status == trivit(*arguments, backend).status == 0
+    references, pictured = drawn[:2], drawn[2:]
+    assert [image.name for image in pictured] == ["cat.png", "photo.jpg"]
+    for reference, image in zip(references, pictured, strict=True):
+        assert image.label == reference.label
+        np.testing.assert_allclose(image.weights, reference.weights, atol=1e-5, rtol=0)
+
+
+def test_picture_follows_a_grid_that_is_not_square(trivit: Run, images: Path, tmp_path: Path, drawn: list[Any]) -> None:
     import vit_torch
     from vit_core import ViTConfig, ViTImageProcessor
 
@@ -196,8 +219,6 @@ def test_picture_follows_a_grid_that_is_not_square(
     )  # fmt: skip
     vit_torch.ViTForImageClassification(config).save_pretrained(tmp_path / "wide")
     ViTImageProcessor(size={"height": 16, "width": 48}).save_pretrained(tmp_path / "wide")
-    drawn: list[Any] = []
-    monkeypatch.setattr(vit_cli.classify, "draw_picture", lambda _, images: drawn.extend(images))
     result = trivit("classify", images / "cat.png", "-m", tmp_path / "wide", "--picture", tmp_path / "a.png")
     assert result.status == 0, result.err
     assert drawn[0].pixels.shape == (16, 48, 3)
@@ -205,10 +226,8 @@ def test_picture_follows_a_grid_that_is_not_square(
 
 
 def test_picture_shows_the_first_24_images_and_says_so(
-    trivit: Run, checkpoint: Copy, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trivit: Run, checkpoint: Copy, images: Path, tmp_path: Path, drawn: list[Any]
 ) -> None:
-    drawn: list[Any] = []
-    monkeypatch.setattr(vit_cli.classify, "draw_picture", lambda _, images: drawn.extend(images))
     files = [images / "cat.png"] * 26
     result = trivit("classify", *files, "-m", checkpoint(), "--picture", tmp_path / "a.png", "--json")
     assert len(result.json()) == 26
@@ -255,11 +274,25 @@ def test_probabilities_are_softmax() -> None:
     np.testing.assert_allclose(probabilities(logits, None), [[0.125, 0.25, 0.625]])
 
 
-def test_bundled_digits_are_the_default_model(trivit: Run) -> None:
+def test_bundled_digits_are_the_default_model(trivit: Run, backend: str) -> None:
     folder = BUNDLED / "vit-digits/test_images"
-    found = answers(trivit("classify", folder, "--json"))
+    found = answers(trivit("classify", folder, "--json", "--backend", backend))
     assert len(found) == 20
     assert all(name == f"digit_{predictions[0][0]}_test_{name[-8:]}" for name, predictions in found.items())
+
+
+def test_flax_compiles_the_model_for_each_size_of_batch_once(trivit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    vit_flax = pytest.importorskip("vit_flax")
+    run, traced = vit_flax.ViTForImageClassification.__call__, []
+
+    def traced_run(model: Any, pixel_values: Any, **options: Any) -> Any:
+        traced.append(pixel_values.shape[0])
+        return run(model, pixel_values, **options)
+
+    monkeypatch.setattr(vit_flax.ViTForImageClassification, "__call__", traced_run)
+    folder = BUNDLED / "vit-digits/test_images"
+    assert len(trivit("classify", folder, "--json", "--backend", "flax", "--batch-size", 6).json()) == 20
+    assert traced == [6, 2]
 
 
 def test_table_names_a_shared_folder_once(trivit: Run) -> None:

@@ -16,7 +16,8 @@ import vit_cli
 import vit_cli.app
 import vit_cli.backends
 
-HEAVY = ["torch", "tensorflow", "keras", "jax", "flax", "matplotlib", "PIL", "huggingface_hub", "numpy"]
+FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "vit_torch", "vit_tf", "vit_flax"]
+HEAVY = [*FRAMEWORKS, "matplotlib", "PIL", "huggingface_hub", "numpy"]
 
 #: Runs the command, then reports on standard error which heavy modules were imported.
 WATCHED = f"""
@@ -45,7 +46,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 def test_info_loads_no_framework(fixture_folder: Path) -> None:
     run = in_new_process("info", str(fixture_folder / "hf_vit_classifier"))
     assert run.returncode == 0, run.stderr
-    assert not {"torch", "tensorflow", "keras", "jax", "flax", "matplotlib"} & set(run.stderr.split())
+    assert not {*FRAMEWORKS, "matplotlib"} & set(run.stderr.split())
 
 
 def test_help_has_examples(trivit: Run) -> None:
@@ -72,7 +73,7 @@ def test_version(trivit: Run) -> None:
         (["classify"], "Missing argument"),
         (["classify", "x.png", "--top-k", "0"], "greater than or equal to 1|not in the range"),
         (["classify", "x.png", "--colour"], "No such option.*--colour"),
-        (["classify", "x.png", "--backend", "mxnet"], "no 'mxnet'; choose one of: torch, tf"),
+        (["classify", "x.png", "--backend", "mxnet"], "no 'mxnet'; choose one of: torch, tf, flax"),
         (["paint"], "No such command 'paint'"),
     ],
 )
@@ -179,9 +180,14 @@ def test_warnings_are_lines_of_the_command(trivit: Run, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], 'no framework is installed; run: pip install "trivit[torch]" or pip install "trivit[tf]"'),
+        (
+            [],
+            'no framework is installed; run: pip install "trivit[torch]" or pip install "trivit[tf]" or '
+            'pip install "trivit[flax]"',
+        ),
         (["--backend", "torch"], 'torch is not installed; run: pip install "trivit[torch]"'),
         (["--backend", "tf"], 'tensorflow is not installed; run: pip install "trivit[tf]"'),
+        (["--backend", "flax"], 'jax is not installed; run: pip install "trivit[flax]"'),
     ],
 )
 def test_missing_framework_names_the_extra(
@@ -191,6 +197,17 @@ def test_missing_framework_names_the_extra(
     result = trivit("classify", images, *options)
     assert result.status == 1
     assert result.err == f"trivit: {words}\n"
+
+
+@pytest.mark.parametrize(("there", "missing"), [("jax", "flax"), ("flax", "jax")])
+def test_jax_and_flax_are_of_no_use_without_each_other(
+    trivit: Run, images: Path, monkeypatch: pytest.MonkeyPatch, there: str, missing: str
+) -> None:
+    found = {there: object()}
+    monkeypatch.setattr(vit_cli.backends.importlib.util, "find_spec", found.get)
+    assert trivit("classify", images).err.startswith("trivit: no framework is installed; run: ")
+    result = trivit("classify", images, "--backend", "flax")
+    assert result.err == f'trivit: {missing} is not installed; run: pip install "trivit[flax]"\n'
 
 
 def test_missing_command_line_packages_name_the_extra(trivit: Run, monkeypatch: pytest.MonkeyPatch) -> None:

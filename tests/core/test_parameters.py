@@ -1,4 +1,5 @@
 import json
+import re
 import struct
 
 import pytest
@@ -56,6 +57,18 @@ def test_names_are_unique_and_rows_belong_to_a_part():
         "layernorm",
         "head",
     }
+
+
+def test_rows_of_transformer_layers_know_their_layer_and_no_others_do():
+    for task in ("model", "image-classification", "masked-image-modeling"):
+        rows = parameters(ViTConfig(num_hidden_layers=12), task, use_mask_token=True)
+        layers = {row.name: row.layer for row in rows}
+        named = {
+            name: int(found[1]) if (found := re.search(r"encoder\.layer\.(\d+)\.", name)) else None for name in layers
+        }
+        assert layers == named
+        assert {row.layer for row in rows if row.part == "encoder"} == set(range(12))
+        assert {row.layer for row in rows if row.part != "encoder"} == {None}  # "decoder.0.weight", too
 
 
 def test_initialisers_are_those_of_the_reference():

@@ -1,14 +1,12 @@
-"""The same weights and inputs give the same numbers in both frameworks, to 1e-5.
+"""The same weights and inputs give the same numbers in every framework, to 1e-5: each is compared with PyTorch.
 
 Outputs do in float32. Gradients do, to 1e-5 of the largest entry of each, unless they are mostly rounding, because
-activations are saturated or terms cancel out; there, both frameworks are about equally far from float64. So gradients
+activations are saturated or terms cancel out; there, all frameworks are about equally far from float64. So gradients
 are compared in float64 for models of any config, and in float32 for those whose weights are not that wide.
 """
 
 import numpy as np
 import pytest
-import tensorflow as tf
-import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -17,11 +15,16 @@ from vit_core.config import ACTIVATIONS, PROBLEM_TYPES
 
 TOLERANCE = 1e-5
 
-# The examples are the same in each run. ReLU and the mean absolute error have kinks, where rounding decides which of
-# two gradients is right; once in a thousand examples, a random input comes near one.
-examples = settings(derandomize=True, phases=[Phase.generate])  # none is simpler to understand than another
-few = settings(examples, max_examples=25)
-very_few = settings(examples, max_examples=10)
+
+def examples(framework, count):
+    """The same examples in each run, and a few where each one is compiled.
+
+    ReLU and the mean absolute error have kinks, where rounding decides which of two gradients is right; once in a
+    thousand examples, a random input comes near one.
+    """
+    if framework.compiles:
+        count = max(3, count // 5)
+    return settings(derandomize=True, phases=[Phase.generate], max_examples=count)  # none is simpler than another
 
 
 @st.composite
@@ -85,27 +88,23 @@ def labels_for(config, count=2, integers=True):
     return random.standard_normal((count, config.num_labels)).astype("float32")
 
 
-def as_torch(inputs):
-    return {name: torch.from_numpy(np.asarray(value)) for name, value in inputs.items()}
-
-
-def assert_same_outputs(keras_output, torch_output):
-    assert list(keras_output.keys()) == list(torch_output.keys())
-    for name, keras_item in keras_output.items():
-        pairs = (keras_item, torch_output[name])
-        for one, other in zip(*pairs, strict=True) if isinstance(keras_item, tuple) else [pairs]:
+def assert_same_outputs(output, reference):
+    assert list(output.keys()) == list(reference.keys())
+    for name, item in output.items():
+        pairs = (item, reference[name])
+        for one, other in zip(*pairs, strict=True) if isinstance(item, tuple) else [pairs]:
             assert one.shape == tuple(other.shape), name
-            difference = np.abs(one.numpy() - other.detach().numpy()).max()
+            difference = np.abs(np.asarray(one) - other.detach().numpy()).max()
             assert difference <= TOLERANCE, f"{name}: {difference}"
 
 
-def assert_same_gradients(keras_gradients, torch_gradients):
-    assert keras_gradients.keys() == torch_gradients.keys()
-    largest_of_all = max(np.abs(gradient).max() for gradient in torch_gradients.values())
-    for name, reference in torch_gradients.items():
+def assert_same_gradients(gradients, references):
+    assert gradients.keys() == references.keys()
+    largest_of_all = max(np.abs(gradient).max() for gradient in references.values())
+    for name, reference in references.items():
         # Softmax does not change when the same is added to all scores, so a key bias has no gradient but rounding.
         largest = 0.01 * largest_of_all if name.endswith("key.bias") else np.abs(reference).max()
-        difference = np.abs(keras_gradients[name] - reference).max()
+        difference = np.abs(gradients[name] - reference).max()
         assert difference <= TOLERANCE * largest, f"{name}: {difference} where the largest is {largest}"
 
 
@@ -116,58 +115,73 @@ def loss_of(output):
     return (output.last_hidden_state**3 / 100 + output.pooler_output[:, None, :1])[0, 0, 0]
 
 
-def compare(pair, inputs, gradients=True, **options):
-    """Compare outputs of all kinds and, on request, the gradients of all parameters."""
-    options |= {"output_hidden_states": True, "output_attentions": True}
-    dtype = pair.keras.compute_dtype
-    inputs = {name: value.astype(dtype) if value.dtype == "float32" else value for name, value in inputs.items()}
-    with tf.GradientTape() as tape:
-        keras_output = pair.keras(inputs, **options)
-        keras_loss = loss_of(keras_output)
-    torch_output = pair.torch(**as_torch(inputs), **options)
-    assert_same_outputs(keras_output, torch_output)
+def compare(pair, inputs, gradients=True, everything=True, **options):
+    """Compare what the models return and, on request, the gradients of all parameters.
+
+    With `everything`, that is with hidden states and attention maps; without, models need not compute each of them.
+    """
+    if everything:
+        options |= {"output_hidden_states": True, "output_attentions": True}
     if gradients:
-        torch_gradients = pair.torch_gradients(loss_of(torch_output))
-        assert_same_gradients(pair.keras_gradients(tape, keras_loss), torch_gradients)
+        options["loss_of"] = loss_of
+    inputs = {name: value.astype(pair.dtype) if value.dtype == "float32" else value for name, value in inputs.items()}
+    output, found = pair.other.run(inputs, **options)
+    reference, expected = pair.torch.run(inputs, **options)
+    assert_same_outputs(output, reference)
+    if gradients:
+        assert_same_gradients(found, expected)
 
 
 def compare_in_both_precisions(twins, architecture, config, inputs, **options):
     compare(twins(architecture, config, **options), inputs, gradients=False)
-    compare(twins(architecture, config, dtype="float64", **options), inputs)
+    compare(twins(architecture, config, dtype="float64", **options), inputs, everything=False)
 
 
-@few
-@given(config=configs(), integers=st.booleans(), count=st.integers(1, 3))
-def test_classifiers_of_any_config_agree(twins, config, integers, count):
-    inputs = {"pixel_values": images(config, count), "labels": labels_for(config, count, integers)}
-    compare_in_both_precisions(twins, "ViTForImageClassification", config, inputs)
+def test_classifiers_of_any_config_agree(framework, twins):
+    @examples(framework, 25)
+    @given(config=configs(), integers=st.booleans(), count=st.integers(1, 3))
+    def agree(config, integers, count):
+        inputs = {"pixel_values": images(config, count), "labels": labels_for(config, count, integers)}
+        compare_in_both_precisions(twins, "ViTForImageClassification", config, inputs)
+
+    agree()
 
 
-@few
-@given(config=ordinary_configs(), count=st.integers(1, 3))
-def test_gradients_of_ordinary_classifiers_agree_in_float32(twins, config, count):
-    pair = twins("ViTForImageClassification", config)
-    compare(pair, {"pixel_values": images(config, count), "labels": labels_for(config, count)})
+def test_gradients_of_ordinary_classifiers_agree_in_float32(framework, twins):
+    @examples(framework, 25)
+    @given(config=ordinary_configs(), count=st.integers(1, 3))
+    def agree(config, count):
+        pair = twins("ViTForImageClassification", config)
+        compare(pair, {"pixel_values": images(config, count), "labels": labels_for(config, count)})
+
+    agree()
 
 
-@very_few
-@given(config=configs(square_patches=True), data=st.data())
-def test_masked_image_models_of_any_config_agree(twins, config, data):
-    patches = config.grid[0] * config.grid[1]
-    mask = data.draw(st.lists(st.lists(st.booleans(), min_size=patches, max_size=patches), min_size=2, max_size=2))
-    mask[0][0] = True  # without a masked patch there is no gradient to compare
-    inputs = {"pixel_values": images(config), "bool_masked_pos": np.array(mask)}
-    compare_in_both_precisions(twins, "ViTForMaskedImageModeling", config, inputs)
+def test_masked_image_models_of_any_config_agree(framework, twins):
+    @examples(framework, 10)
+    @given(config=configs(square_patches=True), data=st.data())
+    def agree(config, data):
+        patches = config.grid[0] * config.grid[1]
+        row = st.lists(st.booleans(), min_size=patches, max_size=patches)
+        mask = data.draw(st.lists(row, min_size=2, max_size=2))
+        mask[0][0] = True  # without a masked patch there is no gradient to compare
+        inputs = {"pixel_values": images(config), "bool_masked_pos": np.array(mask)}
+        compare_in_both_precisions(twins, "ViTForMaskedImageModeling", config, inputs)
+
+    agree()
 
 
-@very_few
-@given(config=configs(), use_mask_token=st.booleans())
-def test_base_models_of_any_config_agree(twins, config, use_mask_token):
-    inputs = {"pixel_values": images(config)}
-    if use_mask_token:
-        inputs["bool_masked_pos"] = np.ones((2, config.grid[0] * config.grid[1]), int)
-        inputs["bool_masked_pos"][1, :-1] = 0
-    compare_in_both_precisions(twins, "ViTModel", config, inputs, use_mask_token=use_mask_token)
+def test_base_models_of_any_config_agree(framework, twins):
+    @examples(framework, 10)
+    @given(config=configs(), use_mask_token=st.booleans())
+    def agree(config, use_mask_token):
+        inputs = {"pixel_values": images(config)}
+        if use_mask_token:
+            inputs["bool_masked_pos"] = np.ones((2, config.grid[0] * config.grid[1]), int)
+            inputs["bool_masked_pos"][1, :-1] = 0
+        compare_in_both_precisions(twins, "ViTModel", config, inputs, use_mask_token=use_mask_token)
+
+    agree()
 
 
 @pytest.mark.parametrize("size", [(8, 8), (24, 47), (64, 40)])
@@ -195,13 +209,9 @@ def test_labels_that_do_not_count_agree(twins, tiny_config):
 @pytest.mark.parametrize("architecture", ["ViTForImageClassification", "ViTForMaskedImageModeling"])
 def test_gradient_checkpointing_agrees(twins, tiny_config, architecture):
     pair = twins(architecture, tiny_config)
-    for model in (pair.keras, pair.torch.train()):
-        model.gradient_checkpointing_enable()
+    pair.other.enable_gradient_checkpointing()
+    pair.torch.enable_gradient_checkpointing()
     target = {"labels": np.array([0, 4])}
     if architecture == "ViTForMaskedImageModeling":
         target = {"bool_masked_pos": np.arange(32).reshape(2, 16) % 3 == 0}
-    inputs = {"pixel_values": images(tiny_config), **target}
-    with tf.GradientTape() as tape:
-        loss = pair.keras(inputs, training=True).loss
-    gradients = pair.keras_gradients(tape, loss)
-    assert_same_gradients(gradients, pair.torch_gradients(pair.torch(**as_torch(inputs)).loss))
+    compare(pair, {"pixel_values": images(tiny_config), **target}, everything=False, training=True)

@@ -1,9 +1,7 @@
-"""Training from the same weights on the same batches takes the same way in both frameworks."""
+"""Training from the same weights on the same batches takes the same way in every framework."""
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 import torch
 
 LEARNING_RATE, WEIGHT_DECAY, BETAS, STEPS = 1e-3, 0.1, (0.9, 0.98), 3
@@ -14,7 +12,14 @@ LEARNING_RATE, WEIGHT_DECAY, BETAS, STEPS = 1e-3, 0.1, (0.9, 0.98), 3
 EPSILON = 1e-4
 
 
-class AdamWOfTorch(keras.optimizers.AdamW):
+OPTIONS = {"weight_decay": WEIGHT_DECAY}
+
+
+def adamw_in_torch(model):
+    return torch.optim.AdamW(model.parameters(), LEARNING_RATE, BETAS, EPSILON, **OPTIONS)
+
+
+def adamw_in_keras():
     """AdamW with epsilon in torch's place.
 
     Of first and second moment m and v at step t, torch makes the step
@@ -29,22 +34,29 @@ class AdamWOfTorch(keras.optimizers.AdamW):
     epsilon is torch's times sqrt(1 - b2^t). Weight decay is the same as it is: before the step, both take
     lr * weight_decay of every variable that has a gradient.
     """
+    import keras
 
-    @property
-    def epsilon(self):
-        return self._epsilon * keras.ops.sqrt(1 - self.beta_2 ** keras.ops.cast(self.iterations + 1, "float32"))
+    class AdamWOfTorch(keras.optimizers.AdamW):
+        @property
+        def epsilon(self):
+            return self._epsilon * keras.ops.sqrt(1 - self.beta_2 ** keras.ops.cast(self.iterations + 1, "float32"))
 
-    @epsilon.setter
-    def epsilon(self, value):
-        self._epsilon = value
+        @epsilon.setter
+        def epsilon(self, value):
+            self._epsilon = value
+
+    return AdamWOfTorch(LEARNING_RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON, **OPTIONS)
 
 
-def optimizers(pair):
-    options = {"weight_decay": WEIGHT_DECAY}
-    return (
-        AdamWOfTorch(LEARNING_RATE, beta_1=BETAS[0], beta_2=BETAS[1], epsilon=EPSILON, **options),
-        torch.optim.AdamW(pair.torch.parameters(), LEARNING_RATE, BETAS, EPSILON, **options),
-    )
+def adamw_in_optax():
+    """optax has epsilon where torch has it, and takes lr * weight_decay of every parameter, too.
+
+    Its step is lr * (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon) + weight_decay * parameter)
+    (https://optax.readthedocs.io/en/latest/api/optimizers.html#optax.adamw).
+    """
+    import optax
+
+    return optax.adamw(LEARNING_RATE, *BETAS, EPSILON, **OPTIONS)
 
 
 def batches(architecture):
@@ -57,10 +69,10 @@ def batches(architecture):
             yield {"pixel_values": pixel_values, "bool_masked_pos": random.integers(0, 2, (4, 16))}
 
 
-def train_torch(pair, optimizer, architecture):
-    losses = []
+def train_torch(model, architecture):
+    optimizer, losses = adamw_in_torch(model), []
     for batch in batches(architecture):
-        loss = pair.torch(**{name: torch.from_numpy(value) for name, value in batch.items()}).loss
+        loss = model(**{name: torch.from_numpy(value) for name, value in batch.items()}).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -68,8 +80,10 @@ def train_torch(pair, optimizer, architecture):
     return losses
 
 
-def train_in_a_loop(model, optimizer, architecture):
-    losses = []
+def train_keras_in_a_loop(model, architecture):
+    import tensorflow as tf
+
+    optimizer, losses = adamw_in_keras(), []
     for batch in batches(architecture):
         with tf.GradientTape() as tape:
             loss = model(batch, training=True).loss
@@ -79,8 +93,8 @@ def train_in_a_loop(model, optimizer, architecture):
     return losses
 
 
-def train_on_batches(model, optimizer, architecture):
-    model.compile(optimizer=optimizer)
+def train_keras_on_batches(model, architecture):
+    model.compile(optimizer=adamw_in_keras())
     losses = []
     for batch in batches(architecture):
         model.reset_metrics()  # or it is the mean over all batches
@@ -88,16 +102,43 @@ def train_on_batches(model, optimizer, architecture):
     return losses
 
 
-@pytest.mark.parametrize("train_keras", [train_in_a_loop, train_on_batches])
+def train_flax(model, architecture):
+    import jax
+    from flax.training.train_state import TrainState
+
+    @jax.jit
+    def step(state, batch):
+        loss, gradients = jax.value_and_grad(lambda params: state.apply_fn(**batch, params=params, train=True).loss)(
+            state.params
+        )
+        return state.apply_gradients(grads=gradients), loss
+
+    state, losses = TrainState.create(apply_fn=model.__call__, params=model.params, tx=adamw_in_optax()), []
+    for batch in batches(architecture):
+        state, loss = step(state, batch)
+        losses.append(float(loss))
+    model.params = state.params
+    return losses
+
+
+@pytest.mark.parametrize(
+    ("framework", "train"),
+    [
+        ("keras", train_keras_in_a_loop),
+        ("keras", train_keras_on_batches),
+        ("flax", train_flax),
+        ("flax_scanned", train_flax),
+    ],
+    indirect=["framework"],
+)
 @pytest.mark.parametrize("architecture", ["ViTForImageClassification", "ViTForMaskedImageModeling"])
-def test_three_steps_of_adamw_lead_to_the_same_losses_and_weights(twins, tiny_config, architecture, train_keras):
+def test_three_steps_of_adamw_lead_to_the_same_losses_and_weights(twins, tiny_config, architecture, train):
     tiny_config.initializer_range = 0.15
     pair = twins(architecture, tiny_config)
-    before = {name: weight.copy() for name, weight in pair.torch_weights().items()}
-    keras_optimizer, torch_optimizer = optimizers(pair)
-    losses = train_torch(pair, torch_optimizer, architecture)
-    np.testing.assert_allclose(train_keras(pair.keras, keras_optimizer, architecture), losses, atol=1e-5, rtol=0)
-    after = pair.keras_weights()
-    for name, weight in pair.torch_weights().items():
+    before = {name: weight.copy() for name, weight in pair.torch.weights().items()}
+    losses = train_torch(pair.torch.model, architecture)
+    np.testing.assert_allclose(train(pair.other.model, architecture), losses, atol=1e-5, rtol=0)
+    after = pair.other.weights()
+    for name, weight in pair.torch.weights().items():
         np.testing.assert_allclose(after[name], weight, atol=1e-5, rtol=0, err_msg=name)
         assert np.abs(weight - before[name]).max() > 5e-5, name

@@ -1,0 +1,47 @@
+import jax
+import numpy as np
+import pytest
+from hub_server import TOKEN
+
+from vit_flax import AutoImageProcessor, FlaxViTForImageClassification, FlaxViTModel, ViTConfig, ViTImageProcessor
+
+# The Hub's client warns about its own way of uploading.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
+@pytest.mark.parametrize("max_shard_size", ["5GB", "50KB"])
+def test_a_model_that_was_pushed_is_loaded_again(hub, load, tmp_path, max_shard_size):
+    model, expected = load("hf_vit_classifier", scan_layers=True)  # and is unrolled when it comes back
+    url = model.push_to_hub("org/pushed", token=TOKEN, max_shard_size=max_shard_size)
+    assert url.startswith(hub.url())
+    ViTImageProcessor(size=32).push_to_hub("org/pushed", token=TOKEN)
+    assert AutoImageProcessor.from_pretrained("org/pushed", cache_dir=tmp_path).size == {"height": 32, "width": 32}
+    for offline in (False, True):
+        options = {"cache_dir": tmp_path, "local_files_only": offline}
+        loaded = FlaxViTForImageClassification.from_pretrained("org/pushed", **options)
+        logits = jax.jit(lambda images, loaded=loaded: loaded(images).logits)(expected["pixel_values"])
+        np.testing.assert_allclose(logits, expected["logits"], atol=1e-5, rtol=0)
+
+
+def test_model_config_and_preprocessing_come_from_one_id(hub, fixture_folder, tmp_path):
+    folder = fixture_folder / "hf_vit_model"
+    files = ("config.json", "model.safetensors", "preprocessor_config.json")
+    hub.add("org/model", {f"encoder/{name}": (folder / name).read_bytes() for name in files})
+    options = {"cache_dir": tmp_path, "subfolder": "encoder"}
+    model = FlaxViTModel.from_pretrained("org/model", **options)
+    assert model.config == ViTConfig.from_pretrained("org/model", **options)
+    assert AutoImageProcessor.from_pretrained("org/model", **options).size == {"height": 32, "width": 32}
+
+
+def test_pickled_weights_are_not_downloaded(hub, fixture_folder, tmp_path):
+    folder = fixture_folder / "hf_vit_model"
+    hub.add("org/old", {name: (folder / name).read_bytes() for name in ("config.json", "pytorch_model.bin")})
+    with pytest.raises(OSError, match="org/old has no weights that can be read here; looked for model.safetensors"):
+        FlaxViTModel.from_pretrained("org/old", cache_dir=tmp_path)
+    assert not list(tmp_path.rglob("pytorch_model.bin"))
+
+
+def test_a_model_that_does_not_exist_is_one_sentence(hub, tmp_path):
+    with pytest.raises(OSError, match="org/nothing") as caught:
+        FlaxViTModel.from_pretrained("org/nothing", cache_dir=tmp_path)
+    assert "\n" not in str(caught.value)
