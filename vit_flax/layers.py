@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
 from vit_core import ViTConfig
-from vit_core.parameters import INITIALIZER_CUT
+from vit_flax.initialization import Initializer, normal
 from vit_flax.precision import product
 from vit_flax.sharding import Partitioning
-
-Initializer = Callable[..., Any]  # of a key, a shape and a dtype; what it returns may be in a box
 
 
 class Part(nn.Module):
@@ -76,21 +70,6 @@ class Part(nn.Module):
             use_fast_variance=False,  # the fast one, a difference of squares, is off by 1e-3 where tokens are uniform
             name=name,
         )
-
-
-def normal(deviation: float) -> Initializer:
-    """How weights start: normal with a standard deviation, cut at ±2 as `vit_core.parameters` says; drawn in float32.
-
-    JAX's truncated normal draws its lower cut once in 2**23 times, which for the usual deviation of 0.02 would be a
-    weight of -2, at 100 deviations. Its normal stays within 5.5 of them, so that a cut beyond 6 is none.
-    """
-    cut = INITIALIZER_CUT / deviation if deviation else math.inf
-    draw = jax.random.normal if cut > 6 else partial(jax.random.truncated_normal, lower=-cut, upper=cut)
-
-    def start(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-        return (deviation * draw(key, shape=shape, dtype=jnp.float32)).astype(dtype)
-
-    return start
 
 
 class Linear(Part):

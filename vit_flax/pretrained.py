@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -26,6 +26,7 @@ from vit_core.pretrained import ARCHITECTURES, LoadingPlan, prepare_loading, req
 from vit_core.push import Pushable
 from vit_flax import parameter_tree
 from vit_flax.checks import CHANNELS_FIRST, check_pixel_values
+from vit_flax.initialization import initialized
 from vit_flax.parameter_tree import Path as TreePath
 from vit_flax.precision import float_dtype
 
@@ -37,7 +38,7 @@ class FlaxViTPreTrainedModel(Pushable):
 
     Args:
         config: its sizes and settings.
-        input_shape: shape of the images that `init_weights` traces, (batch, height, width, channels).
+        input_shape: accepted for scripts that give it, (batch, height, width, channels); sizes follow from the config.
         seed: of the parameters' random start.
         dtype: what the model computes in, such as `jnp.bfloat16`; parameters stay in `param_dtype`.
         _do_init: False makes no parameters: pass them to each call.
@@ -105,10 +106,10 @@ class FlaxViTPreTrainedModel(Pushable):
     @property
     def params_shape_tree(self) -> dict[str, Any]:
         """The shape and dtype of each parameter, and on a mesh where it lies, as a tree like `params`."""
-        dtype, placed = self.module.param_dtype, self.module.partitioning is not None
+        dtype = self.module.param_dtype
         return unflatten_dict(
             {
-                path: jax.ShapeDtypeStruct(shape, dtype, sharding=self._shardings[path] if placed else None)
+                path: jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding(path))
                 for path, shape in self._shapes.items()
             }
         )
@@ -159,7 +160,8 @@ class FlaxViTPreTrainedModel(Pushable):
     def _shardings(self) -> dict[TreePath, NamedSharding]:
         if self.module.partitioning is None:
             raise ValueError("the model is on no mesh; build it with partitioning=Partitioning(mesh, rules).")
-        boxed = jax.eval_shape(self._start, self.key)
+        images = jnp.zeros((1, *self.config.image_shape, self.config.num_channels), self.module.dtype)
+        boxed = jax.eval_shape(self.module.init, self.key, images)["params"]
         return parameter_tree.flatten(self.module.partitioning.shardings(boxed))
 
     # Parameters
@@ -189,35 +191,26 @@ class FlaxViTPreTrainedModel(Pushable):
 
         Args:
             rng: a key, `jax.random.key(0)`.
-            input_shape: shape of the images to trace, (batch, height, width, channels); the model's unless given.
+            input_shape: accepted for scripts that give it; parameters follow from the config.
             params: parameters to keep; only those that it lacks are made.
 
         Returns:
             A nested dict, as `params`.
         """
         kept = parameter_tree.flatten(params or {})
-        made = self._made(rng, self._shapes.keys() - kept.keys(), input_shape)
-        return unflatten_dict({path: kept[path] if path in kept else made[path] for path in self._shapes})
-
-    def _start(self, rng: Array, input_shape: tuple[int, ...] | None = None) -> dict[str, Any]:
-        images = jnp.zeros(input_shape or self.input_shape, self.module.dtype)
-        return self.module.init(rng, images, interpolate_pos_encoding=True)["params"]
-
-    def _made(
-        self, rng: Array, paths: Collection[TreePath], input_shape: tuple[int, ...] | None = None
-    ) -> dict[TreePath, Array]:
-        """Random starts of some parameters; the compiler leaves everything else out."""
-        if not paths:
-            return {}
+        places = self.layout.places(self.parameter_table())
         if self.module.partitioning is None:
-            require_memory(self.parameter_table(), self.config)
+            require_memory((row for path, rows in places.items() if path not in kept for row in rows), self.config)
+        return unflatten_dict(
+            {path: kept[path] if path in kept else self._initialized(path, rows, rng) for path, rows in places.items()}
+        )
 
-        def start(rng: Array) -> dict[TreePath, Array]:
-            leaves = parameter_tree.flatten(nn.unbox(self._start(rng, input_shape)))
-            return {path: leaves[path] for path in paths}
+    def _initialized(self, path: TreePath, rows: Sequence[Parameter], rng: Array) -> Array:
+        deviation, dtype = self.config.initializer_range, self.module.param_dtype
+        return initialized(rows, self.layout, deviation, rng, dtype, self._sharding(path))
 
-        shardings = None if self.module.partitioning is None else {path: self._shardings[path] for path in paths}
-        return jax.jit(start, out_shardings=shardings)(rng)
+    def _sharding(self, path: TreePath) -> NamedSharding | None:
+        return None if self.module.partitioning is None else self._shardings[path]
 
     def to_bf16(self, params: Mapping[str, Any], mask: Any = None) -> dict[str, Any]:
         """Parameters in bfloat16, for a TPU's memory; the given ones stay as they are.
@@ -369,20 +362,17 @@ class FlaxViTPreTrainedModel(Pushable):
     def _loaded(self, plan: LoadingPlan, do_init: bool) -> dict[str, Any]:
         """Parameters with the planned weights; with `do_init`, missing ones are drawn at random."""
         leaves: dict[TreePath, Any] = {}
-        incomplete: dict[TreePath, list[Parameter]] = {}
+        dtype = self.module.param_dtype
         for path, rows in self.layout.places(self.parameter_table()).items():
             found = [row for row in rows if row.name in plan.tensors]
             if len(found) == len(rows):
-                sharding = None if self.module.partitioning is None else self._shardings[path]
-                leaves[path] = parameter_tree.loaded(rows, plan.tensors, self.layout, self.module.param_dtype, sharding)
+                leaves[path] = parameter_tree.loaded(rows, plan.tensors, self.layout, dtype, self._sharding(path))
             elif found or do_init:
-                incomplete[path] = found  # of a stack, some layers may be there
-        for path, leaf in self._made(self.key, incomplete.keys()).items():
-            for row in incomplete[path]:
-                part = parameter_tree.loaded([row], plan.tensors, FLAX, leaf.dtype, None)
-                leaf = leaf.at[row.layer].set(part)
-            leaves[path] = leaf
-        return unflatten_dict({path: leaves[path] for path in self._shapes if path in leaves})
+                leaves[path] = self._initialized(path, rows, self.key)
+                for row in found:  # of a stack, some layers may be there
+                    part = parameter_tree.loaded([row], plan.tensors, FLAX, dtype, None)
+                    leaves[path] = leaves[path].at[row.layer].set(part)
+        return unflatten_dict(leaves)
 
     def save_pretrained(
         self,

@@ -1,0 +1,68 @@
+"""How weights start; no model runs for it, and a checkpoint that lacks a head costs the random numbers of that head."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Sharding
+
+from vit_core.layouts import Layout
+from vit_core.parameters import INITIALIZER_CUT, Parameter
+
+Initializer = Callable[..., Any]  # of a key, a shape and a dtype; what it returns may be in a box
+
+
+def normal(deviation: float) -> Initializer:
+    """How weights start: normal with a standard deviation, cut at ±2 as `vit_core.parameters` says; drawn in float32.
+
+    JAX's truncated normal draws its lower cut once in 2**23 times, which for the usual deviation of 0.02 would be a
+    weight of -2, at 100 deviations. Its normal stays within 5.5 of them, so that a cut beyond 6 is none.
+    """
+    cut = INITIALIZER_CUT / deviation if deviation else math.inf
+    draw = jax.random.normal if cut > 6 else partial(jax.random.truncated_normal, lower=-cut, upper=cut)
+
+    def start(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        return (deviation * draw(key, shape=shape, dtype=jnp.float32)).astype(dtype)
+
+    return start
+
+
+def initialized(
+    rows: Sequence[Parameter], layout: Layout, deviation: float, rng: Array, dtype: Any, sharding: Sharding | None
+) -> Array:
+    """The array at one path as it starts; on a mesh each device makes its part.
+
+    Args:
+        rows: what lies there, as `Layout.places` lists it. Each draws by its name, so that stacks start as single
+            parameters do, and a parameter as it does in any other model.
+        layout: the model's.
+        deviation: the config's `initializer_range`.
+        rng: a key.
+        dtype: of the array.
+        sharding: where it goes; JAX's default device unless given.
+    """
+    shape, is_stacked = layout.shape(rows[0]), layout.is_stacked(rows[0])
+    if rows[0].initializer != "normal":
+        fill = jnp.ones if rows[0].initializer == "ones" else jnp.zeros
+        return fill((len(rows), *shape) if is_stacked else shape, dtype, device=sharding)
+    # As numpy arrays, which in a program of several processes are the same everywhere.
+    key, names = (
+        np.asarray(jax.random.key_data(rng)),
+        np.array([zlib.crc32(row.name.encode()) for row in rows], "uint32"),
+    )
+    run = jax.jit(_drawn, static_argnums=(2, 3, 4, 5), out_shardings=sharding)
+    return run(key, names, deviation, shape, dtype, is_stacked)
+
+
+def _drawn(key: Array, names: Array, deviation: float, shape: tuple[int, ...], dtype: Any, is_stacked: bool) -> Array:
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.wrap_key_data(key)))(names)
+    drawn = jax.vmap(lambda key: normal(deviation)(key, shape, dtype))(keys)
+    return drawn if is_stacked else drawn[0]
