@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -91,7 +92,7 @@ class Linear(Part):
             "kernel", (x.shape[-1], self.features), self.axes, normal(self.config.initializer_range)
         )
         # The tokens of all images as rows of one matrix, which XLA multiplies faster on a CPU.
-        y = product("ri,io->ro", x.reshape(-1, x.shape[-1]), kernel, self.dtype)
+        y = product("ri,io->ro", x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kernel, self.dtype)
         if self.use_bias:
             y = y + self.parameter("bias", (self.features,), self.axes[1:], nn.initializers.zeros)
         return y.astype(self.dtype).reshape(*x.shape[:-1], self.features)
@@ -122,6 +123,6 @@ class PatchConvolution(Part):
         bias = self.parameter("bias", (self.features,), self.axes[1:], nn.initializers.zeros)
         rows, columns = size[0] // height, size[1] // width  # what the patches leave of an image is not looked at
         patches = x[:, : rows * height, : columns * width].reshape(batch, rows, height, columns, width, inputs)
-        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch * rows * columns, -1)
+        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch * rows * columns, height * width * inputs)
         y = product("ri,io->ro", patches, kernel.reshape(-1, self.features), self.dtype) + bias
         return y.astype(self.dtype).reshape(batch, rows, columns, self.features)

@@ -62,7 +62,8 @@ def _cross_entropy(logits: Array, labels: Array) -> Array:
     labels = labels.reshape(batch)
     is_class = (labels >= 0) & (labels < count)  # false for NaN, too
     is_ignored = labels == IGNORED_LABEL
-    if not isinstance(labels, jax.core.Tracer) and not (is_right := is_class | is_ignored).all():
+    is_right = is_class | is_ignored
+    if not isinstance(is_right, jax.core.Tracer) and not is_right.all():
         raise ValueError(
             f"labels hold {labels[is_right.argmin()]}; with num_labels={count} they go from 0 to {count - 1}, or are "
             f"{IGNORED_LABEL} to leave an image out."

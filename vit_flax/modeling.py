@@ -107,7 +107,7 @@ class ViTEmbeddings(Part):
 
         patches = ViTPatchEmbeddings(**self.shared, name="patch_embeddings")(pixel_values, interpolate_pos_encoding)
         batch, *grid, _ = patches.shape
-        patches = patches.reshape(batch, -1, hidden)
+        patches = patches.reshape(batch, grid[0] * grid[1], hidden)
         if bool_masked_pos is not None:
             if mask_token is None:
                 raise ValueError("bool_masked_pos needs a mask token; build the model with use_mask_token=True.")
@@ -171,7 +171,8 @@ class ViTSelfAttention(Part):
 
     @nn.nowrap
     def _split(self, projected: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens heads head_dim"]:
-        split = projected.reshape(*projected.shape[:2], -1, self.config.head_dim)
+        *batch, width = projected.shape
+        split = projected.reshape(*batch, width // self.config.head_dim, self.config.head_dim)
         return self.constrain(split, "batch", "tokens", "heads", None)
 
 
@@ -481,7 +482,7 @@ class FlaxViTForMaskedImageModelingModule(Part):
             bool_masked_pos=bool_masked_pos,
         )
         rows, columns = (size // patch for size, patch in zip(pixel_values.shape[1:3], config.patch_shape, strict=True))
-        grid = outputs.last_hidden_state[:, 1:].reshape(-1, rows, columns, config.hidden_size)
+        grid = outputs.last_hidden_state[:, 1:].reshape(len(pixel_values), rows, columns, config.hidden_size)
         reconstruction = pixel_shuffle(ViTDecoder(**self.shared, name="decoder")(grid), stride)
         loss = None
         if bool_masked_pos is not None:

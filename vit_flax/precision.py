@@ -46,7 +46,8 @@ def _half_product(subscripts: str, dtype: Any, left: Array, right: Array) -> Arr
 def _half_product_forward(subscripts: str, dtype: Any, left: Array, right: Array) -> tuple[Array, Any]:
     # Kept in half precision; the empty arrays remember what the operands were.
     kept = (left.astype(dtype), right.astype(dtype), jnp.zeros(0, left.dtype), jnp.zeros(0, right.dtype))
-    return _half_product(subscripts, dtype, left, right), kept
+    # Written out, so that policies of `jax.checkpoint` see the product.
+    return jnp.einsum(subscripts, *kept[:2], preferred_element_type=jnp.float32), kept
 
 
 def _half_product_backward(subscripts: str, dtype: Any, kept: Any, gradient: Array) -> tuple[Array, Array]:

@@ -28,10 +28,10 @@ def accuracy(folder, split):
 
 
 def test_a_new_model_learns_at_once_and_is_saved_as_it_was_tested(script, tmp_path, capsys):
-    script["main"](["--output", str(tmp_path / "new"), "--epochs", "2"])
+    script["main"](["--output", str(tmp_path / "new"), "--epochs", "3"])
     printed = capsys.readouterr().out
     fraction = accuracy(tmp_path / "new", script["load_split"]())
-    assert "epoch   2 of 2 " in printed
+    assert "epoch   3 of 3 " in printed
     assert f"accuracy on 450 test images: {fraction:.2%}" in printed
     assert fraction > 0.2  # chance is 0.1
 

@@ -19,6 +19,7 @@ from vit_flax import (
     stack_layers,
     unstack_layers,
 )
+from vit_flax.initialization import initialized
 from vit_flax.parameter_tree import flatten
 
 SAVED = ["hf_vit_model", "hf_vit_classifier", "hf_vit_masked", "hf_vit_variant_no_qkv_bias_relu"]
@@ -36,13 +37,13 @@ def classifier_folder(fixture_folder, tmp_path):
 @pytest.fixture
 def drawn(monkeypatch):
     """The paths of the parameters that are drawn at random."""
-    paths, make = [], FlaxViTModel._made
+    paths = []
 
-    def recorded(model, rng, wanted, *arguments):
-        paths.extend("/".join(path) for path in wanted)
-        return make(model, rng, wanted, *arguments)
+    def recorded(rows, layout, *arguments):
+        paths.append("/".join(layout.path(rows[0])))
+        return initialized(rows, layout, *arguments)
 
-    monkeypatch.setattr("vit_flax.pretrained.FlaxViTPreTrainedModel._made", recorded)
+    monkeypatch.setattr("vit_flax.pretrained.initialized", recorded)
     return paths
 
 

@@ -1,4 +1,7 @@
-"""The numbers of transformers, to 1e-5 in float32: jitted and not, with the layers scanned and unrolled."""
+"""The numbers of transformers, to 1e-5 in float32: jitted and not, with the layers scanned and unrolled.
+
+Compiling is what takes the time, so that one compiled function holds what a checkpoint is run with.
+"""
 
 import functools
 
@@ -25,13 +28,17 @@ CHECKPOINTS = [
 
 INPUTS = {"pixel_values", "pixel_values_large", "pixel_values_small", "head_mask", "labels", "bool_masked_pos"}
 
-MODES = {"eager": lambda function: function, "jitted": jax.jit}
+#: The attention implementation, and what the call asks for.
+RUNS = [
+    ("sdpa", {}),
+    ("eager", {"output_hidden_states": True}),
+    ("sdpa", {"output_hidden_states": True, "output_attentions": True}),
+]
 
-
-@pytest.fixture(params=MODES)
-def compiled(request):
-    """Make of a function what the mode runs."""
-    return MODES[request.param]
+#: What runs once, the compiler need not make fast.
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+#: As it is where nothing else is said.
+FOR_SPEED = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 
 
 @pytest.fixture(params=[False, True], ids=["unrolled", "scanned"])
@@ -49,58 +56,72 @@ def inputs(expected):
     return {name: expected[name] for name in ("pixel_values", "labels", "bool_masked_pos") if name in expected}
 
 
-@pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_every_result_but_the_maps(load, compiled, name, attn_implementation):
-    model, expected = load(name, attn_implementation=attn_implementation)
-    outputs = compiled(functools.partial(model, output_hidden_states=True))(**inputs(expected))
-    found = dict(outputs.items())
-    assert len(outputs.hidden_states) == 4
-    found |= {f"hidden_states.{index}": each for index, each in enumerate(found.pop("hidden_states"))}
-    results = {key: value for key, value in expected.items() if "/" not in key and key not in INPUTS}
-    for key, value in results.items():
-        if not key.startswith("attentions"):
-            assert_close(found[key], value)
+def assert_every_result(outputs, expected, asked):
+    """Compare all that was asked for and all that comes unasked."""
+    found, wanted = dict(outputs.items()), {"hidden_states": 4, "attentions": 3}
+    for several, count in wanted.items():
+        if f"output_{several}" in asked:
+            assert len(outputs[several]) == count
+            found |= {f"{several}.{index}": each for index, each in enumerate(found.pop(several))}
+        else:
+            assert several not in outputs
+    unasked = tuple(several for several in wanted if f"output_{several}" not in asked)
+    results = {key for key in expected if "/" not in key and key not in INPUTS and not key.startswith(unasked)}
+    assert results
+    for key in results:
+        assert_close(found[key], expected[key])
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_every_result_with_the_maps(load, compiled, name):
+def test_every_result_jitted(load, name):
+    models = {implementation: load(name, attn_implementation=implementation)[0] for implementation in ("sdpa", "eager")}
+    _, expected = load(name)
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    def run(batch):
+        return [models[implementation](**batch, **asked) for implementation, asked in RUNS]
+
+    for outputs, (_, asked) in zip(run(inputs(expected)), RUNS, strict=True):
+        assert_every_result(outputs, expected, asked)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_every_result_step_by_step(load, name):
     model, expected = load(name)
-    outputs = compiled(functools.partial(model, output_hidden_states=True, output_attentions=True))(**inputs(expected))
-    found = dict(outputs.items())
-    assert (len(outputs.hidden_states), len(outputs.attentions)) == (4, 3)
-    for several in ("hidden_states", "attentions"):
-        found |= {f"{several}.{index}": each for index, each in enumerate(found.pop(several))}
-    for key, value in expected.items():
-        if "/" not in key and key not in INPUTS:
-            assert_close(found[key], value)
+    for asked in ({"output_hidden_states": True}, {"output_hidden_states": True, "output_attentions": True}):
+        if "output_attentions" not in asked or "attentions.0" in expected:
+            assert_every_result(model(**inputs(expected), **asked), expected, asked)
 
 
-@pytest.mark.parametrize("size", ["large", "small"])
-def test_logits_of_images_of_another_size(load, compiled, size):
+def logits_in_other_ways(model, batch):
+    found = {"head_mask": model(batch["pixel_values"], head_mask=batch["head_mask"]).logits}
+    for size in ("large", "small"):
+        if f"pixel_values_{size}" in batch:
+            found[size] = model(batch[f"pixel_values_{size}"], interpolate_pos_encoding=True).logits
+    return found
+
+
+@pytest.mark.parametrize(
+    ("compiled", "sizes"),
+    [(functools.partial(jax.jit, compiler_options=QUICKLY), ["large", "small"]), (lambda run: run, ["small"])],
+    ids=["jitted", "step by step"],
+)
+def test_logits_of_other_sizes_and_with_a_head_mask(load, compiled, sizes):
     model, expected = load("hf_vit_classifier")
-    outputs = compiled(functools.partial(model, interpolate_pos_encoding=True))(expected[f"pixel_values_{size}"])
-    assert_close(outputs.logits, expected[f"{size}/logits"])
+    names = ["pixel_values", "head_mask", *(f"pixel_values_{size}" for size in sizes)]
+    run = compiled(functools.partial(logits_in_other_ways, model))
+    found = run({name: expected[name] for name in names})
+    assert found.keys() == {"head_mask", *sizes}
+    for name, logits in found.items():
+        assert_close(logits, expected[f"{name}/logits"])
 
 
-def test_logits_with_a_head_mask(load, compiled):
-    model, expected = load("hf_vit_classifier")
-    outputs = compiled(model)(expected["pixel_values"], head_mask=expected["head_mask"])
-    assert_close(outputs.logits, expected["head_mask/logits"])
+def gradients_of_the_loss(model, batch):
+    return jax.grad(lambda params: model(**batch, params=params, train=True).loss)
 
 
-@pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
-@pytest.mark.parametrize("remat", [False, True, "dots_saveable"])
-@pytest.mark.parametrize("name", ["hf_vit_classifier", "hf_vit_masked"])
-def test_the_gradient_of_every_parameter(load, compiled, name, remat, attn_implementation):
-    model, expected = load(name, remat=remat, attn_implementation=attn_implementation)
-
-    @compiled
-    @jax.grad
-    def gradient_of_the_loss(params):
-        return model(**inputs(expected), params=params, train=True).loss
-
-    gradients = flatten(gradient_of_the_loss(model.params))
+def assert_every_gradient(gradients, model, expected):
+    gradients = flatten(gradients)
     references = {key.removeprefix("grad/"): value for key, value in expected.items() if key.startswith("grad/")}
     table = model.parameter_table()
     assert references.keys() == {row.name for row in table}
@@ -112,3 +133,30 @@ def test_the_gradient_of_every_parameter(load, compiled, name, remat, attn_imple
         is_rounding = row.name.endswith("key.bias")
         largest = 0.01 * largest_of_all if is_rounding else np.abs(reference).max()
         assert_close(gradient, reference, TOLERANCE * largest)
+
+
+@pytest.mark.parametrize("name", ["hf_vit_classifier", "hf_vit_masked"])
+def test_the_gradient_of_every_parameter_jitted(load, name):
+    models = [
+        load(name, remat=remat, attn_implementation=implementation)[0]
+        for remat, implementation in ((False, "sdpa"), (False, "eager"), (True, "sdpa"), ("dots_saveable", "eager"))
+    ]
+    model, expected = load(name)
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    def gradients(params, batch):
+        return [gradients_of_the_loss(each, batch)(params) for each in models]
+
+    for found in gradients(model.params, inputs(expected)):
+        assert_every_gradient(found, model, expected)
+
+
+def test_the_gradient_of_every_parameter_compiled_for_speed(load):
+    model, expected = load("hf_vit_classifier", remat=True)
+    run = jax.jit(gradients_of_the_loss(model, inputs(expected)), compiler_options=FOR_SPEED)
+    assert_every_gradient(run(model.params), model, expected)
+
+
+def test_the_gradient_of_every_parameter_step_by_step(load):
+    model, expected = load("hf_vit_classifier")
+    assert_every_gradient(gradients_of_the_loss(model, inputs(expected))(model.params), model, expected)
