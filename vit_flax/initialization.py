@@ -54,15 +54,16 @@ def initialized(
         fill = jnp.ones if rows[0].initializer == "ones" else jnp.zeros
         return fill((len(rows), *shape) if is_stacked else shape, dtype, device=sharding)
     # As numpy arrays, which in a program of several processes are the same everywhere.
-    key, names = (
-        np.asarray(jax.random.key_data(rng)),
-        np.array([zlib.crc32(row.name.encode()) for row in rows], "uint32"),
-    )
-    run = jax.jit(_drawn, static_argnums=(2, 3, 4, 5), out_shardings=sharding)
-    return run(key, names, deviation, shape, dtype, is_stacked)
+    key = np.asarray(jax.random.key_data(rng))
+    names = np.array([zlib.crc32(row.name.encode()) for row in rows], np.uint32)
+    kind = jax.random.key_impl(rng) if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) else None
+    run = jax.jit(_drawn, static_argnums=(2, 3, 4, 5, 6), out_shardings=sharding)
+    return run(key, names, kind, deviation, shape, dtype, is_stacked)
 
 
-def _drawn(key: Array, names: Array, deviation: float, shape: tuple[int, ...], dtype: Any, is_stacked: bool) -> Array:
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.wrap_key_data(key)))(names)
+def _drawn(
+    key: Array, names: Array, kind: Any, deviation: float, shape: tuple[int, ...], dtype: Any, is_stacked: bool
+) -> Array:
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.wrap_key_data(key, impl=kind)))(names)
     drawn = jax.vmap(lambda key: normal(deviation)(key, shape, dtype))(keys)
     return drawn if is_stacked else drawn[0]
