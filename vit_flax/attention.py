@@ -19,8 +19,8 @@ Probabilities = Float[Array, "batch heads queries tokens"]
 def attention(query: Queries, key: Heads, value: Heads) -> Queries:
     """Attend by what the platform does best.
 
-    That is JAX's own attention. Only on a CPU it takes twice the time of the same steps taken here
-    (benchmarks/flax_speed.py), since XLA multiplies batches of matrices slowly there unless heads come before tokens.
+    That is JAX's own attention. Only on a CPU it takes twice the time of the same steps taken here, since XLA
+    multiplies batches of matrices slowly there unless heads come before tokens; benchmarks/flax_speed.py has figures.
 
     Args:
         query: (batch, queries, heads, head_dim).
