@@ -138,7 +138,8 @@ def test_interruption_is_quiet_and_status_130(trivit: Run, info_raises: Callable
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
 def test_ctrl_c_in_a_running_process_is_quiet() -> None:
     code = (
-        "import sys, time, vit_cli.info; from vit_cli import main\n"
+        "import signal, sys, time, vit_cli.info; from vit_cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background processes of a shell ignore it
         "def show_info(*_, **__): print('ready', flush=True); time.sleep(60)\n"
         "vit_cli.info.show_info = show_info; sys.exit(main(['info', 'x']))"
     )
