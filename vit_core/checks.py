@@ -1,10 +1,13 @@
-"""Checks of single values; what is wrong is named with the value and with what would be right."""
+"""Checks of values from outside; what is wrong is named with the value and with what would be right."""
 
 from __future__ import annotations
 
 import numbers
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vit_core.config import ViTConfig
 
 
 def require_integer(name: str, value: Any, least: int, most: int) -> None:
@@ -24,3 +27,14 @@ def require_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
+
+
+def check_head_mask(head_mask: Any, config: ViTConfig) -> None:
+    """Check that a head mask has an entry for each head, of one layer or of all.
+
+    Raises:
+        ValueError: it has not.
+    """
+    heads, all_heads = (config.num_attention_heads,), (config.num_hidden_layers, config.num_attention_heads)
+    if tuple(head_mask.shape) not in (heads, all_heads):
+        raise ValueError(f"head_mask has shape {tuple(head_mask.shape)}; the model takes {heads} or {all_heads}.")

@@ -26,6 +26,8 @@ ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "selu", "silu", 
 ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
+IGNORED_LABEL = -100  # a label that counts for nothing, as in torch's cross_entropy
+
 #: No published model comes near these; a config that passes them is a mistake or an attack on this machine's memory.
 LARGEST_LAYER_COUNT = 10_000
 LARGEST_SIZE = 2**24

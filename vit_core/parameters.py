@@ -22,6 +22,8 @@ Task = Literal["model", "image-classification", "masked-image-modeling"]
 
 #: The name under which a model with a head holds the base model, and so the prefix of the base model's tensors there.
 BASE_MODEL_PREFIX = "vit."
+#: Where the transformer layers stand, each by its number.
+LAYERS = ("encoder", "layer")
 #: The tensor that is resampled when a model is loaded for another image size.
 POSITION_EMBEDDINGS = "embeddings.position_embeddings"
 #: Cut of the truncated normal, absolute as in torch.nn.init.trunc_normal_ (not in standard deviations).
@@ -63,10 +65,8 @@ class Parameter:
     @property
     def layer(self) -> int | None:
         """The transformer layer it belongs to, if any."""
-        match self.name.removeprefix(BASE_MODEL_PREFIX).split("."):
-            case ["encoder", "layer", index, *_]:
-                return int(index)
-        return None
+        *parents, number = self.name.removeprefix(BASE_MODEL_PREFIX).split(".")[: len(LAYERS) + 1]
+        return int(number) if tuple(parents) == LAYERS else None
 
     @property
     def size(self) -> int:
@@ -124,7 +124,7 @@ def _embeddings(config: ViTConfig, use_mask_token: bool) -> Iterator[Parameter]:
 
 
 def _layer(config: ViTConfig, layer: int) -> Iterator[Parameter]:
-    prefix, hidden = f"encoder.layer.{layer}", config.hidden_size
+    prefix, hidden = ".".join((*LAYERS, str(layer))), config.hidden_size
     heads = len(config.kept_heads(layer)) * config.head_dim
     for projection in ("query", "key", "value"):
         yield from _linear(f"{prefix}.attention.attention.{projection}", hidden, heads, bias=config.qkv_bias)

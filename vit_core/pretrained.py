@@ -22,6 +22,9 @@ ARCHITECTURES: dict[Task, str] = {
     "masked-image-modeling": "ViTForMaskedImageModeling",
 }
 
+#: Arguments of ViTModel that decide which parameters there are.
+PARTS = ("add_pooling_layer", "use_mask_token")
+
 #: Options of transformers' from_pretrained that say what is always so here, accepted so that scripts keep running.
 NEEDLESS_OPTIONS = frozenset(
     [

@@ -40,6 +40,7 @@ DTYPES: dict[str, str] = {
 }
 #: dtype name -> the name that configs and frameworks use, for the dtypes of weights.
 FLOAT_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+FLOAT_CODES = {name: code for code, name in FLOAT_NAMES.items()}
 
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors package
 LARGEST_RANK = 32  # of arrays before numpy 2

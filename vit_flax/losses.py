@@ -11,8 +11,7 @@ from jax import Array
 from jaxtyping import Float, Shaped
 
 from vit_core import ViTConfig
-
-IGNORED_LABEL = -100  # a label that counts for nothing, as in torch's cross_entropy
+from vit_core.config import IGNORED_LABEL
 
 
 def classification_loss(

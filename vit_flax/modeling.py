@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Shaped
 
+from vit_core.checks import check_head_mask
 from vit_flax.attention import attention, attention_with_probabilities
-from vit_flax.checks import CHANNELS_LAST, check_bool_masked_pos, check_head_mask, check_pixel_values
+from vit_flax.checks import CHANNELS_LAST, check_bool_masked_pos, check_pixel_values
 from vit_flax.initialization import normal
 from vit_flax.layers import Part, PatchConvolution
 from vit_flax.losses import classification_loss, masked_reconstruction_loss

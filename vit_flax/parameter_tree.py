@@ -14,11 +14,10 @@ from jax import Array
 from jax.sharding import Sharding
 
 from vit_core.layouts import Layout
-from vit_core.parameters import Parameter
-from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor
+from vit_core.parameters import LAYERS, Parameter
+from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
 
 Path = tuple[str, ...]
-FLOAT_CODES = {name: code for code, name in FLOAT_NAMES.items()}
 
 
 def leaf_shapes(table: Iterable[Parameter], layout: Layout) -> dict[Path, tuple[int, ...]]:
@@ -139,7 +138,7 @@ def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _depth_of_layers(path: Path) -> int | None:
     """Where in a path of a transformer layer its number stands, or would stand."""
-    starts = (depth for depth in range(2, len(path)) if path[depth - 2 : depth] == ("encoder", "layer"))
+    starts = (depth for depth in range(len(LAYERS), len(path)) if path[depth - len(LAYERS) : depth] == LAYERS)
     return next(starts, None)
 
 

@@ -22,15 +22,13 @@ from vit_core import ViTConfig
 from vit_core.checkpoint import save_checkpoint
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
-from vit_core.pretrained import ARCHITECTURES, LoadingPlan, prepare_loading, require_memory
+from vit_core.pretrained import ARCHITECTURES, PARTS, LoadingPlan, prepare_loading, require_memory
 from vit_core.push import Pushable
 from vit_flax import parameter_tree
 from vit_flax.checks import CHANNELS_FIRST, check_pixel_values
 from vit_flax.initialization import initialized
 from vit_flax.parameter_tree import Path as TreePath
 from vit_flax.precision import float_dtype
-
-PARTS = ("add_pooling_layer", "use_mask_token")  # options of modules that decide which parameters there are
 
 
 class FlaxViTPreTrainedModel(Pushable):
@@ -89,7 +87,7 @@ class FlaxViTPreTrainedModel(Pushable):
             of_heads = (None, None, config.num_attention_heads, None), ("batch", "tokens", "heads", None)
             self.module.partitioning.require_divisible("layers", *of_heads)
             self.parameter_shardings()
-        self._params = self.init_weights(self.key, self.input_shape) if _do_init else None
+        self._params = self.init_weights(self.key) if _do_init else None
 
     # The model's place in the table of parameters
 

@@ -104,17 +104,6 @@ def check_bool_masked_pos(bool_masked_pos: Tensor, patches: Tensor) -> None:
     )
 
 
-def check_head_mask(head_mask: Any, config: ViTConfig) -> None:
-    """Check that a head mask has an entry for each head, of one layer or of all.
-
-    Raises:
-        ValueError: it has not.
-    """
-    heads, all_heads = (config.num_attention_heads,), (config.num_hidden_layers, config.num_attention_heads)
-    if tuple(head_mask.shape) not in (heads, all_heads):
-        raise ValueError(f"head_mask has shape {tuple(head_mask.shape)}; the model takes {heads} or {all_heads}.")
-
-
 def _sizes(tensor: Any) -> list[Any]:
     """The sizes of the axes: numbers, or tensors where a graph will know, or None for symbolic tensors of Keras."""
     known = list(tensor.shape)

@@ -10,12 +10,11 @@ from jaxtyping import Float, Shaped
 from keras import backend, ops
 
 from vit_core import ViTConfig
+from vit_core.config import IGNORED_LABEL
 from vit_tf.checks import require
 
 if TYPE_CHECKING:
     from tensorflow import Tensor
-
-IGNORED_LABEL = -100  # a label that counts for nothing, as in torch's cross_entropy
 
 
 def classification_loss(

@@ -16,19 +16,17 @@ from keras import ops
 
 from vit_core import ViTConfig
 from vit_core.checkpoint import save_checkpoint
-from vit_core.checks import require_choice
+from vit_core.checks import check_head_mask, require_choice
 from vit_core.layouts import KERAS
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
-from vit_core.pretrained import ARCHITECTURES, LoadingPlan, prepare_loading
+from vit_core.pretrained import ARCHITECTURES, PARTS, LoadingPlan, prepare_loading
 from vit_core.push import Pushable
-from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor
-from vit_tf.checks import check_head_mask, check_pixel_values
+from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
+from vit_tf.checks import check_pixel_values
 from vit_tf.fitting import FittingModel
 from vit_tf.initialization import initialize, left_unfilled
 
 DATA_FORMATS = ("channels_first", "channels_last")
-PARTS = ("add_pooling_layer", "use_mask_token")  # arguments of models that decide which parameters there are
-FLOAT_CODES = {name: code for code, name in FLOAT_NAMES.items()}
 
 
 class ViTPreTrainedModel(FittingModel, Pushable):

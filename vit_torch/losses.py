@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vit_core import ViTConfig
-
-IGNORED_LABEL = -100  # a label that counts for nothing, as in torch's cross_entropy
+from vit_core.config import IGNORED_LABEL
 
 
 def classification_loss(

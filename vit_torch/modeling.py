@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vit_core import ViTConfig
+from vit_core.checks import check_head_mask
 from vit_core.parameters import Parameter, parameters
 from vit_torch.losses import classification_loss, masked_reconstruction_loss
 from vit_torch.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
@@ -379,12 +380,8 @@ class ViTModel(ViTPreTrainedModel):
     def _per_layer(self, head_mask: Tensor | None) -> Tensor | None:
         if head_mask is None:
             return None
-        layers, heads = self.config.num_hidden_layers, self.config.num_attention_heads
-        if tuple(head_mask.shape) not in ((heads,), (layers, heads)):
-            raise ValueError(
-                f"head_mask has shape {tuple(head_mask.shape)}; the model takes ({heads},) or ({layers}, {heads})."
-            )
-        return head_mask.expand(layers, heads)
+        check_head_mask(head_mask, self.config)
+        return head_mask.expand(self.config.num_hidden_layers, self.config.num_attention_heads)
 
 
 class ViTForMaskedImageModeling(ViTPreTrainedModel):

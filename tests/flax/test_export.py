@@ -1,6 +1,8 @@
 """Programs for TPUs, which `jax.export` lowers wherever it runs, are what a TPU multiplies fast."""
 
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -121,3 +123,19 @@ def test_one_exported_function_takes_any_number_of_images(load):
     for count in (1, 2):
         found = exported.call(expected["pixel_values"][:count])
         np.testing.assert_allclose(found, expected["logits"][:count], atol=1e-5)
+
+
+def test_an_exported_program_runs_with_jax_alone(load, tmp_path):
+    model, expected = load("hf_vit_classifier")
+    exported = export.export(jax.jit(lambda images: model(images).logits))(expected["pixel_values"])
+    (tmp_path / "model.bin").write_bytes(exported.serialize())
+    np.save(tmp_path / "images.npy", expected["pixel_values"])
+    code = (
+        "import sys\n"
+        "for name in ('flax', 'optax', 'vit_core', 'vit_flax'): sys.modules[name] = None\n"
+        "import numpy as np; from jax import export; from pathlib import Path\n"
+        "program = export.deserialize(Path('model.bin').read_bytes())\n"
+        "np.save('logits.npy', program.call(np.load('images.npy')))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=120)
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected["logits"], atol=1e-5)
