@@ -29,6 +29,7 @@ from vit_flax.checks import CHANNELS_FIRST, check_pixel_values
 from vit_flax.initialization import initialized
 from vit_flax.parameter_tree import Path as TreePath
 from vit_flax.precision import float_dtype
+from vit_flax.rematerialization import check_remat
 
 
 class FlaxViTPreTrainedModel(Pushable):
@@ -79,6 +80,7 @@ class FlaxViTPreTrainedModel(Pushable):
         self.module = self.module_class(config, float_dtype("dtype", dtype), param_dtype, **kwargs)
         self.input_shape = input_shape or (1, *config.image_shape, config.num_channels)
         self.key = jax.random.key(seed)
+        check_remat(self.module.remat)
         if self.module.scan_layers and config.pruned_heads:
             raise ValueError(
                 "scan_layers=True needs layers of one shape, but the config has pruned_heads; load without it."

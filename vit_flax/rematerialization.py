@@ -20,6 +20,16 @@ POLICIES: dict[str, Policy] = {
 }
 
 
+def check_remat(remat: Remat) -> None:
+    """Check that a name is that of a policy.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(remat, str):
+        require_choice("remat", remat, POLICIES)
+
+
 def rematerialized(run: Callable[..., Any], remat: Remat, is_scanned: bool) -> Callable[..., Any]:
     """A function of a module and arrays that keeps for the backward pass only what the policy says.
 
@@ -33,9 +43,6 @@ def rematerialized(run: Callable[..., Any], remat: Remat, is_scanned: bool) -> C
     """
     if remat is False:
         return run
-    if isinstance(remat, str):
-        require_choice("remat", remat, POLICIES)
-        policy: Policy | None = POLICIES[remat]
-    else:
-        policy = None if remat is True else remat
+    check_remat(remat)
+    policy: Policy | None = None if remat is True else POLICIES[remat] if isinstance(remat, str) else remat
     return nn.remat(run, policy=policy, prevent_cse=not is_scanned)  # a scan keeps the compiler from merging them, too
