@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from vit_cli.backends import BACKENDS
+from conversion.format_names import WRITABLE_NAMES
+from conversion.frameworks import FRAMEWORKS
 
 DEFAULT_MODEL = "bundled/vit-digits"
+DTYPES = ("float16", "bfloat16", "float32")
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode="markdown", context_settings={"help_option_names": ["-h", "--help"]}
@@ -17,6 +19,9 @@ app = typer.Typer(
 
 Revision = Annotated[str, typer.Option(metavar="NAME", help="Branch, tag or commit, for a model on the Hub.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field of the config to set; may be repeated.")
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -28,9 +33,15 @@ def _show_version(wanted: bool) -> None:
 
 
 def _check_backend(name: str | None) -> str | None:
-    if name is not None and name not in BACKENDS:
-        raise typer.BadParameter(f"there is no {name!r}; choose one of: {', '.join(BACKENDS)}")
+    if name is not None and name not in FRAMEWORKS:
+        raise typer.BadParameter(f"there is no {name!r}; choose one of: {', '.join(FRAMEWORKS)}")
     return name
+
+
+def _check_frameworks(names: str) -> str:
+    for name in names.split(","):
+        _check_backend(name)
+    return names
 
 
 @app.callback(invoke_without_command=True)
@@ -42,8 +53,8 @@ def trivit(
 ) -> None:
     """Vision Transformers from the command line.
 
-    A MODEL is a folder, a model id on the Hub (`google/vit-base-patch16-224`), or a checkpoint that ships with the
-    package (`bundled/vit-digits`).
+    A MODEL is a folder, a file of weights, a model id on the Hub (`google/vit-base-patch16-224`), or a checkpoint that
+    ships with the package (`bundled/vit-digits`).
 
     Examples:
     - `trivit classify photo.jpg` says what is on a photo
@@ -51,6 +62,8 @@ def trivit(
     - `trivit classify photos/ --model google/vit-base-patch16-224 --top-k 3` gives three answers for each in a folder
 
     - `trivit info google/vit-base-patch16-224` describes a model without loading it
+
+    - `trivit verify ./my-model` proves that a model gives the same in every framework
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -78,7 +91,7 @@ def classify(
     backend: Annotated[
         str | None,
         typer.Option(
-            metavar="|".join(BACKENDS),
+            metavar="|".join(FRAMEWORKS),
             callback=_check_backend,
             help="The framework to use.  [default: the first that is installed]",
         ),
@@ -115,18 +128,132 @@ def classify(
 @app.command()
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model to describe.")],
+    settings: Settings = [],  # noqa: B006 - typer copies it
     as_json: AsJson = False,
     revision: Revision = "main",
 ) -> None:
     """Describe a model: its config, parameters, labels, preprocessing and files.
 
-    Only the headers of the weights are read, and no framework is needed.
+    It may be in any format that `trivit convert` reads. Only the headers of the weights are read, and no framework is
+    needed. What the files do not tell is assumed, and named.
 
     Examples:
     - `trivit info bundled/vit-digits`
 
     - `trivit info ./my-model --json`
+
+    - `trivit info ViT-B_16.npz`
     """
     from vit_cli.info import show_info
 
-    show_info(model, revision=revision, as_json=as_json)
+    show_info(model, settings=settings, revision=revision, as_json=as_json)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, a file or a model on the Hub.")],
+    destination: Annotated[
+        Path,
+        typer.Argument(metavar="DESTINATION", help="A new folder, or a file such as vit.npz for the weights alone."),
+    ],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help=f"One of {', '.join(WRITABLE_NAMES)}.")] = "transformers",
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(DTYPES), help="Convert the weights.  [default: each as it is]"),
+    ] = None,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Read the result back and compare it with the source.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is at the destination.")] = False,
+    allow_nan: Annotated[bool, typer.Option("--allow-nan", help="Convert weights that hold NaN.")] = False,
+    max_shard_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Largest size of a model.safetensors; above it there are shards.")
+    ] = "5GB",
+    as_json: AsJson = False,
+    revision: Revision = "main",
+) -> None:
+    """Convert a checkpoint from any format to another, and prove that nothing changed.
+
+    The format of the source is recognised by its content. What its files do not tell, such as the number of attention
+    heads in most formats, is assumed, named, and can be set. The result is read back and compared bit for bit before it
+    takes its place; then, if a framework is installed, source and result run there and their answers are compared.
+
+    Examples:
+    - `trivit convert ViT-B_16.npz vit-base`
+
+    - `trivit convert google/vit-base-patch16-224 vit.npz --to google`
+
+    - `trivit convert dino.pth dino --set num_attention_heads=6 --dtype bfloat16`
+
+    - `trivit convert ./my-model ./for-timm --to timm`
+    """
+    from vit_cli.convert import show_conversion
+
+    passed = show_conversion(
+        source,
+        destination,
+        to=to,
+        dtype=dtype,
+        settings=settings,
+        verify=verify,
+        overwrite=overwrite,
+        allow_nan=allow_nan,
+        max_shard_size=max_shard_size,
+        as_json=as_json,
+        revision=revision,
+    )
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def verify(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model to verify.")],
+    frameworks: Annotated[
+        str,
+        typer.Option(
+            metavar=",".join(FRAMEWORKS),
+            callback=_check_frameworks,
+            help="The frameworks to compare; the others are compared with the first that is installed.",
+        ),
+    ] = ",".join(FRAMEWORKS),
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An image to try beside the random pixels.")
+    ] = None,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Compare the loss's gradient for every parameter too.")
+    ] = False,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, metavar="X", help="How far results of up to one may be apart.")
+    ] = 1e-5,
+    as_json: AsJson = False,
+    revision: Revision = "main",
+) -> None:
+    """Prove that a model gives the same in every framework.
+
+    Each framework that is installed runs it on the same inputs, in a process of its own. Logits, every hidden state and
+    every attention map are compared. The exit status is 1 if anything differs by more than the tolerance.
+
+    Examples:
+    - `trivit verify bundled/vit-digits`
+
+    - `trivit verify ./my-model --image photo.jpg --gradients`
+
+    - `trivit verify google/vit-base-patch16-224 --frameworks torch,flax --json`
+
+    - `trivit verify ./my-model --set image_size=384`
+    """
+    from vit_cli.verify import show_verification
+
+    passed = show_verification(
+        model,
+        frameworks=frameworks.split(","),
+        image=image,
+        gradients=gradients,
+        settings=settings,
+        tolerance=tolerance,
+        as_json=as_json,
+        revision=revision,
+    )
+    raise typer.Exit(0 if passed else 1)

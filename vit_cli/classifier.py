@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from conversion.answers import probabilities, top_answers
+from conversion.frameworks import Framework
+from conversion.inputs import fit_channels
 from vit_cli.attention_picture import PicturedImage, class_token_rollout, unprocess
-from vit_cli.backends import Backend
-from vit_core import AutoImageProcessor, ViTConfig
+from vit_core import AutoImageProcessor
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ class Classifier:
 
     model: Any
     processor: Any
-    backend: Backend
+    backend: Framework
 
     @classmethod
-    def load(cls, name: str, revision: str, backend: Backend) -> Classifier:
+    def load(cls, name: str, revision: str, backend: Framework) -> Classifier:
         """Load a model and check that it can classify."""
         processor = AutoImageProcessor.from_pretrained(name, revision=revision)
         package = backend.load_package()
@@ -67,7 +69,7 @@ class Classifier:
             raise ValueError(f"{name} is no trained classifier: it lacks {missing[0]}; choose a fine-tuned model")
         if model.config.num_labels < 2 or model.config.problem_type == "regression":
             raise ValueError(f"{name} has {model.config.num_labels} label(s), so it predicts numbers, not classes")
-        return cls(model, _fit_channels(processor, model.config, name), backend)
+        return cls(model, fit_channels(processor, model.config, name), backend)
 
     def read(self, files: list[Path]) -> Iterator[Images | Unreadable]:
         """Read and preprocess files, together if that works, otherwise each by itself."""
@@ -82,7 +84,7 @@ class Classifier:
 
     def answer(self, images: Images, top_k: int, is_pictured: bool) -> list[Answer]:
         """Run the model on a batch."""
-        output = self.backend.forward(self.model, images.pixel_values, is_pictured)
+        output = self.backend.forward(self.model, {"pixel_values": images.pixel_values}, is_pictured, False)
         config = self.model.config
         scores = probabilities(np.asarray(output.logits), config.problem_type)
         looked: Iterable[np.ndarray | None] = [None] * len(images.files)
@@ -90,8 +92,7 @@ class Classifier:
             looked = class_token_rollout([np.asarray(attention) for attention in output.attentions])
         answers = []
         for file, pixels, row, weights in zip(images.files, images.pixel_values, scores, looked, strict=True):
-            best = np.argsort(-row, kind="stable")[:top_k]
-            predictions = [(str(config.id2label.get(int(i), i)), float(row[i])) for i in best]
+            predictions = top_answers(row, config.id2label, top_k)
             pictured = None
             if weights is not None:
                 pictured = PicturedImage(
@@ -102,36 +103,6 @@ class Classifier:
 
     def _preprocess(self, files: list[Path]) -> np.ndarray:
         return self.processor(files, return_tensors="np")["pixel_values"]
-
-
-def probabilities(logits: np.ndarray, problem_type: str | None) -> np.ndarray:
-    """Probabilities of the classes: they sum to one, unless an image may be of several classes.
-
-    Args:
-        logits: (batch, labels).
-        problem_type: of the config.
-    """
-    logits = logits.astype(np.float64)
-    if problem_type == "multi_label_classification":
-        return np.exp(-np.logaddexp(0.0, -logits))
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def _fit_channels(processor: Any, config: ViTConfig, name: str) -> Any:
-    """Have the processor make as many channels as the model takes, if its mean and std say how."""
-    for setting in ("image_mean", "image_std"):
-        values = getattr(processor, setting)
-        values = values if isinstance(values, list) else [values]
-        if len(values) == config.num_channels:
-            continue
-        if len(set(values)) != 1:
-            raise ValueError(
-                f"{name} takes images of {config.num_channels} channel(s), but its preprocessor_config.json has an "
-                f"{setting} for {len(values)}; give one value for each channel there"
-            )
-        setattr(processor, setting, values[:1] * config.num_channels)
-    return processor
 
 
 def _reason(file: Path, error: Exception) -> str:

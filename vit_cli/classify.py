@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from conversion.frameworks import choose_framework
 from vit_cli.attention_picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file, draw_picture
-from vit_cli.backends import choose_backend
 from vit_cli.classifier import Answer, Classifier, Unreadable
 from vit_cli.image_files import find_images
 from vit_cli.terminal import complain, printable
@@ -43,7 +43,7 @@ def classify_images(
     if picture is not None:
         check_picture_file(picture)
     files = find_images(arguments)
-    classifier = Classifier.load(model, revision, choose_backend(backend))
+    classifier = Classifier.load(model, revision, choose_framework(backend))
     answers = _classify(classifier, files, top_k, batch_size, LARGEST_NUMBER_OF_IMAGES if picture else 0)
     if as_json:
         print(json.dumps([_as_json(answer) for answer in answers], indent=2, allow_nan=False))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from conversion.checkpoint import read_source, recognise
+from conversion.formats import FORMATS
+from conversion.formats.transformers import TRANSFORMERS
+from conversion.inference import Assumption
+from conversion.sources import open_files
+from vit_cli.settings import parse_settings
 from vit_cli.terminal import bytes_in_words, printable
-from vit_core.checkpoint import open_checkpoint
-from vit_core.config import ViTConfig
-from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
+from vit_core.config import MODEL_TYPE, ViTConfig
+from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
 from vit_core.parameters import BASE_MODEL_PREFIX, parameters
@@ -33,57 +38,78 @@ STEPS = (
 Lines = list[tuple[str, str]]
 
 
-def show_info(model: str, *, revision: str = "main", as_json: bool = False) -> None:
+def show_info(model: str, *, settings: Sequence[str] = (), revision: str = "main", as_json: bool = False) -> None:
     """Print a description of a model.
 
     Args:
-        model: a folder, a Hub id or a bundled checkpoint.
+        model: a folder, a file, a Hub id or a bundled checkpoint, in any format.
+        settings: fields of the config that the files do not tell, each as "field=value".
         revision: branch, tag or commit on the Hub.
         as_json: print one JSON document instead of tables.
 
     Raises:
         OSError: there is no such model, or it has no weights.
-        ValueError: a file of it is broken.
+        ValueError: a file of it is broken, or in no known format.
     """
-    description = describe(model, revision)
+    description = describe(model, parse_settings(settings), revision)
     if as_json:
         print(json.dumps(description, indent=2, allow_nan=False))
     else:
         _print_description(description)
 
 
-def describe(model: str, revision: str = "main") -> dict[str, Any]:
+def describe(model: str, config_fields: Mapping[str, Any] | None = None, revision: str = "main") -> dict[str, Any]:
     """Collect what there is to know about a checkpoint without reading its weights.
 
+    Args:
+        model: a folder, a file, a Hub id or a bundled checkpoint, in any format.
+        config_fields: fields of the config that the files do not tell.
+        revision: branch, tag or commit on the Hub.
+
     Returns:
-        A JSON object: model, architecture, config, parameters ({"total", "parts"}), bytes, dtypes, labels,
-        preprocessing (None if the checkpoint does not say) and files.
+        A JSON object: model, format, assumed ({what: why}), left_out (names of tensors that are not the model's),
+        architecture, config, parameters ({"total", "parts"}), bytes, dtypes, labels, preprocessing (None if the
+        checkpoint does not say) and files.
     """
+    assumed: tuple[Assumption, ...] = ()
+    left_out: tuple[str, ...] = ()
     source = locate(model, revision=revision)
-    config = ViTConfig.from_dict(read_json_file(source.require(CONFIG_NAME)))
-    config.validate()
-    checkpoint = open_checkpoint(source)
-    preprocessor_file = source.file(PROCESSOR_NAME)
-    files = [*checkpoint.files, *([preprocessor_file] if preprocessor_file else [])]
+    files = open_files(source)
+    recognised = recognise(files)
+    if files.config.get("model_type") == MODEL_TYPE and (recognised is None or recognised[0] is TRANSFORMERS):
+        # Described as it is, complete or not.
+        preprocessor_file = source.file(PROCESSOR_NAME)
+        config, tensors = ViTConfig.from_dict(files.config, **(config_fields or {})), files.tensors
+        preprocessing = read_json_file(preprocessor_file) if preprocessor_file else None
+        paths = [*files.files, *([preprocessor_file] if preprocessor_file else [])]
+        form = TRANSFORMERS
+    else:
+        checkpoint = read_source(source, config_fields or {})
+        config, tensors, preprocessing = checkpoint.config, checkpoint.tensors, checkpoint.preprocessing
+        paths, form = list(checkpoint.files), FORMATS[checkpoint.format]
+        assumed, left_out = checkpoint.assumed, checkpoint.left_out
     part_of = _parts(config)
     counts = dict.fromkeys(PARTS, 0)
     dtypes: dict[str, int] = {}
     total_bytes = 0
-    for name, tensor in checkpoint.tensors.items():
+    for name, tensor in tensors.items():
         count = math.prod(tensor.shape)
         counts[part_of.get(name.removeprefix(BASE_MODEL_PREFIX), "other")] += count
         dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + count
         total_bytes += tensor.nbytes
     return {
         "model": model,
+        "format": form.name,
+        "assumed": {each.name: f"{each.value} ({each.reason})" for each in assumed},
+        "left_out": list(left_out),
         "architecture": next(iter(config.to_dict()["architectures"] or []), None),
         "config": config.to_diff_dict(),
         "parameters": {"total": sum(counts.values()), "parts": {part: n for part, n in counts.items() if n}},
         "bytes": total_bytes,
         "dtypes": dtypes,
         "labels": list(config.id2label.values()),
-        "preprocessing": read_json_file(preprocessor_file) if preprocessor_file else None,
-        "files": [{"name": file.name, "bytes": file.stat().st_size} for file in files],
+        "preprocessing": preprocessing,
+        "files": [{"name": path.name, "bytes": path.stat().st_size} for path in paths],
     }
 
 
@@ -105,6 +131,7 @@ def _print_description(description: Mapping[str, Any]) -> None:
     config = ViTConfig.from_dict(description["config"])
     sections: dict[str, Lines] = {
         "Model": _model_lines(description, config),
+        "Assumed": [(name, printable(why)) for name, why in description["assumed"].items()],
         "Parameters": _parameter_lines(description),
         "Labels": _label_lines(description["labels"]),
         "Preprocessing": _preprocessing_lines(description["preprocessing"]),
@@ -114,6 +141,8 @@ def _print_description(description: Mapping[str, Any]) -> None:
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     for title, lines in sections.items():
+        if not lines:
+            continue
         table.add_row(Text(title, style="bold"))
         for name, value in lines:
             table.add_row(Text(f"  {printable(name)}", style="dim"), Text(value))
@@ -124,6 +153,7 @@ def _model_lines(description: Mapping[str, Any], config: ViTConfig) -> Lines:
     (height, width), (patch_height, patch_width), (rows, columns) = config.image_shape, config.patch_shape, config.grid
     return [
         ("name", printable(description["model"])),
+        ("format", FORMATS[description["format"]].title),
         ("architecture", printable(description["architecture"] or "not named")),
         ("image", f"{height} x {width} pixels, {config.num_channels} channel(s)"),
         ("patches", f"{rows} x {columns}, each of {patch_height} x {patch_width} pixels"),

@@ -39,7 +39,7 @@ class Checkpoint:
     files: tuple[Path, ...]
 
 
-def open_checkpoint(source: ModelSource, other_readers: Mapping[str, Reader] | None = None) -> Checkpoint:
+def open_checkpoint(source: ModelSource, readers: Mapping[str, Reader] | None = None) -> Checkpoint:
     """Open the checkpoint of a model, mapping its tensors rather than reading them.
 
     All of it comes from one save, even if a folder is saved to at the same time; what is open stays as it is when the
@@ -47,21 +47,25 @@ def open_checkpoint(source: ModelSource, other_readers: Mapping[str, Reader] | N
 
     Args:
         source: where it is.
-        other_readers: for weights that are not in safetensors, {file name: what reads such a file}; used only where
-            there is no `model.safetensors`.
+        readers: {file name: what reads such a file}, in the order in which files are looked for;
+            `model.safetensors` alone unless given.
 
     Raises:
         OSError: there are no weights, or a shard is missing.
         ValueError: a file is not what it should be.
     """
-    readers: dict[str, Reader] = {WEIGHTS_NAME: map_safetensors, **(other_readers or {})}
     with undisturbed(source.folder) if source.folder else contextlib.nullcontext():
-        return _open(source, readers)
+        return _open(source, readers or {WEIGHTS_NAME: map_safetensors})
+
+
+def read_config(source: ModelSource) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """What `config.json` says, and the file; nothing of either if there is none."""
+    file = source.file(CONFIG_NAME)
+    return (read_json_file(file), (file,)) if file else ({}, ())
 
 
 def _open(source: ModelSource, readers: Mapping[str, Reader]) -> Checkpoint:
-    config_file = source.file(CONFIG_NAME)
-    config = read_json_file(config_file) if config_file else {}
+    config, config_files = read_config(source)
     for name, read in readers.items():
         tensors: Mapping[str, StoredTensor] | None = None
         if whole := source.file(name):
@@ -69,7 +73,7 @@ def _open(source: ModelSource, readers: Mapping[str, Reader]) -> Checkpoint:
         elif index := source.file(f"{name}{INDEX_SUFFIX}"):
             tensors, files = _read_shards(source, index, read)
         if tensors is not None:
-            return Checkpoint(config, tensors, tuple(filter(None, [config_file, *files])))
+            return Checkpoint(config, tensors, (*config_files, *files))
     looked_for = ", ".join(f"{name} (or shards with {name}{INDEX_SUFFIX})" for name in readers)
     raise OSError(
         f"{source.name} has no weights that can be read here{source.offline_note()}; looked for {looked_for}."
@@ -91,16 +95,28 @@ def save_checkpoint(
         OSError: it cannot be written; what was there before is untouched.
         ValueError: `max_shard_size` is no size.
     """
-    described = ViTConfig.from_dict({**config.to_dict(), "torch_dtype": first_float_name(tensors)})
-    files: dict[str, bytes] = {CONFIG_NAME: described.to_json_string().encode()}
-    shards = split_into_shards(tensors, max_shard_size)
-    if len(shards) > 1:
-        files[f"{WEIGHTS_NAME}{INDEX_SUFFIX}"] = _index(shards, tensors)
+    shards, texts = plan_files(config, tensors, max_shard_size)
     with replacing_files(Path(folder), obsolete=WEIGHT_FILES) as staging:
         for name, names in shards.items():
             write_safetensors(staging / name, {tensor: tensors[tensor] for tensor in names})
-        for name, content in files.items():
+        for name, content in texts.items():
             write_flushed(staging / name, content)
+
+
+def plan_files(
+    config: ViTConfig, tensors: Mapping[str, StoredTensor], max_shard_size: int | str = "5GB"
+) -> tuple[dict[str, list[str]], dict[str, bytes]]:
+    """What the files of a checkpoint are, before any is written; for arguments and errors see `save_checkpoint`.
+
+    Returns:
+        For each file of weights, the names of its tensors; and each other file with its content.
+    """
+    described = ViTConfig.from_dict({**config.to_dict(), "torch_dtype": first_float_name(tensors)})
+    texts: dict[str, bytes] = {CONFIG_NAME: described.to_json_string().encode()}
+    shards = split_into_shards(tensors, max_shard_size)
+    if len(shards) > 1:
+        texts[f"{WEIGHTS_NAME}{INDEX_SUFFIX}"] = _index(shards, tensors)
+    return shards, texts
 
 
 def split_into_shards(tensors: Mapping[str, StoredTensor], max_shard_size: int | str) -> dict[str, list[str]]:

@@ -36,6 +36,7 @@ LARGEST_LABEL_COUNT = 2**20
 #: Settings with defaults that say nothing about a particular model; a file has them only where they differ.
 GENERAL_DEFAULTS: dict[str, Any] = {
     "architectures": None,
+    "classifier_uses_pooler": False,
     "id2label": {0: "LABEL_0", 1: "LABEL_1"},
     "label2id": {"LABEL_0": 0, "LABEL_1": 1},
     "output_attentions": False,
@@ -73,7 +74,9 @@ class ViTConfig(Pushable):
         **kwargs: `id2label`, `label2id`, `num_labels` (2 unless given), `problem_type` (one of `PROBLEM_TYPES`),
             `output_attentions`, `output_hidden_states`, `return_dict`, `attn_implementation` ("sdpa" or "eager"; a
             choice of this run, never saved), `pooler_output_size` (`hidden_size` unless given), `pooler_act`,
-            `pruned_heads` ({layer: [heads]}). Other keys are kept as attributes and written back.
+            `classifier_uses_pooler` (False; True has the model for image classification read the pooler's output
+            instead of the class token, a field of Trivit's own), `pruned_heads` ({layer: [heads]}). Other keys are
+            kept as attributes and written back.
 
     Raises:
         ValueError: a value is impossible; the message names the field and the value.
@@ -81,6 +84,7 @@ class ViTConfig(Pushable):
 
     model_type = MODEL_TYPE
     architectures: list[str] | None
+    classifier_uses_pooler: bool
     output_attentions: bool
     output_hidden_states: bool
     pooler_act: str | Callable[..., Any]
@@ -192,6 +196,11 @@ class ViTConfig(Pushable):
         """Width of the pooler's output."""
         return self.pooler_output_size or self.hidden_size
 
+    @property
+    def classifier_input_size(self) -> int:
+        """Width of what the classifier reads: the class token, or the pooler's output with `classifier_uses_pooler`."""
+        return self.pooler_size if self.classifier_uses_pooler else self.hidden_size
+
     def kept_heads(self, layer: int) -> list[int]:
         """The attention heads of a layer that are not pruned, in their original numbering."""
         pruned = set(self.pruned_heads.get(layer, ()))
@@ -239,6 +248,8 @@ class ViTConfig(Pushable):
         _require_activation("pooler_act", self.pooler_act)
         if self.pooler_output_size is not None:
             require_integer("pooler_output_size", self.pooler_output_size, 1, LARGEST_SIZE)
+        if not isinstance(self.classifier_uses_pooler, bool):
+            raise ValueError(f"classifier_uses_pooler is {self.classifier_uses_pooler!r}; give True or False.")
         require_integer("num_labels", self.num_labels, 0, LARGEST_LABEL_COUNT)
         require_choice("attn_implementation", self.attn_implementation, ATTENTION_IMPLEMENTATIONS)
         if self.problem_type is not None:

@@ -26,8 +26,9 @@ def locate(
     """Find out where a model's files are; nothing is downloaded before a file is asked for.
 
     Args:
-        model_id_or_path: tried in this order: an existing folder; `bundled/NAME`, a checkpoint that ships with this
-            package; a Hub id, `name` or `organisation/name`. What is written like a path never goes to the Hub.
+        model_id_or_path: tried in this order: an existing folder; a file of weights; `bundled/NAME`, a checkpoint that
+            ships with this package; a Hub id, `name` or `organisation/name`. What is written like a path never goes to
+            the Hub.
         revision: branch, tag or commit on the Hub. All files of one source come from one commit.
         cache_dir: where downloads are kept; the Hub's usual cache unless given.
         token: a Hub token, True for the one that `hf auth login` stored, False for none, None for the stored one if
@@ -58,7 +59,7 @@ def locate(
         finish_interrupted_save(folder)
         return ModelSource(name, folder)
     if path.is_file():
-        raise OSError(f"{name} is a file; pass the folder that it is in: {path.parent}")
+        return ModelSource(name, path.parent, weights=path.name)
     if name.startswith(BUNDLED_PREFIX):
         return ModelSource(name, _subfolder(_bundled_folder(name), subfolder))
     if isinstance(model_id_or_path, os.PathLike) or _looks_like_path(name):
@@ -82,11 +83,13 @@ class ModelSource:
     Attributes:
         name: what the user wrote.
         folder: the local folder, None for a repository on the Hub.
+        weights: the name of the file with the weights, if the user wrote a file; the others lie beside it.
     """
 
     name: str
     folder: Path | None
     _repository: _HubRepository | None = field(default=None, repr=False)
+    weights: str | None = None
 
     def file(self, name: str) -> Path | None:
         """The local path of a file, which is downloaded if need be.

@@ -309,8 +309,9 @@ class AutoImageProcessor:
     def __init__(self) -> None:
         raise TypeError("AutoImageProcessor is not made directly; call AutoImageProcessor.from_pretrained(model).")
 
-    @staticmethod
+    @classmethod
     def from_pretrained(
+        cls,
         model_id_or_path: str | os.PathLike[str],
         *,
         revision: str | None = "main",
@@ -352,8 +353,12 @@ class AutoImageProcessor:
             force_download=force_download,
             subfolder=subfolder,
         )
-        settings = read_json_file(source.require(PROCESSOR_NAME))
+        settings = cls._settings(source)
         return _processor_class(settings, source).from_dict(settings, **overrides)
+
+    @staticmethod
+    def _settings(source: ModelSource) -> dict[str, Any]:
+        return read_json_file(source.require(PROCESSOR_NAME))
 
 
 #: The processor for each type that a file can name, and for the model types of checkpoints whose file names none.

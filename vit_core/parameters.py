@@ -82,7 +82,8 @@ def parameters(
     Args:
         config: the model's config.
         task: which model: "model" is ViTModel, the others the models with that head.
-        add_pooling_layer: whether ViTModel has its pooler; models with a head never do.
+        add_pooling_layer: whether ViTModel has its pooler; of the models with a head, only image classification with
+            `config.classifier_uses_pooler` does.
         use_mask_token: whether ViTModel has a mask token; of the models with a head, only masked image modeling does.
 
     Returns:
@@ -97,7 +98,7 @@ def parameters(
     is_masked = task == "masked-image-modeling"
     base = (
         replace(row, name=BASE_MODEL_PREFIX + row.name)
-        for row in _model(config, add_pooling_layer=False, use_mask_token=is_masked)
+        for row in _model(config, config.classifier_uses_pooler and not is_masked, use_mask_token=is_masked)
     )
     head = _decoder(config) if is_masked else _classifier(config)
     return (*base, *head)
@@ -137,7 +138,7 @@ def _layer(config: ViTConfig, layer: int) -> Iterator[Parameter]:
 
 def _classifier(config: ViTConfig) -> Iterator[Parameter]:
     if config.num_labels:  # without labels the classifier passes its input on
-        yield from _linear("classifier", config.hidden_size, config.num_labels)
+        yield from _linear("classifier", config.classifier_input_size, config.num_labels)
 
 
 def _decoder(config: ViTConfig) -> Iterator[Parameter]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vit_core.checkpoint import Checkpoint, Reader, open_checkpoint
+from vit_core.checkpoint import Checkpoint
 from vit_core.config import ViTConfig
-from vit_core.hub import locate
+from vit_core.hub import ModelSource, locate
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.position import resample_position_embeddings
 from vit_core.safetensors_file import StoredTensor, first_float_name, shown
@@ -38,6 +38,9 @@ NEEDLESS_OPTIONS = frozenset(
         "_fast_init",
     ]
 )
+
+#: Opens a checkpoint, given what the caller says of its config.
+Opener = Callable[[ModelSource, Mapping[str, Any]], Checkpoint]
 
 NAMES_SHOWN = 6  # in a warning; a model has hundreds
 
@@ -109,7 +112,7 @@ def prepare_loading(
     config_overrides: Mapping[str, Any],
     parts: Mapping[str, bool],
     ignore_mismatched_sizes: bool,
-    other_readers: Mapping[str, Reader] | None = None,
+    opener: Opener,
 ) -> Loading:
     """Do what `from_pretrained` does in every framework before there is a model.
 
@@ -121,7 +124,7 @@ def prepare_loading(
         config_overrides: fields of the config to set.
         parts: the options of `vit_core.parameters.parameters`.
         ignore_mismatched_sizes: see `plan_loading`.
-        other_readers: see `vit_core.checkpoint.open_checkpoint`.
+        opener: opens the checkpoint, whatever its format.
 
     Raises:
         OSError: there is no such checkpoint, or it cannot be reached.
@@ -131,7 +134,8 @@ def prepare_loading(
     if isinstance(config, str | os.PathLike):
         config = ViTConfig.from_pretrained(config, **location)
     source = locate(model_id_or_path, **location)
-    checkpoint = open_checkpoint(source, other_readers)
+    known = {**({} if config is None else config.to_dict()), **config_overrides}
+    checkpoint = opener(source, known)
     config = config_for_loading(checkpoint, source.name, config, config_overrides)
     table = parameters(config, task, **parts)
     plan = plan_loading(table, checkpoint, config, source.name, ignore_mismatched_sizes)

@@ -8,8 +8,8 @@ try:
 except ImportError as error:
     raise ImportError(f'vit_flax needs {error.name}, which is not installed: pip install "trivit[flax]"') from error
 
+from conversion import AutoImageProcessor
 from vit_core import (
-    AutoImageProcessor,
     BatchFeature,
     DeiTImageProcessor,
     ViTConfig,

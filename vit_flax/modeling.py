@@ -493,7 +493,7 @@ class FlaxViTForMaskedImageModelingModule(Part):
 
 
 class FlaxViTForImageClassificationModule(Part):
-    """The Vision Transformer with a linear classifier on the class token.
+    """The Vision Transformer with a linear classifier on the class token or on the pooler's output.
 
     Attributes:
         scan_layers: see `FlaxViTModule`.
@@ -520,7 +520,7 @@ class FlaxViTForImageClassificationModule(Part):
         config = self.config
         vit = FlaxViTModule(
             **self.shared,
-            add_pooling_layer=False,
+            add_pooling_layer=config.classifier_uses_pooler,
             scan_layers=self.scan_layers,
             remat=self.remat,
             # Nobody sees the other tokens then.
@@ -535,9 +535,12 @@ class FlaxViTForImageClassificationModule(Part):
             interpolate_pos_encoding=interpolate_pos_encoding,
             head_mask=head_mask,
         )
-        logits = self.constrain(outputs.last_hidden_state[:, 0], "batch", "hidden")
-        if config.num_labels:  # without labels the class token is passed on
-            logits = self.linear("classifier", config.num_labels, ("hidden", "labels"))(logits)
+        summary, width = outputs.last_hidden_state[:, 0], "hidden"
+        if config.classifier_uses_pooler:
+            summary, width = outputs.pooler_output, "pooled"
+        logits = self.constrain(summary, "batch", width)
+        if config.num_labels:  # without labels this is passed on
+            logits = self.linear("classifier", config.num_labels, (width, "labels"))(logits)
         loss = None if labels is None else classification_loss(logits, jnp.asarray(labels), config)
         output = FlaxSequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return output if return_dict else output.to_tuple()
@@ -639,10 +642,10 @@ class FlaxViTForMaskedImageModeling(FlaxViTPreTrainedModel):
 
 
 class FlaxViTForImageClassification(FlaxViTPreTrainedModel):
-    """The Vision Transformer with a linear classifier on the class token.
+    """The Vision Transformer with a linear classifier on the class token or on the pooler's output.
 
-    See `FlaxViTPreTrainedModel` for its arguments. It has `config.num_labels` classes; with 0 the class token itself
-    stands for logits.
+    See `FlaxViTPreTrainedModel` for its arguments. It has `config.num_labels` classes; with 0 what the classifier would
+    read stands for logits. With `config.classifier_uses_pooler` that is the pooler's output.
     """
 
     task = "image-classification"

@@ -18,6 +18,7 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
+from conversion.checkpoint import open_for_loading
 from vit_core import ViTConfig
 from vit_core.checkpoint import save_checkpoint
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
@@ -296,7 +297,8 @@ class FlaxViTPreTrainedModel(Pushable):
         start at random and are named in one warning.
 
         Args:
-            model_id_or_path: a folder, a Hub id, or a checkpoint that ships with the package ("bundled/vit-digits").
+            model_id_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the package
+                ("bundled/vit-digits"), in any format that `conversion.load` reads.
             dtype: what the model computes in, such as `jnp.bfloat16`; "auto" takes the dtype of the checkpoint.
                 float32 unless given. Parameters are float32, unless `param_dtype` says otherwise.
             config: a config, or where to find one, instead of the checkpoint's own.
@@ -345,6 +347,7 @@ class FlaxViTPreTrainedModel(Pushable):
             config_overrides=config_overrides,
             parts={name: value for name, value in model_arguments.items() if name in PARTS},
             ignore_mismatched_sizes=ignore_mismatched_sizes,
+            opener=open_for_loading,
         )
         dtype = torch_dtype if dtype is None else dtype
         if dtype is None or (isinstance(dtype, str) and dtype == "auto"):

@@ -18,8 +18,8 @@ if _backend != "tensorflow":
         f"anything imports keras, or use vit_torch or vit_flax."
     )
 
+from conversion import AutoImageProcessor
 from vit_core import (
-    AutoImageProcessor,
     BatchFeature,
     DeiTImageProcessor,
     ViTConfig,

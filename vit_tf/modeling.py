@@ -623,10 +623,11 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
 
 @keras.saving.register_keras_serializable("trivit")
 class TFViTForImageClassification(ViTPreTrainedModel):
-    """The Vision Transformer with a linear classifier on the class token.
+    """The Vision Transformer with a linear classifier on the class token or on the pooler's output.
 
     Args:
-        config: its sizes and settings; `num_labels` classes, and with 0 the class token itself instead of logits.
+        config: its sizes and settings; `num_labels` classes, and with 0 what the classifier would read instead of
+            logits. With `classifier_uses_pooler` that is the pooler's output.
         data_format: see `TFViTModel`.
         **kwargs: see `TFViTModel`.
     """
@@ -637,9 +638,13 @@ class TFViTForImageClassification(ViTPreTrainedModel):
 
     def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(config, data_format, **kwargs)
-        self.main_output_shape = (None, config.num_labels or config.hidden_size)
+        self.main_output_shape = (None, config.num_labels or config.classifier_input_size)
         self.vit = TFViTModel(
-            config, add_pooling_layer=False, data_format=data_format, name="vit", dtype=self.dtype_policy
+            config,
+            add_pooling_layer=config.classifier_uses_pooler,
+            data_format=data_format,
+            name="vit",
+            dtype=self.dtype_policy,
         )
         self.classifier = (
             linear(config.num_labels, "classifier", self.dtype_policy)
@@ -650,7 +655,7 @@ class TFViTForImageClassification(ViTPreTrainedModel):
         initialize(self, self.head_table())
 
     def build(self, input_shape: Shape) -> None:
-        self.classifier.build((None, self.config.hidden_size))
+        self.classifier.build((None, self.config.classifier_input_size))
 
     def call(
         self,
@@ -695,7 +700,8 @@ class TFViTForImageClassification(ViTPreTrainedModel):
             # Nobody sees the other tokens then; in PyTorch, hooks might.
             class_token_only=not (output_attentions or output_hidden_states),
         )
-        logits = self.classifier(outputs.last_hidden_state[:, 0])
+        summary = outputs.last_hidden_state[:, 0] if self.vit.pooler is None else outputs.pooler_output
+        logits = self.classifier(summary)
         loss = None if labels is None else classification_loss(logits, ops.convert_to_tensor(labels), config)
         output = TFSequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)

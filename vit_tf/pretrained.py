@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from conversion.checkpoint import open_for_loading
 from vit_core import ViTConfig
 from vit_core.checkpoint import save_checkpoint
 from vit_core.checks import check_head_mask, require_choice
@@ -130,7 +131,8 @@ class ViTPreTrainedModel(FittingModel, Pushable):
         warning.
 
         Args:
-            model_id_or_path: a folder, a Hub id, or a checkpoint that ships with the package ("bundled/vit-digits").
+            model_id_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the package
+                ("bundled/vit-digits"), in any format that `conversion.load` reads.
             config: a config, or where to find one, instead of the checkpoint's own.
             revision: branch, tag or commit on the Hub.
             cache_dir: where downloads are kept; huggingface_hub's cache unless given.
@@ -180,6 +182,7 @@ class ViTPreTrainedModel(FittingModel, Pushable):
             config_overrides=config_overrides,
             parts={name: value for name, value in model_arguments.items() if name in PARTS},
             ignore_mismatched_sizes=ignore_mismatched_sizes,
+            opener=open_for_loading,
         )
         policy = _dtype_policy(torch_dtype if dtype is None else dtype, loading.dtype)
         model = cls._filled(loading.config, {**model_arguments, "dtype": policy}, loading.plan)

@@ -6,8 +6,8 @@ try:
 except ImportError as error:
     raise ImportError(f'vit_torch needs {error.name}, which is not installed: pip install "trivit[torch]"') from error
 
+from conversion import AutoImageProcessor
 from vit_core import (
-    AutoImageProcessor,
     BaseModelOutputWithPooling,
     BatchFeature,
     DeiTImageProcessor,

@@ -445,18 +445,21 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
 
 
 class ViTForImageClassification(ViTPreTrainedModel):
-    """The Vision Transformer with a linear classifier on the class token.
+    """The Vision Transformer with a linear classifier on the class token or on the pooler's output.
 
     Args:
-        config: its sizes and settings; `num_labels` classes, and with 0 the class token itself instead of logits.
+        config: its sizes and settings; `num_labels` classes, and with 0 what the classifier would read instead of
+            logits. With `classifier_uses_pooler` that is the pooler's output.
     """
 
     task = "image-classification"
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__(config)
-        self.vit = ViTModel(config, add_pooling_layer=False)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels) if config.num_labels else nn.Identity()
+        self.vit = ViTModel(config, add_pooling_layer=config.classifier_uses_pooler)
+        self.classifier = (
+            nn.Linear(config.classifier_input_size, config.num_labels) if config.num_labels else nn.Identity()
+        )
         initialize(self, self.head_table())
 
     def forward(
@@ -491,7 +494,8 @@ class ViTForImageClassification(ViTPreTrainedModel):
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
         )
-        logits = self.classifier(outputs.last_hidden_state[:, 0])
+        summary = outputs.last_hidden_state[:, 0] if self.vit.pooler is None else outputs.pooler_output
+        logits = self.classifier(summary)
         loss = None if labels is None else classification_loss(logits, labels, self.config)
         output = ImageClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from conversion.checkpoint import open_for_loading
 from vit_core import ViTConfig
 from vit_core.checkpoint import save_checkpoint
 from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, Task, parameters
@@ -19,8 +20,6 @@ from vit_core.pretrained import ARCHITECTURES, LoadingPlan, prepare_loading
 from vit_core.push import Pushable
 from vit_core.safetensors_file import StoredTensor, dtype_name
 from vit_torch.pruning import prune_heads
-
-BIN_NAME = "pytorch_model.bin"
 
 
 class ViTPreTrainedModel(nn.Module, Pushable):
@@ -78,7 +77,8 @@ class ViTPreTrainedModel(nn.Module, Pushable):
         lacks start at random and are named in one warning.
 
         Args:
-            model_id_or_path: a folder, a Hub id, or a checkpoint that ships with the package ("bundled/vit-digits").
+            model_id_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the package
+                ("bundled/vit-digits"), in any format that `conversion.load` reads.
             config: a config, or where to find one, instead of the checkpoint's own.
             revision: branch, tag or commit on the Hub.
             cache_dir: where downloads are kept; huggingface_hub's cache unless given.
@@ -127,7 +127,7 @@ class ViTPreTrainedModel(nn.Module, Pushable):
             config_overrides=config_overrides,
             parts=model_arguments,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
-            other_readers={BIN_NAME: read_bin},
+            opener=open_for_loading,
         )
         model = cls._filled(loading.config, model_arguments, loading.plan, _dtype(dtype or torch_dtype, loading.dtype))
         loading.plan.warn(cls.__name__, loading.source)
@@ -285,29 +285,6 @@ def from_torch(tensor: Tensor) -> StoredTensor:
         return StoredTensor("BF16", shape, lambda: tensor.detach().cpu().contiguous().view(torch.uint16).numpy())
     dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
     return StoredTensor(dtype_name(dtype), shape, lambda: tensor.detach().cpu().numpy())
-
-
-def read_bin(path: Path) -> dict[str, StoredTensor]:
-    """Read a pickled state dict with torch's weights-only loader, which runs no code from the file.
-
-    Raises:
-        ValueError: the file is no state dict of tensors, or holds something else that would have to be unpickled.
-    """
-    try:
-        state_dict = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except OSError:
-        raise
-    except Exception:  # torch raises RuntimeError, UnpicklingError, EOFError and more; its texts advise to run the code
-        try:
-            state_dict = torch.load(path, map_location="cpu", weights_only=True)  # the format before torch 1.6
-        except Exception as error:
-            raise ValueError(
-                f"{path} is truncated, or holds pickled objects other than tensors, which could run code and are "
-                f"refused; get the checkpoint as safetensors."
-            ) from error
-    if not isinstance(state_dict, dict) or not all(isinstance(value, Tensor) for value in state_dict.values()):
-        raise ValueError(f"{path} holds no state dict, that is tensors by name; get the checkpoint as safetensors.")
-    return {name: from_torch(tensor) for name, tensor in state_dict.items()}
 
 
 def _dtype(dtype: torch.dtype | str | None, stored: str | None) -> torch.dtype:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from vit_cli import main
 
@@ -48,6 +50,23 @@ def checkpoint(tmp_path: Path, fixture_folder: Path) -> Callable[..., Path]:
         return folder
 
     return copy
+
+
+@pytest.fixture
+def pooling_checkpoint(checkpoint: Callable[..., Path]) -> Path:
+    """The fixture classifier in another form, with the same answers: its classifier reads a pooler.
+
+    The pooler puts out relu(x) and relu(-x) of the class token x, and the classifier W [relu(x) - relu(-x)] = W x.
+    """
+    fields = {"classifier_uses_pooler": True, "pooler_output_size": 64, "pooler_act": "relu"}
+    folder = checkpoint(changes={"config.json": fields})
+    tensors = load_file(folder / "model.safetensors")
+    one, weight = np.eye(32, dtype="float32"), tensors["classifier.weight"]
+    tensors["vit.pooler.dense.weight"] = np.concatenate([one, -one])
+    tensors["vit.pooler.dense.bias"] = np.zeros(64, "float32")
+    tensors["classifier.weight"] = np.concatenate([weight, -weight], axis=1)
+    save_file(tensors, folder / "model.safetensors")
+    return folder
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 import vit_cli.classify
-from vit_cli.backends import BACKENDS
-from vit_cli.classifier import probabilities
+from conversion.frameworks import FRAMEWORKS
 from vit_core.hub import BUNDLED
 
 pytest.importorskip("torch")
@@ -40,11 +39,11 @@ def rounded(expected: list[tuple[str, float]]) -> list[tuple[str, Any]]:
     return [(label, pytest.approx(score, abs=1e-5)) for label, score in expected]
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=FRAMEWORKS)
 def backend(request: pytest.FixtureRequest) -> str:
     """The name of each backend that is installed."""
-    if BACKENDS[request.param].missing:
-        pytest.skip(f"{BACKENDS[request.param].missing} is not installed")
+    if FRAMEWORKS[request.param].missing:
+        pytest.skip(f"{FRAMEWORKS[request.param].missing} is not installed")
     return request.param
 
 
@@ -53,6 +52,19 @@ def test_answers_are_those_of_the_reference(trivit: Run, checkpoint: Copy, image
     result = trivit("classify", *files, "-m", checkpoint(), "--json", "--top-k", 3, "--backend", backend)
     assert answers(result) == {"photo.jpg": rounded(PHOTO), "cat.png": rounded(CAT)}
     assert result.err == ""
+
+
+def test_a_classifier_may_read_a_pooler(trivit: Run, pooling_checkpoint: Path, images: Path, backend: str) -> None:
+    files = [images / "photo.jpg", images / "cat.png"]
+    result = trivit("classify", *files, "-m", pooling_checkpoint, "--json", "--top-k", 3, "--backend", backend)
+    assert answers(result) == {"photo.jpg": rounded(PHOTO), "cat.png": rounded(CAT)}
+    assert result.err == ""
+
+
+def test_a_classifier_without_the_pooler_that_it_reads_is_refused(trivit: Run, checkpoint: Copy, images: Path) -> None:
+    result = trivit("classify", images, "-m", checkpoint(changes={"config.json": {"classifier_uses_pooler": True}}))
+    assert (result.status, result.out) == (1, "")
+    assert "no trained classifier: it lacks vit.pooler.dense.weight" in result.err
 
 
 def test_nothing_but_answers_is_heard_of_a_framework(
@@ -261,17 +273,6 @@ def test_weights_that_are_not_numbers_give_no_broken_json(trivit: Run, checkpoin
     model.save_pretrained(folder)
     result = trivit("classify", images / "cat.png", "-m", folder, "--json")
     assert (result.status, result.out) == (1, "")
-
-
-def test_probabilities_of_large_logits_do_not_overflow() -> None:
-    logits = np.array([[1000.0, 0.0, -1000.0]], dtype=np.float32)
-    np.testing.assert_array_equal(probabilities(logits, None), [[1, 0, 0]])
-    np.testing.assert_array_equal(probabilities(logits, "multi_label_classification"), [[1, 0.5, 0]])
-
-
-def test_probabilities_are_softmax() -> None:
-    logits = np.log(np.array([[1.0, 2.0, 5.0]]))
-    np.testing.assert_allclose(probabilities(logits, None), [[0.125, 0.25, 0.625]])
 
 
 def test_bundled_digits_are_the_default_model(trivit: Run, backend: str) -> None:

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-import vit_cli
-import vit_cli.app
-import vit_cli.backends
+import conversion.frameworks
 
 FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "vit_torch", "vit_tf", "vit_flax"]
 HEAVY = [*FRAMEWORKS, "matplotlib", "PIL", "huggingface_hub", "numpy"]
@@ -36,7 +34,9 @@ def in_new_process(*arguments: str, **options: Any) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["classify", "--help"], ["info", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["classify", "--help"], ["info", "--help"], ["verify", "--help"], ["--version"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     run = in_new_process(*arguments)
     assert run.returncode == 0, run.stderr
@@ -50,7 +50,7 @@ def test_info_loads_no_framework(fixture_folder: Path) -> None:
 
 
 def test_help_has_examples(trivit: Run) -> None:
-    for arguments in ([], ["classify"], ["info"]):
+    for arguments in ([], ["classify"], ["info"], ["verify"]):
         result = trivit(*arguments, "--help")
         assert result.status == 0
         assert "Examples" in result.out
@@ -194,7 +194,7 @@ def test_warnings_are_lines_of_the_command(trivit: Run, monkeypatch: pytest.Monk
 def test_missing_framework_names_the_extra(
     trivit: Run, images: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
 ) -> None:
-    monkeypatch.setattr(vit_cli.backends.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(conversion.frameworks.importlib.util, "find_spec", lambda _: None)
     result = trivit("classify", images, *options)
     assert result.status == 1
     assert result.err == f"trivit: {words}\n"
@@ -205,7 +205,7 @@ def test_jax_and_flax_are_of_no_use_without_each_other(
     trivit: Run, images: Path, monkeypatch: pytest.MonkeyPatch, there: str, missing: str
 ) -> None:
     found = {there: object()}
-    monkeypatch.setattr(vit_cli.backends.importlib.util, "find_spec", found.get)
+    monkeypatch.setattr(conversion.frameworks.importlib.util, "find_spec", found.get)
     assert trivit("classify", images).err.startswith("trivit: no framework is installed; run: ")
     result = trivit("classify", images, "--backend", "flax")
     assert result.err == f'trivit: {missing} is not installed; run: pip install "trivit[flax]"\n'

@@ -50,6 +50,12 @@ def test_parts_of_the_other_models(trivit: Run, checkpoint: Copy, name: str, par
     assert found["total"] == sum(shapes(folder / "model.safetensors").values())
 
 
+def test_the_pooler_that_a_classifier_reads_is_counted(trivit: Run, pooling_checkpoint: Path) -> None:
+    parts = trivit("info", pooling_checkpoint, "--json").json()["parameters"]["parts"]
+    assert set(parts) == {"embeddings", "encoder", "layernorm", "pooler", "head"}
+    assert (parts["pooler"], parts["head"]) == (64 * 32 + 64, 10 * 64 + 10)
+
+
 def test_tensors_that_no_vit_has_are_counted_as_other(trivit: Run, checkpoint: Copy) -> None:
     folder = checkpoint(changes={"config.json": {"num_hidden_layers": 2}})
     sizes = shapes(folder / "model.safetensors")
@@ -123,14 +129,22 @@ def test_strangers_text_cannot_steer_the_terminal(trivit: Run, checkpoint: Copy)
     assert "[bold]gone" in result.out
 
 
+def remove_weights(folder: Path) -> None:
+    for file in (*folder.glob("*model*"), *folder.glob("*.npz")):
+        file.unlink()
+
+
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
-        (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
+        (lambda folder: (folder / "config.json").unlink(), "does not tell the number of attention heads"),
         (lambda folder: (folder / "config.json").write_text("{"), "is not JSON"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "has no weights"),
+        (remove_weights, "has no weights"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), "model.safetensors"),
-        (lambda folder: (folder / "config.json").write_text('{"hidden_size": 7}'), "hidden_size is 7"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"hidden_size": 7, "model_type": "vit"}'),
+            "hidden_size is 7",
+        ),
     ],
 )
 def test_broken_checkpoint_is_one_line(

@@ -264,11 +264,11 @@ def test_folder_without_weights_says_what_was_looked_for(tmp_path):
     assert f"model.safetensors (or shards with {INDEX})" in message
 
 
-def test_other_formats_are_read_only_where_there_are_no_safetensors(tmp_path):
+def test_files_are_looked_for_in_the_order_of_their_readers(tmp_path):
     def read(path):
         return of_bytes({path.read_text(): 1})
 
-    readers = {"pytorch_model.bin": read}
+    readers = {"model.safetensors": map_safetensors, "pytorch_model.bin": read}
     (tmp_path / "pytorch_model.bin").write_text("pickled")
     assert open_checkpoint(locate(tmp_path), readers).tensors.keys() == {"pickled"}
 

@@ -41,6 +41,8 @@ def configs(draw):
         problem_type=draw(st.sampled_from([None, "regression", "multi_label_classification"])),
         output_attentions=draw(st.booleans()),
         return_dict=draw(st.booleans()),
+        classifier_uses_pooler=draw(st.booleans()),
+        pooler_output_size=draw(st.none() | sizes),
         pruned_heads=pruned,
         somebody_elses_key=draw(json_values),
     )
@@ -84,6 +86,25 @@ def test_a_default_config_file_names_the_model_and_leaves_general_settings_out()
     saved = json.loads(ViTConfig().to_json_string())
     assert saved["model_type"] == "vit"
     assert not {"id2label", "output_attentions", "attn_implementation", "pruned_heads", "torch_dtype"} & saved.keys()
+
+
+def test_a_file_says_that_the_classifier_uses_the_pooler_only_where_it_does():
+    assert "classifier_uses_pooler" not in json.loads(ViTConfig().to_json_string())
+    assert "classifier_uses_pooler" not in json.loads(ViTConfig(classifier_uses_pooler=False).to_json_string())
+    assert json.loads(ViTConfig(classifier_uses_pooler=True).to_json_string())["classifier_uses_pooler"] is True
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        ({}, 48),
+        ({"pooler_output_size": 7}, 48),
+        ({"classifier_uses_pooler": True}, 48),
+        ({"classifier_uses_pooler": True, "pooler_output_size": 7}, 7),
+    ],
+)
+def test_the_classifier_reads_the_pooler_only_where_the_config_says_so(fields, size):
+    assert ViTConfig(hidden_size=48, **fields).classifier_input_size == size
 
 
 def test_setting_num_labels_names_classes_anew():
@@ -175,6 +196,9 @@ def test_problem_type_follows_from_labels():
             "attn_implementation is 'flash_attention_2'; choose one of sdpa, eager",
         ),
         ({"problem_type": "ranking"}, "problem_type is 'ranking'"),
+        ({"classifier_uses_pooler": 1}, "classifier_uses_pooler is 1; give True or False"),
+        ({"classifier_uses_pooler": "true"}, "classifier_uses_pooler is 'true'"),
+        ({"classifier_uses_pooler": None}, "classifier_uses_pooler is None"),
         ({"num_labels": -1}, "num_labels is -1"),
         ({"num_labels": 10**9}, "num_labels is 1000000000"),
         ({"id2label": ["cat"]}, "id2label is a list"),

@@ -105,10 +105,13 @@ def test_missing_path_object_is_never_sent_to_the_hub(hub: HubServer) -> None:
     assert hub.requests == []
 
 
-def test_file_in_place_of_a_folder_names_the_folder_to_pass(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").touch()
-    with pytest.raises(OSError, match=f"is a file; pass the folder that it is in: {tmp_path}"):
-        locate(tmp_path / "model.safetensors")
+def test_file_in_place_of_a_folder_is_the_weights_and_its_folder_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "vit.npz").touch()
+    (tmp_path / "config.json").touch()
+    source = locate(tmp_path / "vit.npz")
+    assert (source.name, source.folder, source.weights) == (str(tmp_path / "vit.npz"), tmp_path, "vit.npz")
+    assert source.file("config.json") == tmp_path / "config.json"
+    assert locate(tmp_path).weights is None
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "-vit", "org/vit.git", "a b", "x" * 100])

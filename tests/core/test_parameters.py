@@ -99,6 +99,32 @@ def test_without_labels_there_is_no_classifier():
     assert not [row for row in rows if row.part == "head"]
 
 
+def test_a_classifier_that_uses_the_pooler_has_one_and_reads_its_output():
+    fields = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "num_labels": 5}
+    plain = parameters(ViTConfig(**fields), "image-classification")
+    fields |= {"pooler_output_size": 24, "classifier_uses_pooler": True}
+    rows = parameters(ViTConfig(**fields), "image-classification")
+    assert [row.name for row in rows if row not in plain] == [
+        "vit.pooler.dense.weight",
+        "vit.pooler.dense.bias",
+        "classifier.weight",
+    ]
+    assert [(row.name, row.shape, row.part, row.initializer) for row in rows[-4:]] == [
+        ("vit.pooler.dense.weight", (24, 32), "pooler", "normal"),
+        ("vit.pooler.dense.bias", (24,), "pooler", "zeros"),
+        ("classifier.weight", (5, 24), "head", "normal"),
+        ("classifier.bias", (5,), "head", "zeros"),
+    ]
+    without_labels = parameters(ViTConfig(**fields | {"num_labels": 0}), "image-classification")
+    assert without_labels == rows[:-2]
+
+
+@pytest.mark.parametrize("task", ["model", "masked-image-modeling"])
+def test_what_the_classifier_uses_changes_no_other_model(task):
+    size = {"pooler_output_size": 24}
+    assert parameters(ViTConfig(classifier_uses_pooler=True, **size), task) == parameters(ViTConfig(**size), task)
+
+
 def test_a_config_that_was_made_impossible_is_refused():
     config = ViTConfig()
     config.hidden_size = 770

@@ -10,15 +10,21 @@ import vit_torch
 
 ARCHITECTURES = ["ViTModel", "ViTForImageClassification", "ViTForMaskedImageModeling"]
 
+FIELDS = [
+    *((architecture, {}) for architecture in ARCHITECTURES),
+    ("ViTForImageClassification", {"classifier_uses_pooler": True, "pooler_output_size": 24}),
+]
+
 
 def content(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_framework_saves_the_same_bytes(framework, tiny_config, tmp_path, architecture, dtype):
+@pytest.mark.parametrize(("architecture", "fields"), FIELDS)
+def test_every_framework_saves_the_same_bytes(framework, tiny_config, tmp_path, architecture, fields, dtype):
     tiny_config.num_labels, tiny_config.hidden_act = 3, "relu"
+    vars(tiny_config).update(fields)
     if framework.prunes:
         tiny_config.pruned_heads = {1: [0, 3]}
     torch.manual_seed(0)
@@ -36,8 +42,9 @@ def test_every_framework_saves_the_same_bytes(framework, tiny_config, tmp_path, 
             assert content(tmp_path / f"other{suffix}") == content(tmp_path / f"torch{suffix}")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_what_started_at_random_goes_through_torch_unchanged(framework, tiny_config, tmp_path, architecture):
+@pytest.mark.parametrize(("architecture", "fields"), FIELDS)
+def test_what_started_at_random_goes_through_torch_unchanged(framework, tiny_config, tmp_path, architecture, fields):
+    vars(tiny_config).update(fields)
     framework.random_model(architecture, tiny_config).save_pretrained(tmp_path / "other")
     getattr(vit_torch, architecture).from_pretrained(tmp_path / "other").save_pretrained(tmp_path / "torch")
     assert content(tmp_path / "torch") == content(tmp_path / "other")

@@ -58,6 +58,7 @@ def configs(draw, square_patches=False, **fields):
             "pruned_heads": {layer: heads for layer, heads in pruned.items() if heads},
             "pooler_act": draw(st.sampled_from(ACTIVATIONS)),
             "pooler_output_size": draw(st.sampled_from([None, 11])),
+            "classifier_uses_pooler": draw(st.booleans()),
             **fields,
         }
     )

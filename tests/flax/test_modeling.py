@@ -209,7 +209,9 @@ def test_the_class_token_alone_is_what_it_is_among_all(tiny_config, num_hidden_l
     assert_close(alone, among_all)
 
 
-def test_a_classifiers_last_layer_computes_the_class_token_alone_where_nobody_sees_the_others(tiny_config):
+@pytest.mark.parametrize("uses_pooler", [False, True])
+def test_a_classifiers_last_layer_computes_the_class_token_alone_where_nobody_sees_the_others(tiny_config, uses_pooler):
+    tiny_config.classifier_uses_pooler = uses_pooler
     model = wide(FlaxViTForImageClassification, tiny_config)
 
     def tokens_of_the_last_layer(**options):
@@ -370,6 +372,75 @@ def test_without_labels_the_classifier_passes_the_class_token_on(tiny_config):
     base = FlaxViTModel(tiny_config, add_pooling_layer=False, _do_init=False)
     expected = jax.jit(base)(pixel_values, params=model.params["vit"]).last_hidden_state[:, 0]
     assert_close(compiled(model)(pixel_values).logits, expected)
+
+
+def uses_pooler(config):
+    config.classifier_uses_pooler, config.pooler_output_size = True, 24
+    return config
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_a_classifier_may_read_the_pooler(tiny_config, scan_layers):
+    model = wide(FlaxViTForImageClassification, uses_pooler(tiny_config), scan_layers=scan_layers)
+    base, classifier = FlaxViTModel(tiny_config, scan_layers=scan_layers, _do_init=False), model.params["classifier"]
+    assert classifier["kernel"].shape == (24, 5)
+
+    @jax.jit
+    def run(pixel_values):
+        pooled = base(pixel_values, params=model.params["vit"]).pooler_output
+        asked = ({}, {"output_attentions": True}, {"output_hidden_states": True})
+        return pooled, [model(pixel_values, **options).logits for options in asked]
+
+    pooled, found = run(images(2, 3, 32, 32))
+    for logits in found:
+        assert_close(logits, pooled @ classifier["kernel"] + classifier["bias"], 1e-5)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_a_classifier_that_reads_the_pooler_starts_as_the_table_says(tiny_config, scan_layers):
+    tiny_config.initializer_range = 0.2
+    model = FlaxViTForImageClassification(uses_pooler(tiny_config), scan_layers=scan_layers)
+    made = jax.eval_shape(model.module.init, model.key, jnp.zeros((1, 32, 32, 3)))["params"]
+    assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, model.params)
+    pooler = model.params["vit"]["pooler"]["dense"]
+    assert (pooler["kernel"].shape, pooler["bias"].shape) == ((32, 24), (24,))
+    assert 0.17 < np.std(pooler["kernel"]) < 0.23
+    assert not np.any(pooler["bias"])
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_a_classifier_that_reads_the_pooler_fits_a_base_checkpoint(fixture_folder, scan_layers):
+    folder = fixture_folder / "hf_vit_model"
+    with pytest.warns(UserWarning, match="classifier.weight, classifier.bias were not in the checkpoint"):
+        model, info = FlaxViTForImageClassification.from_pretrained(
+            folder, classifier_uses_pooler=True, num_labels=3, scan_layers=scan_layers, output_loading_info=True
+        )
+    assert info["missing_keys"] == ["classifier.weight", "classifier.bias"]
+    assert info["unexpected_keys"] == []
+    expected = FlaxViTModel.from_pretrained(folder).params["pooler"]
+    assert jax.tree.all(jax.tree.map(np.array_equal, model.params["vit"]["pooler"], expected))
+
+
+def test_a_mesh_may_split_what_the_pooler_puts_out(tiny_config):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(2, 4), ("data", "model"))
+    on = vit_flax.Partitioning(mesh, (*vit_flax.FSDP, ("pooled", "model")))
+    alone = wide(FlaxViTForImageClassification, uses_pooler(tiny_config))
+    spread = FlaxViTForImageClassification(tiny_config, partitioning=on, _do_init=False)
+    params = jax.device_put(alone.params, spread.parameter_shardings())
+    kernels = params["vit"]["pooler"]["dense"]["kernel"], params["classifier"]["kernel"]
+    assert [{shard.data.shape for shard in kernel.addressable_shards} for kernel in kernels] == [{(16, 6)}, {(6, 5)}]
+    pixel_values = images(2, 3, 32, 32)
+    found = jax.jit(spread)(jax.device_put(pixel_values, on.sharding("batch")), params=params)
+    assert_close(found.logits, compiled(alone)(pixel_values).logits)
+    tiny_config.pooler_output_size = 23
+    with pytest.raises(ValueError, match="have 23 entries along 'pooled', which the rules split over the 4 devices"):
+        FlaxViTForImageClassification(tiny_config, partitioning=on, _do_init=False)
+
+
+def test_masked_image_modeling_has_no_pooler_whatever_the_classifier_uses(tiny_config):
+    model = FlaxViTForMaskedImageModeling(uses_pooler(tiny_config), _do_init=False)
+    made = jax.eval_shape(model.module.init, model.key, jnp.zeros((1, 32, 32, 3)))["params"]
+    assert made["vit"].keys() == {"embeddings", "encoder", "layernorm"}
 
 
 def test_nearly_uniform_tokens_are_normalized_by_their_own_variance(tiny_config):

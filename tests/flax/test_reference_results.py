@@ -1,4 +1,6 @@
-"""The numbers of transformers, to 1e-5 in float32: jitted and not, with the layers scanned and unrolled.
+"""The numbers of transformers and of Google's own code, to 1e-5 in float32.
+
+Jitted and not, with the layers scanned and unrolled.
 
 Compiling is what takes the time, so that one compiled function holds what a checkpoint is run with.
 """
@@ -9,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from vit_flax import FlaxViTForImageClassification
 from vit_flax.parameter_tree import flatten
 
 TOLERANCE = 1e-5
@@ -160,3 +163,23 @@ def test_the_gradient_of_every_parameter_compiled_for_speed(load):
 def test_the_gradient_of_every_parameter_step_by_step(load):
     model, expected = load("hf_vit_classifier")
     assert_every_gradient(gradients_of_the_loss(model, inputs(expected))(model.params), model, expected)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+def test_logits_of_googles_classifier_on_a_representation_layer(google_representation, scan_layers):
+    folder, expected = google_representation
+    model = FlaxViTForImageClassification.from_pretrained(folder, scan_layers=scan_layers)
+    for run in (model, jax.jit(model, compiler_options=QUICKLY)):
+        assert_close(run(expected["pixel_values"]).logits, expected["logits"])
+
+
+@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+def test_a_classifier_without_labels_returns_the_pooler_output(fixture_folder, scan_layers):
+    folder = fixture_folder / "hf_vit_model"
+    with np.load(folder / "expected.npz") as results:
+        pixel_values, pooler_output = results["pixel_values"], results["pooler_output"]
+    model, info = FlaxViTForImageClassification.from_pretrained(
+        folder, classifier_uses_pooler=True, num_labels=0, scan_layers=scan_layers, output_loading_info=True
+    )
+    assert not any(info.values())
+    assert_close(jax.jit(model, compiler_options=QUICKLY)(pixel_values).logits, pooler_output)

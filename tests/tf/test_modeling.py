@@ -11,7 +11,7 @@ from vit_core.layouts import KERAS
 from vit_core.position import resample_position_embeddings
 from vit_tf import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel, ViTConfig
 from vit_tf.initialization import truncated_normal
-from vit_tf.modeling import ACTIVATIONS
+from vit_tf.modeling import ACTIVATIONS, ViTLayer
 from vit_tf.position import resample_grid
 
 grids = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -351,6 +351,76 @@ def test_without_labels_the_classifier_passes_the_class_token_on(tiny_config):
     tiny_config.num_labels = 0
     model, pixel_values = TFViTForImageClassification(tiny_config), images(2, 3, 32, 32)
     assert_close(model(pixel_values).logits, model.vit(pixel_values).last_hidden_state[:, 0])
+
+
+def pooled_classifier(config):
+    config.classifier_uses_pooler, config.pooler_output_size, config.initializer_range = True, 24, 0.2
+    return TFViTForImageClassification(config)
+
+
+def test_a_classifier_may_read_the_pooler(tiny_config):
+    model, base, pixel_values = pooled_classifier(tiny_config), TFViTModel(tiny_config), images(2, 3, 32, 32)
+    base.set_weights(model.vit.get_weights())
+    kernel, bias = model.classifier.get_weights()
+    expected = base(pixel_values).pooler_output @ kernel + bias
+    for options in ({}, {"output_attentions": True}, {"output_hidden_states": True}):
+        assert_close(model(pixel_values, **options).logits, expected, 1e-5)
+    table = model.parameter_table()
+    variables = {id(model.get_parameter(row)) for row in table}
+    assert variables == {id(variable) for variable in model.trainable_variables}
+    assert [(row.name, row.shape) for row in table[-4:-1]] == [
+        ("vit.pooler.dense.weight", (24, 32)),
+        ("vit.pooler.dense.bias", (24,)),
+        ("classifier.weight", (5, 24)),
+    ]
+    assert 0.17 < np.std(model.vit.pooler.dense.kernel) < 0.23
+    assert not np.any(model.vit.pooler.dense.bias)
+
+
+@pytest.mark.parametrize("uses_pooler", [False, True])
+def test_a_classifiers_last_layer_computes_the_class_token_alone_where_nobody_sees_the_others(
+    tiny_config, uses_pooler, monkeypatch
+):
+    tiny_config.classifier_uses_pooler = uses_pooler
+    model, call, seen = TFViTForImageClassification(tiny_config), ViTLayer.call, []
+
+    def watched(self, *args, class_token_only=False, **kwargs):
+        seen.append(class_token_only)
+        return call(self, *args, class_token_only=class_token_only, **kwargs)
+
+    monkeypatch.setattr(ViTLayer, "call", watched)
+    model(images(1, 3, 32, 32))
+    assert seen == [False, True]
+    model(images(1, 3, 32, 32), output_attentions=True)
+    assert seen[2:] == [False, False]
+
+
+# Keras itself, when it writes variables.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_a_classifier_that_reads_the_pooler_comes_back_from_a_keras_file(tiny_config, tmp_path):
+    model, pixel_values = pooled_classifier(tiny_config), images(2, 3, 32, 32)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.config.to_dict() == model.config.to_dict()
+    np.testing.assert_array_equal(loaded(pixel_values).logits, model(pixel_values).logits)
+
+
+def test_a_classifier_that_reads_the_pooler_fits_a_base_checkpoint(fixture_folder):
+    folder = fixture_folder / "hf_vit_model"
+    with pytest.warns(UserWarning, match="classifier.weight, classifier.bias were not in the checkpoint"):
+        model, info = TFViTForImageClassification.from_pretrained(
+            folder, classifier_uses_pooler=True, num_labels=3, output_loading_info=True
+        )
+    assert info["missing_keys"] == ["classifier.weight", "classifier.bias"]
+    assert info["unexpected_keys"] == []
+    pooler = TFViTModel.from_pretrained(folder).pooler
+    for weight, expected in zip(model.vit.pooler.get_weights(), pooler.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_masked_image_modeling_has_no_pooler_whatever_the_classifier_uses(tiny_config):
+    tiny_config.classifier_uses_pooler = True
+    assert TFViTForMaskedImageModeling(tiny_config).vit.pooler is None
 
 
 def test_a_model_without_layers_is_its_embeddings(tiny_config):

@@ -1,4 +1,7 @@
-"""The numbers of transformers, to 1e-5 in float32: run as it is, as a graph, and compiled by XLA."""
+"""The numbers of transformers and of Google's own code, to 1e-5 in float32.
+
+Run as it is, as a graph, and compiled by XLA.
+"""
 
 import functools
 
@@ -7,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from vit_core.layouts import KERAS
+from vit_tf import TFViTForImageClassification
 
 TOLERANCE = 1e-5
 
@@ -96,3 +100,18 @@ def test_the_gradient_of_every_parameter(load, compiled, name):
         is_rounding = row.name.endswith("key.bias")
         largest = 0.01 * largest_of_all if is_rounding else np.abs(reference).max()
         assert_close(KERAS.to_canonical(row, gradient.numpy()), reference, TOLERANCE * largest)
+
+
+def test_logits_of_googles_classifier_on_a_representation_layer(google_representation, compiled):
+    folder, expected = google_representation
+    model = TFViTForImageClassification.from_pretrained(folder)
+    assert_close(compiled(model)(expected["pixel_values"]).logits, expected["logits"])
+
+
+def test_a_classifier_without_labels_returns_the_pooler_output(load, fixture_folder, compiled):
+    _, expected = load("hf_vit_model")
+    model, info = TFViTForImageClassification.from_pretrained(
+        fixture_folder / "hf_vit_model", classifier_uses_pooler=True, num_labels=0, output_loading_info=True
+    )
+    assert not any(info.values())
+    assert_close(compiled(model)(expected["pixel_values"]).logits, expected["pooler_output"])

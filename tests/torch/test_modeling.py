@@ -197,6 +197,44 @@ def test_without_labels_the_classifier_passes_the_class_token_on(tiny_config):
     assert outputs.logits.shape == (2, 32)
 
 
+@pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
+def test_a_classifier_may_read_the_pooler(tiny_config, attn_implementation):
+    tiny_config.classifier_uses_pooler, tiny_config.pooler_output_size, tiny_config.initializer_range = True, 24, 0.2
+    tiny_config.attn_implementation = attn_implementation
+    model, base, pixel_values = (
+        ViTForImageClassification(tiny_config).eval(),
+        ViTModel(tiny_config),
+        images(2, 3, 32, 32),
+    )
+    base.load_state_dict(model.vit.state_dict())
+    expected = functional.linear(base.eval()(pixel_values).pooler_output, *model.classifier.parameters())
+    for options in ({}, {"output_attentions": True}, {"output_hidden_states": True}):
+        torch.testing.assert_close(model(pixel_values, **options).logits, expected, atol=1e-5, rtol=0)
+    assert model.classifier.weight.shape == (5, 24)
+    table = [(row.name, row.shape) for row in model.parameter_table()]
+    assert [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()] == table
+    assert table[-4:-2] == [("vit.pooler.dense.weight", (24, 32)), ("vit.pooler.dense.bias", (24,))]
+    assert 0.17 < model.vit.pooler.dense.weight.std() < 0.23
+    assert (model.vit.pooler.dense.bias == 0).all()
+
+
+def test_a_classifier_that_reads_the_pooler_fits_a_base_checkpoint(fixture_folder):
+    folder = fixture_folder / "hf_vit_model"
+    with pytest.warns(UserWarning, match="classifier.weight, classifier.bias were not in the checkpoint"):
+        model, info = ViTForImageClassification.from_pretrained(
+            folder, classifier_uses_pooler=True, num_labels=3, output_loading_info=True
+        )
+    assert info["missing_keys"] == ["classifier.weight", "classifier.bias"]
+    assert info["unexpected_keys"] == []
+    pooler = ViTModel.from_pretrained(folder).pooler
+    torch.testing.assert_close(model.vit.pooler.state_dict(), pooler.state_dict(), atol=0, rtol=0)
+
+
+def test_masked_image_modeling_has_no_pooler_whatever_the_classifier_uses(tiny_config):
+    tiny_config.classifier_uses_pooler = True
+    assert ViTForMaskedImageModeling(tiny_config).vit.pooler is None
+
+
 def test_dropout_acts_in_training_only(tiny_config):
     tiny_config.hidden_dropout_prob = tiny_config.attention_probs_dropout_prob = 0.5
     model, pixel_values = ViTModel(tiny_config), images(1, 3, 32, 32)

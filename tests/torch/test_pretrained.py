@@ -103,9 +103,7 @@ def test_pickled_code_is_refused_and_never_run(classifier_folder, save):
     (classifier_folder / "model.safetensors").unlink()
     burnt = classifier_folder / "burnt"
     save({"classifier.bias": Bomb(str(burnt))}, classifier_folder / "pytorch_model.bin")
-    with pytest.raises(
-        ValueError, match="pickled objects other than tensors, .* refused; get the checkpoint as safetensors"
-    ):
+    with pytest.raises(ValueError, match="asks to run io.open, which is refused, .* get the checkpoint as safetensors"):
         ViTForImageClassification.from_pretrained(classifier_folder)
     assert not burnt.exists()
 
@@ -114,14 +112,14 @@ def test_pickled_code_is_refused_and_never_run(classifier_folder, save):
 def test_a_damaged_pickle_is_named(classifier_folder, content):
     (classifier_folder / "model.safetensors").unlink()
     (classifier_folder / "pytorch_model.bin").write_bytes(content)
-    with pytest.raises(ValueError, match=r"pytorch_model.bin is truncated, or holds"):
+    with pytest.raises(ValueError, match=r"pytorch_model.bin (begins with|is no PyTorch file).*; get .* again"):
         ViTForImageClassification.from_pretrained(classifier_folder)
 
 
 def test_a_pickle_of_something_else_is_named(classifier_folder):
     (classifier_folder / "model.safetensors").unlink()
     torch.save([torch.zeros(3)], classifier_folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="holds no state dict"):
+    with pytest.raises(ValueError, match="holds no tensor of this model: it has 0, where"):
         ViTForImageClassification.from_pretrained(classifier_folder)
 
 
@@ -191,10 +189,10 @@ def test_a_config_of_the_caller_replaces_the_checkpoints(fixture_folder, tmp_pat
     assert ViTForImageClassification.from_pretrained(folder, config=config).config.attn_implementation == "eager"
 
 
-def test_weights_without_a_config_need_one(classifier_folder):
+def test_weights_without_a_config_need_what_they_do_not_tell(classifier_folder):
     config = ViTConfig.from_pretrained(classifier_folder)
     (classifier_folder / "config.json").unlink()
-    with pytest.raises(OSError, match=r"has no config.json; give the model's config as config=ViTConfig"):
+    with pytest.raises(ValueError, match="does not tell the number of attention heads.* give it as num_attention_heads"):
         ViTForImageClassification.from_pretrained(classifier_folder)
     assert_same_weights(ViTForImageClassification.from_pretrained(classifier_folder, config=config), classifier_folder)
 

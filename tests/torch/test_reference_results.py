@@ -1,6 +1,9 @@
-"""The numbers of transformers, to 1e-5 in float32."""
+"""The numbers of transformers and of Google's own code, to 1e-5 in float32."""
 
 import pytest
+import torch
+
+from vit_torch import ViTForImageClassification
 
 TOLERANCE = 1e-5
 
@@ -94,3 +97,23 @@ def test_the_gradient_of_every_parameter(load, name, target, attn_implementation
         is_rounding = parameter_name.endswith("key.bias")
         largest = 0.01 * largest_of_all if is_rounding else reference.abs().max()
         assert (parameter.grad - reference).abs().max() <= TOLERANCE * largest, parameter_name
+
+
+def test_logits_of_googles_classifier_on_a_representation_layer(google_representation, attn_implementation):
+    folder, expected = google_representation
+    model = ViTForImageClassification.from_pretrained(folder, attn_implementation=attn_implementation)
+    logits = model(torch.from_numpy(expected["pixel_values"])).logits
+    assert_close(logits, torch.from_numpy(expected["logits"]))
+
+
+def test_a_classifier_without_labels_returns_the_pooler_output(load, fixture_folder, attn_implementation):
+    _, expected = load("hf_vit_model")
+    model, info = ViTForImageClassification.from_pretrained(
+        fixture_folder / "hf_vit_model",
+        classifier_uses_pooler=True,
+        num_labels=0,
+        attn_implementation=attn_implementation,
+        output_loading_info=True,
+    )
+    assert not any(info.values())
+    assert_close(model(expected["pixel_values"]).logits, expected["pooler_output"])

@@ -1,0 +1,286 @@
+"""Opening a checkpoint in any format: which one it is, what its config is, and its tensors by canonical name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from conversion import rules
+from conversion.format import Format, Found, Tensors, matching
+from conversion.formats import FORMATS
+from conversion.formats.transformers import TRANSFORMERS
+from conversion.inference import Assumption, assumed_fields, assumed_values, fields_from_shapes
+from conversion.sources import open_files
+from vit_core import checkpoint as core
+from vit_core.config import MODEL_TYPE, ViTConfig
+from vit_core.file_names import PROCESSOR_NAME
+from vit_core.hub import ModelSource, locate
+from vit_core.json_file import read_json_file
+from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
+from vit_core.pretrained import ARCHITECTURES
+from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of any format, in Trivit's terms; its tensors are read when asked for.
+
+    Attributes:
+        config: the model's.
+        tensors: the weights by canonical name, in the order of the table of parameters.
+        task: which model they are of.
+        format: what it was recognised as, a key of `conversion.formats.FORMATS`.
+        preprocessing: the content of its `preprocessor_config.json`, or what its format implies.
+        assumed: what the files do not tell and was assumed.
+        left_out: tensors in the files that the model does not have.
+        wrapper: what stands before the model's names in the file, such as "teacher/backbone.".
+        files: where it comes from.
+    """
+
+    config: ViTConfig
+    tensors: Tensors
+    task: Task
+    format: str
+    preprocessing: dict[str, Any]
+    assumed: tuple[Assumption, ...]
+    left_out: tuple[str, ...]
+    wrapper: str
+    files: tuple[Path, ...]
+
+
+def load(
+    source: str | PathLike[str],
+    *,
+    revision: str = "main",
+    cache_dir: str | PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    force_download: bool = False,
+    subfolder: str = "",
+    **config_fields: Any,
+) -> Checkpoint:
+    """Open a checkpoint of any format that Trivit reads; see the page on conversion for a list.
+
+    Args:
+        source: a folder, a file, a Hub id, or a checkpoint that ships with the package.
+        revision: branch, tag or commit on the Hub.
+        cache_dir: where downloads are kept; huggingface_hub's cache unless given.
+        token: access token for the Hub; huggingface_hub's own unless given.
+        local_files_only: never ask the network.
+        force_download: download again what is in the cache.
+        subfolder: folder inside the repository.
+        **config_fields: fields of the config that the files do not tell or tell wrongly, such as
+            `num_attention_heads=3`.
+
+    Returns:
+        The checkpoint, complete and checked against the table of parameters; no weights have been read.
+
+    Raises:
+        OSError: there is no such checkpoint, or it cannot be reached.
+        ValueError: the format is unknown, a file is corrupt, tensors are missing or of a wrong shape.
+        TypeError: there is no such field.
+    """
+    located = locate(
+        source,
+        revision=revision,
+        cache_dir=cache_dir,
+        token=token,
+        local_files_only=local_files_only,
+        force_download=force_download,
+        subfolder=subfolder,
+    )
+    return read_source(located, config_fields)
+
+
+def read_source(source: ModelSource, config_fields: Mapping[str, Any]) -> Checkpoint:
+    """What `load` does once it is known where the checkpoint is."""
+    if unknown := [name for name in config_fields if not hasattr(ViTConfig(), name)]:
+        raise TypeError(f"{unknown[0]!r} is no field of a config.")
+    files = open_files(source)
+    recognised = recognise(files)
+    if recognised is None:
+        raise ValueError(_unrecognised(source.name, files))
+    return _translate(source, files, *recognised, config_fields, config_fields.get("image_size"))
+
+
+def open_for_loading(source: ModelSource, config_fields: Mapping[str, Any]) -> core.Checkpoint:
+    """What `from_pretrained` of every backend opens: a checkpoint of any format, by canonical names.
+
+    A checkpoint in canonical names is passed on as it is, so that tensors that are missing, unexpected or of another
+    shape are `vit_core.pretrained`'s to judge; of other formats, everything must be there.
+
+    Args:
+        source: where it is.
+        config_fields: what the caller says of the config, for what files leave open.
+
+    Raises:
+        OSError: there are no weights.
+        ValueError: a file is corrupt, or tensors are missing or of a wrong shape.
+    """
+    files = open_files(source)
+    recognised = recognise(files)
+    if recognised is None:
+        if files.config.get("model_type", MODEL_TYPE) == MODEL_TYPE and files.config:
+            return files
+        raise ValueError(_unrecognised(source.name, files))
+    form, found = recognised
+    if form is TRANSFORMERS and files.config:
+        return files if found.wrapper in ("", BASE_MODEL_PREFIX) else replace(files, tensors=found.tensors)
+    # The other fields may be about the model that is wanted, with another head or for another image size.
+    heads = {name: config_fields[name] for name in ("num_attention_heads",) if name in config_fields}
+    checkpoint = _translate(source, files, form, found, heads, config_fields.get("image_size"))
+    return core.Checkpoint(checkpoint.config.to_dict(), checkpoint.tensors, checkpoint.files)
+
+
+def recognise(files: core.Checkpoint) -> tuple[Format, Found] | None:
+    """The format of opened files and the model in them; None if they are in no known format."""
+    candidates = ((form, form.find(files.tensors, files.config)) for form in FORMATS.values())
+    return next(((form, found) for form, found in candidates if found is not None), None)
+
+
+def _unrecognised(name: str, files: core.Checkpoint) -> str:
+    looked_for = "; ".join(f"{form.title}: {', '.join(form.signature[:2])}" for form in FORMATS.values() if form.files)
+    some = ", ".join(sorted(files.tensors)[:3])
+    return f"{name} is in no format that Trivit knows: it holds {some or 'no tensors'}; looked for {looked_for}."
+
+
+def _translate(
+    source: ModelSource,
+    files: core.Checkpoint,
+    form: Format,
+    found: Found,
+    overrides: Mapping[str, Any],
+    image_size: Any,
+) -> Checkpoint:
+    """The checkpoint in Trivit's terms, with everything checked that can be before weights are read.
+
+    Args:
+        source: where it is.
+        files: what is there.
+        form: its format.
+        found: the model.
+        overrides: fields of the config that the caller knows better.
+        image_size: what the caller says of it, which helps where positions are for no square.
+    """
+    reading = _read(source.name, form, found)
+    shapes = {name: tensor.shape for name, tensor in reading.tensors.items()}
+    said = _said(source.name, files.config, form)
+    try:
+        sizes = [size for size in (said.get("image_size"), image_size) if size is not None]
+        inferred = fields_from_shapes(shapes, reading.sources, sizes, form.head_reads_pooler)
+        if source.weights and any(said.get(name, value) != value for name, value in inferred.items()):
+            said = {}  # a config.json that lies beside a file need not be about it
+        fields = {**inferred, **said, **overrides}
+        assumed = assumed_fields(fields, reading.heads, form.conventions, form.title)
+        if reading.heads and "num_attention_heads" not in fields:
+            fields["num_attention_heads"] = reading.heads
+        fields |= assumed_values(assumed)
+        if "num_labels" in fields and "id2label" in fields:
+            del fields["num_labels"]
+        task = _task(reading.tensors, said)
+        config = ViTConfig.from_dict({**fields, "architectures": [ARCHITECTURES[task]]})
+    except ValueError as error:
+        raise ValueError(f"{source.name}, read as {form.title}: {error}") from error
+    table = parameters(
+        config,
+        task,
+        add_pooling_layer="pooler.dense.weight" in reading.tensors,
+        use_mask_token="embeddings.mask_token" in reading.tensors,
+    )
+    tensors = {row.name: _checked(source.name, row, reading, form) for row in table}
+    known = {row.name.removeprefix(BASE_MODEL_PREFIX) for row in table}
+    left_out = (*reading.unused, *(reading.sources[name] for name in reading.tensors if name not in known))
+    preprocessing, more = _preprocessing(source, files, form, config)
+    return Checkpoint(
+        config,
+        tensors,
+        task,
+        form.name,
+        preprocessing,
+        assumed=(*assumed, *more),
+        left_out=left_out,
+        wrapper=found.wrapper,
+        files=files.files,
+    )
+
+
+def _read(name: str, form: Format, found: Found) -> rules.Reading:
+    """The canonical tensors of a model, unless it is of a kind that its format has and Trivit has not."""
+    for pattern, reason in form.refused.items():
+        if refused := matching(found.tensors, [pattern]):
+            raise ValueError(f"{name} is no plain Vision Transformer: {reason} ({refused[0]}); it is not supported.")
+    try:
+        reading = rules.read(form.rules, found.tensors)
+    except ValueError as error:
+        raise ValueError(f"{name}, read as {form.title}: {error}") from error
+    strange = sorted(set(reading.unused) - set(matching(reading.unused, form.left_out)))
+    if strange and form is not TRANSFORMERS:  # in transformers' own files, loading warns of them
+        raise ValueError(
+            f"{name} was recognised as {form.title}, but holds {strange[0]}, which such models do not have; it is "
+            f"another kind of model, and its answers would be wrong."
+        )
+    return reading
+
+
+def _said(name: str, metadata: Mapping[str, Any], form: Format) -> dict[str, Any]:
+    """What the `config.json` says, in whichever format's terms, as fields of a config."""
+    for reader in (form, *FORMATS.values()):
+        if (fields := reader.config_fields(metadata)) is not None:
+            return {field: value for field, value in fields.items() if field != "torch_dtype"}
+    if "model_type" in metadata and metadata["model_type"] != MODEL_TYPE:
+        raise ValueError(
+            f"{name} has a config.json of model_type {metadata['model_type']!r}; Trivit has no such model."
+        )
+    return {}
+
+
+def _task(tensors: Tensors, said: Mapping[str, Any]) -> Task:
+    if "decoder.0.weight" in tensors:
+        return "masked-image-modeling"
+    has_no_labels = not (said.get("id2label", True) and said.get("num_labels", True))
+    is_headless_classifier = has_no_labels and said.get("architectures") == [ARCHITECTURES["image-classification"]]
+    return "image-classification" if "classifier.weight" in tensors or is_headless_classifier else "model"
+
+
+def _checked(name: str, row: Parameter, reading: rules.Reading, form: Format) -> StoredTensor:
+    """The tensor for a row of the table."""
+    base_name = row.name.removeprefix(BASE_MODEL_PREFIX)
+    tensor = reading.tensors.get(base_name)
+    if tensor is None:
+        raise ValueError(f"{name}, read as {form.title}, lacks {_their_name(base_name, form)}; get it again.")
+    if tensor.shape != row.shape:
+        raise ValueError(
+            f"{name} holds {reading.sources[base_name]} for {row.name} with shape {tensor.shape}, but its other "
+            f"tensors and its config make it {row.shape}; the file or a given field is wrong."
+        )
+    if tensor.dtype not in FLOAT_NAMES:
+        raise ValueError(
+            f"{name} holds {reading.sources[base_name]} as {tensor.dtype}; weights are of "
+            f"{', '.join(FLOAT_NAMES.values())}."
+        )
+    return tensor
+
+
+def _their_name(base_name: str, form: Format) -> str:
+    """What a format calls a canonical tensor."""
+    template, number = rules.template_of(base_name)
+    found = (rule.theirs[0].replace(rules.LAYER, number) for rule in form.rules if template in rule.ours)
+    return next(found, base_name)
+
+
+def _preprocessing(
+    source: ModelSource, files: core.Checkpoint, form: Format, config: ViTConfig
+) -> tuple[dict[str, Any], list[Assumption]]:
+    """The settings of the image processor, and what was assumed of them."""
+    file = None if source.weights else source.file(PROCESSOR_NAME)
+    if file is not None:
+        return read_json_file(file), []
+    for reader in (form, *FORMATS.values()):
+        if (settings := reader.preprocessing_fields(files.config, config)) is not None:
+            return settings, []
+    settings = form.preprocessing.settings(config)
+    words = f"mean {settings['image_mean']}, std {settings['image_std']}"
+    return settings, [Assumption("preprocessing", words, f"as {form.title} has it")]

@@ -1,0 +1,36 @@
+"""The formats, in the order in which they are tried: one that claims a part of another's files comes before it."""
+
+from conversion.format import Format
+from conversion.formats.deit import DEIT
+from conversion.formats.dino import DINO
+from conversion.formats.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
+from conversion.formats.keras_hub import KERAS_HUB
+from conversion.formats.mae import MAE
+from conversion.formats.timm import TIMM
+from conversion.formats.torchvision import TORCHVISION
+from conversion.formats.transformers import TRANSFORMERS, TRANSFORMERS_5, TRANSFORMERS_BIN, TRANSFORMERS_MAE
+from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
+from conversion.formats.transformers_tf import TRANSFORMERS_TF
+
+FORMATS: dict[str, Format] = {
+    each.name: each
+    for each in (
+        TRANSFORMERS_MAE,
+        TRANSFORMERS_5,
+        TRANSFORMERS,
+        TRANSFORMERS_BIN,
+        TRANSFORMERS_TF,
+        TRANSFORMERS_FLAX,
+        GOOGLE,
+        GOOGLE_LINEN,
+        BIG_VISION,
+        MAE,
+        DEIT,
+        TIMM,
+        DINO,
+        TORCHVISION,
+        KERAS_HUB,
+    )
+}
+#: The formats that can be written.
+WRITABLE = {name: each for name, each in FORMATS.items() if each.files}

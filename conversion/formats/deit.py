@@ -1,0 +1,21 @@
+"""DeiT's own checkpoints, without distillation: timm's names in a "model" entry, and ImageNet's preprocessing.
+
+Reference: facebookresearch/deit, models.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from conversion.formats.timm import TIMM
+from conversion.preprocessing import IMAGENET_CROP
+
+DEIT = replace(
+    TIMM,
+    name="deit",
+    title="DeiT",
+    told=(),
+    preprocessing=IMAGENET_CROP,
+    files={},
+    claims=lambda model, metadata: model.wrapper.startswith("model") and "head.weight" in model.tensors,
+)

@@ -1,0 +1,21 @@
+"""DINO's backbones, alone or in a training checkpoint, of which the teacher is taken: timm's names without a head.
+
+Reference: facebookresearch/dino, vision_transformer.py and main_dino.py.
+"""
+
+from __future__ import annotations
+
+from conversion.format import Format
+from conversion.formats.timm import CONVENTIONS, REFUSED, RULES, SIGNATURE
+from conversion.preprocessing import IMAGENET_CROP
+
+DINO = Format(
+    name="dino",
+    title="DINO",
+    rules=tuple(rule for rule in RULES if rule.ours[0].split(".")[0] != "classifier"),
+    signature=SIGNATURE,
+    conventions=CONVENTIONS,
+    preprocessing=IMAGENET_CROP,
+    files={"torch": "dino.pth"},
+    refused=REFUSED,
+)

@@ -1,0 +1,118 @@
+"""Google's checkpoints: what google-research/vision_transformer published, what its code of today writes, big_vision's.
+
+They differ in the numbers of a block's modules, which are counted by kind (LayerNorm_0, LayerNorm_1) or, in what was
+published, together (LayerNorm_0, MultiHeadDotProductAttention_1, LayerNorm_2, MlpBlock_3), and in where positions are:
+big_vision's models add them before the class token comes, whose position is thus a part of the token.
+Reference: vit_jax/models_vit.py of that repository, and big_vision/models/vit.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from conversion.format import Format, Tensors
+from conversion.rules import FoldClassPosition, Module, Rule, rules
+from vit_core.config import LARGEST_LAYER_COUNT
+from vit_core.layouts import FLAX
+from vit_core.safetensors_file import StoredTensor
+
+#: Flax' GELU is the tanh approximation unless asked otherwise, and its LayerNorm's epsilon 1e-6.
+CONVENTIONS = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
+ENCODER = "Transformer/encoderblock_*"
+SCANNED = re.compile(r"(?P<before>.*Transformer/encoderblock)(?P<after>/.+)")
+
+POSITIONS = [
+    Module("embeddings.cls_token", "cls"),
+    Module("embeddings.position_embeddings", "Transformer/posembed_input/pos_embedding"),
+]
+
+
+def _modules(attention: str, second_norm: str, mlp: str) -> Iterable[Module]:
+    attention, mlp = f"{ENCODER}/{attention}", f"{ENCODER}/{mlp}"
+    return [
+        Module("embeddings.patch_embeddings.projection", "embedding/{leaf}"),
+        Module("encoder.layer.*.layernorm_before", f"{ENCODER}/LayerNorm_0/{{leaf}}"),
+        Module("encoder.layer.*.attention.attention.query", f"{attention}/query/{{leaf}}", heads="outputs"),
+        Module("encoder.layer.*.attention.attention.key", f"{attention}/key/{{leaf}}", heads="outputs"),
+        Module("encoder.layer.*.attention.attention.value", f"{attention}/value/{{leaf}}", heads="outputs"),
+        Module("encoder.layer.*.attention.output.dense", f"{attention}/out/{{leaf}}", heads="inputs"),
+        Module("encoder.layer.*.layernorm_after", f"{ENCODER}/{second_norm}/{{leaf}}"),
+        Module("encoder.layer.*.intermediate.dense", f"{mlp}/Dense_0/{{leaf}}"),
+        Module("encoder.layer.*.output.dense", f"{mlp}/Dense_1/{{leaf}}"),
+        Module("layernorm", "Transformer/encoder_norm/{leaf}"),
+        Module("pooler.dense", "pre_logits/{leaf}"),
+        Module("classifier", "head/{leaf}"),
+    ]
+
+
+COUNTED_BY_KIND = list(_modules("MultiHeadDotProductAttention_0", "LayerNorm_1", "MlpBlock_0"))
+
+
+def _unstacked(tensors: Tensors) -> Tensors:
+    """Each layer's tensors, of models whose layers were scanned and lie in one array."""
+    found: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        match = SCANNED.fullmatch(name)
+        if not match or not tensor.shape or tensor.shape[0] > LARGEST_LAYER_COUNT:
+            found[name] = tensor
+            continue
+        for layer in range(tensor.shape[0]):
+            found[f"{match['before']}_{layer}{match['after']}"] = _part(tensor, layer)
+    return found
+
+
+def _part(stack: StoredTensor, layer: int) -> StoredTensor:
+    def read() -> np.ndarray:
+        return stack.read()[layer]
+
+    return StoredTensor(stack.dtype, stack.shape[1:], read)
+
+
+def _google(name: str, title: str, table: tuple[Rule, ...], signature: tuple[str, ...]) -> Format:
+    return Format(
+        name=name,
+        title=title,
+        rules=table,
+        signature=("cls", "embedding/kernel", "Transformer/encoder_norm/scale", *signature),
+        conventions=CONVENTIONS,
+        files={"npz": f"{name}.npz"},
+        refused={
+            "*conv_root*": "it is a hybrid with a ResNet in front",
+            "*block_units*": "it is a hybrid with a ResNet in front",
+            "MAPHead_0/*": "it pools by attention, as SigLIP does",
+        },
+        head_reads_pooler=True,
+        has_qkv_bias=True,
+        normalised=_unstacked,
+    )
+
+
+GOOGLE = _google(
+    "google",
+    "Google's published .npz",
+    rules(
+        FLAX.leaves,
+        [*POSITIONS, *_modules("MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3")],
+    ),
+    ("Transformer/posembed_input/pos_embedding", "Transformer/encoderblock_0/LayerNorm_2/scale"),
+)
+GOOGLE_LINEN = _google(
+    "google-linen",
+    "Google's .npz in today's names",
+    rules(FLAX.leaves, [*POSITIONS, *COUNTED_BY_KIND]),
+    ("Transformer/posembed_input/pos_embedding",),
+)
+BIG_VISION = _google(
+    "big-vision",
+    "big_vision's .npz",
+    (
+        Rule(
+            ("embeddings.cls_token", "embeddings.position_embeddings"), ("cls", "pos_embedding"), (FoldClassPosition(),)
+        ),
+        *rules(FLAX.leaves, COUNTED_BY_KIND),
+    ),
+    ("pos_embedding",),
+)

@@ -1,0 +1,45 @@
+"""torchvision's `vit_*`: fused q/k/v, layers named encoder_layer_0, encoder_layer_1, ...
+
+Reference: torchvision/models/vision_transformer.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from conversion.format import Format
+from conversion.formats.timm import QUERY_KEY_VALUE
+from conversion.formats.transformers import TORCH_LEAVES
+from conversion.preprocessing import BILINEAR, IMAGENET_CROP
+from conversion.rules import Module, rules
+
+LAYER = "encoder.layers.encoder_layer_*"
+
+TORCHVISION = Format(
+    name="torchvision",
+    title="torchvision",
+    rules=rules(
+        TORCH_LEAVES,
+        [
+            Module("embeddings.cls_token", "class_token"),
+            Module("embeddings.position_embeddings", "encoder.pos_embedding"),
+            Module("embeddings.patch_embeddings.projection", "conv_proj.{leaf}"),
+            Module("encoder.layer.*.layernorm_before", f"{LAYER}.ln_1.{{leaf}}"),
+            Module(QUERY_KEY_VALUE, f"{LAYER}.self_attention.in_proj_{{leaf}}"),
+            Module("encoder.layer.*.attention.output.dense", f"{LAYER}.self_attention.out_proj.{{leaf}}"),
+            Module("encoder.layer.*.layernorm_after", f"{LAYER}.ln_2.{{leaf}}"),
+            Module("encoder.layer.*.intermediate.dense", f"{LAYER}.mlp.0.{{leaf}}"),
+            Module("encoder.layer.*.output.dense", f"{LAYER}.mlp.3.{{leaf}}"),
+            Module("layernorm", "encoder.ln.{leaf}"),
+            Module("pooler.dense", "heads.pre_logits.{leaf}"),
+            Module("classifier", "heads.head.{leaf}"),
+        ],
+    ),
+    signature=("class_token", "conv_proj.weight", "encoder.pos_embedding"),
+    conventions={"layer_norm_eps": 1e-6, "hidden_act": "gelu"},
+    preprocessing=replace(IMAGENET_CROP, resample=BILINEAR),
+    files={"torch": "torchvision.pth"},
+    refused={"conv_proj.0.*": "its patches are made by several convolutions"},
+    head_reads_pooler=True,
+    has_qkv_bias=True,
+)

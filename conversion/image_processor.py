@@ -1,0 +1,28 @@
+"""The image processor of a checkpoint in any format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import vit_core
+from conversion.checkpoint import read_source
+from vit_core.file_names import PROCESSOR_NAME
+from vit_core.hub import ModelSource
+
+
+class AutoImageProcessor(vit_core.AutoImageProcessor):
+    """Finds out which image processor a checkpoint has.
+
+    Where there is no `preprocessor_config.json`, the settings are what the checkpoint's format says: timm's
+    `pretrained_cfg`, or what such models are evaluated with.
+    """
+
+    @staticmethod
+    def _settings(source: ModelSource) -> dict[str, Any]:
+        if source.weights is None and source.file(PROCESSOR_NAME):
+            return vit_core.AutoImageProcessor._settings(source)
+        try:
+            # How many heads there are does not matter here, and not every file tells.
+            return read_source(source, {"num_attention_heads": 1}).preprocessing
+        except (OSError, ValueError) as error:
+            raise OSError(f"{source.name} has no {PROCESSOR_NAME}, and its weights do not say more: {error}") from error

@@ -1,0 +1,100 @@
+"""One pass over the tensors of a checkpoint: in another dtype, without NaN, and without keeping them in memory."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from conversion.format import Tensors
+from vit_core.safetensors_file import FLOAT_CODES, FLOAT_NAMES, StoredTensor
+
+#: Called with a tensor's name, the bytes read so far and all bytes.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Pass:
+    """Tensors to be read once, one after the other.
+
+    Attributes:
+        dtype: the name of the dtype to convert to; None leaves each tensor as it is.
+        allow_nan: whether NaN is passed on rather than refused.
+        progress: told of each tensor before it is read.
+    """
+
+    dtype: str | None = None
+    allow_nan: bool = False
+    progress: Progress | None = None
+    _done: int = 0
+    _previous: np.ndarray | None = field(default=None, repr=False)
+
+    def through(self, tensors: Tensors) -> dict[str, StoredTensor]:
+        """The tensors, each of which is converted and checked when it is read.
+
+        Reading raises ValueError for NaN, and for a value that the dtype cannot hold.
+        """
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        return {name: self._passed(name, tensor, total) for name, tensor in tensors.items()}
+
+    def _passed(self, name: str, tensor: StoredTensor, total: int) -> StoredTensor:
+        code = FLOAT_CODES[self.dtype] if self.dtype else tensor.dtype
+
+        def read() -> np.ndarray:
+            if self._previous is not None:
+                forget(self._previous)
+            if self.progress:
+                self.progress(name, self._done, total)
+            self._done += tensor.nbytes
+            self._previous = tensor.read()
+            if not self.allow_nan:
+                _refuse_nan(name, tensor, self._previous)
+            return self._previous if code == tensor.dtype else _cast(name, tensor, code)
+
+        return StoredTensor(code, tensor.shape, read)
+
+
+def forget(array: np.ndarray) -> None:
+    """Give back the memory of a mapped file's pages, which come back from the file when they are needed again."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if not isinstance(base, mmap.mmap) or sys.platform != "linux":
+        return
+    start = array.__array_interface__["data"][0] - np.frombuffer(base, np.uint8).ctypes.data
+    span = sum((length - 1) * abs(stride) for length, stride in zip(array.shape, array.strides, strict=True))
+    first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = (start + span) // mmap.PAGESIZE * mmap.PAGESIZE
+    if array.size and last > first:
+        base.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def _refuse_nan(name: str, tensor: StoredTensor, bits: np.ndarray) -> None:
+    values = tensor.numpy() if tensor.dtype == "BF16" else bits
+    if values.size and np.isnan(np.max(values)):  # max returns NaN if there is one, and takes no memory
+        count = int(np.isnan(values).sum())
+        raise ValueError(
+            f"{name} has {count} NaN among its {values.size} values; allow NaN to convert it all the same."
+        )
+
+
+def _cast(name: str, tensor: StoredTensor, code: str) -> np.ndarray:
+    values = tensor.numpy()
+    if code == "BF16":
+        return _to_bfloat16(values)
+    with np.errstate(over="ignore"):
+        cast = values.astype(FLOAT_NAMES[code])
+    if np.isinf(cast).sum() > np.isinf(values).sum():
+        largest = np.abs(values[np.isfinite(values)]).max()
+        raise ValueError(f"{name} has values up to {largest:g}, which {FLOAT_NAMES[code]} cannot hold; use bfloat16.")
+    return cast
+
+
+def _to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """The bits of the nearest bfloat16, of two equally near the even one; NaN stays NaN."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = (bits + (0x7FFF + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
+    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded.astype(np.uint16)).reshape(values.shape)

@@ -1,0 +1,399 @@
+"""A small language of invertible rules: where another format keeps the canonical tensors, and with which axes.
+
+A rule names canonical tensors on one side and a format's on the other, and the steps between them. Each step knows both
+directions, so one table of rules reads a format and writes it. Names are templates in which `*` is a layer's number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from vit_core.config import LARGEST_LAYER_COUNT, ViTConfig
+from vit_core.layouts import Leaf
+from vit_core.parameters import BASE_MODEL_PREFIX, Kind, parameters
+from vit_core.safetensors_file import StoredTensor
+
+LAYER = "*"
+HEADS = ("classifier", "decoder")  # what a model with a head adds to the base model
+
+Shape = tuple[int, ...]
+#: Where in an attention projection the heads are: what it returns, or what it takes.
+HeadSide = Literal["outputs", "inputs"]
+
+
+class Step(ABC):
+    """An invertible change of the arrays of one rule; `heads` is the config's number of attention heads."""
+
+    @abstractmethod
+    def to_theirs(self, arrays: Sequence[np.ndarray], heads: int) -> list[np.ndarray]:
+        """The format's arrays from the canonical ones."""
+
+    @abstractmethod
+    def to_ours(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The canonical arrays from the format's."""
+
+    @abstractmethod
+    def their_shapes(self, shapes: Sequence[Shape], heads: int) -> list[Shape]:
+        """The shapes of what `to_theirs` returns."""
+
+    @abstractmethod
+    def our_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        """The shapes of what `to_ours` returns.
+
+        Raises:
+            ValueError: such shapes cannot be.
+        """
+
+
+@dataclass(frozen=True)
+class Transpose(Step):
+    """Other axes: `axes` are the canonical ones in the format's order."""
+
+    axes: tuple[int, ...]
+
+    def to_theirs(self, arrays: Sequence[np.ndarray], heads: int) -> list[np.ndarray]:  # noqa: D102
+        return [arrays[0].transpose(self.axes)]
+
+    def to_ours(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:  # noqa: D102
+        return [arrays[0].transpose(np.argsort(self.axes))]
+
+    def their_shapes(self, shapes: Sequence[Shape], heads: int) -> list[Shape]:  # noqa: D102
+        return [tuple(shapes[0][axis] for axis in self.axes)]
+
+    def our_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:  # noqa: D102
+        _require_rank(shapes[0], len(self.axes))
+        return [tuple(shapes[0][axis] for axis in np.argsort(self.axes))]
+
+    def __str__(self) -> str:
+        return f"axes {self.axes}"
+
+
+@dataclass(frozen=True)
+class SplitHeads(Step):
+    """The width of all heads, along `axis` of `rank`, as two axes: heads and the width of one."""
+
+    axis: int
+    rank: int
+
+    def to_theirs(self, arrays: Sequence[np.ndarray], heads: int) -> list[np.ndarray]:  # noqa: D102
+        return [arrays[0].reshape(self.their_shapes([arrays[0].shape], heads)[0])]
+
+    def to_ours(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:  # noqa: D102
+        return [arrays[0].reshape(self.our_shapes([arrays[0].shape])[0])]
+
+    def their_shapes(self, shapes: Sequence[Shape], heads: int) -> list[Shape]:  # noqa: D102
+        before, width, after = shapes[0][: self.axis], shapes[0][self.axis], shapes[0][self.axis + 1 :]
+        return [(*before, heads, width // heads, *after)]
+
+    def our_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:  # noqa: D102
+        _require_rank(shapes[0], self.rank + 1)
+        split = shapes[0][self.axis : self.axis + 2]
+        return [(*shapes[0][: self.axis], math.prod(split), *shapes[0][self.axis + 2 :])]
+
+    def __str__(self) -> str:
+        return f"axis {self.axis} split into heads and their width"
+
+
+@dataclass(frozen=True)
+class DropFirstAxis(Step):
+    """Without the first axis, whose length is one."""
+
+    def to_theirs(self, arrays: Sequence[np.ndarray], heads: int) -> list[np.ndarray]:  # noqa: D102
+        return [arrays[0][0]]
+
+    def to_ours(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:  # noqa: D102
+        return [arrays[0][None]]
+
+    def their_shapes(self, shapes: Sequence[Shape], heads: int) -> list[Shape]:  # noqa: D102
+        return [shapes[0][1:]]
+
+    def our_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:  # noqa: D102
+        return [(1, *shapes[0])]
+
+    def __str__(self) -> str:
+        return "without the first axis"
+
+
+@dataclass(frozen=True)
+class Fuse(Step):
+    """Several tensors of one shape, one after the other along the first axis."""
+
+    count: int
+
+    def to_theirs(self, arrays: Sequence[np.ndarray], heads: int) -> list[np.ndarray]:  # noqa: D102
+        return [np.concatenate(arrays)]
+
+    def to_ours(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:  # noqa: D102
+        return np.split(arrays[0], self.count)
+
+    def their_shapes(self, shapes: Sequence[Shape], heads: int) -> list[Shape]:  # noqa: D102
+        return [(sum(shape[0] for shape in shapes), *shapes[0][1:])]
+
+    def our_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:  # noqa: D102
+        if not shapes[0] or shapes[0][0] % self.count:
+            raise ValueError(f"a first axis that {self.count} divides")
+        return [(shapes[0][0] // self.count, *shapes[0][1:])] * self.count
+
+    def __str__(self) -> str:
+        return "one after the other along the first axis"
+
+
+@dataclass(frozen=True)
+class FoldClassPosition(Step):
+    """Class token and position embeddings, whose first position is added to the class token and left out.
+
+    A model adds the two in any case. What was folded comes back with zeros as the class token's position.
+    """
+
+    def to_theirs(self, arrays: Sequence[np.ndarray], heads: int) -> list[np.ndarray]:  # noqa: D102
+        token, positions = arrays
+        first = positions[:, :1]
+        if not first.any():
+            return [token, positions[:, 1:]]
+        if token.dtype.kind != "f":
+            raise ValueError(
+                "the class token's position can be added to the token in float32 and float16 only; convert to float32."
+            )
+        return [token + first, positions[:, 1:]]
+
+    def to_ours(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:  # noqa: D102
+        token, positions = arrays
+        return [token, np.concatenate([np.zeros_like(positions[:, :1]), positions], axis=1)]
+
+    def their_shapes(self, shapes: Sequence[Shape], heads: int) -> list[Shape]:  # noqa: D102
+        token, (one, tokens, hidden) = shapes
+        return [token, (one, tokens - 1, hidden)]
+
+    def our_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:  # noqa: D102
+        _require_rank(shapes[1], 3)
+        token, (one, tokens, hidden) = shapes
+        return [token, (one, tokens + 1, hidden)]
+
+    def __str__(self) -> str:
+        return "the class token's position added to the token"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Canonical tensors, a format's, and the steps from the first to the second.
+
+    Attributes:
+        ours: canonical names in the base model, that is without "vit.".
+        theirs: the format's names.
+        steps: in the order from ours to theirs.
+    """
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    steps: tuple[Step, ...] = ()
+
+    @cached_property
+    def patterns(self) -> tuple[re.Pattern[str], ...]:
+        """What matches the format's names; the layer's number is the group."""
+        return tuple(
+            re.compile(re.escape(name).replace(re.escape(LAYER), "(0|[1-9][0-9]{0,4})")) for name in self.theirs
+        )
+
+    def read(self, stored: Sequence[StoredTensor]) -> list[StoredTensor]:
+        """The canonical tensors from the format's; nothing is read before a tensor is.
+
+        Raises:
+            ValueError: shapes cannot be; the message says what is needed.
+        """
+        shapes = [tensor.shape for tensor in stored]
+        for step in reversed(self.steps):
+            shapes = step.our_shapes(shapes)
+
+        def read(index: int) -> np.ndarray:
+            arrays = [tensor.read() for tensor in stored]
+            for step in reversed(self.steps):
+                arrays = step.to_ours(arrays)
+            return arrays[index]
+
+        return [_lazily(stored[0].dtype, shape, read, index) for index, shape in enumerate(shapes)]
+
+    def write(self, canonical: Sequence[StoredTensor], heads: int) -> list[StoredTensor]:
+        """The format's tensors from the canonical ones; nothing is read before a tensor is.
+
+        Raises:
+            ValueError: tensors that become one are of several dtypes.
+        """
+        if len({tensor.dtype for tensor in canonical}) > 1:
+            raise ValueError(f"{' and '.join(self.ours)} have several dtypes; convert with a dtype for all.")
+        shapes = [tensor.shape for tensor in canonical]
+        for step in self.steps:
+            shapes = step.their_shapes(shapes, heads)
+
+        def write(index: int) -> np.ndarray:
+            arrays = [tensor.read() for tensor in canonical]
+            for step in self.steps:
+                arrays = step.to_theirs(arrays, heads)
+            return arrays[index]
+
+        return [_lazily(canonical[0].dtype, shape, write, index) for index, shape in enumerate(shapes)]
+
+    def heads(self, stored: Sequence[StoredTensor]) -> int | None:
+        """The number of attention heads, if the format's shapes tell it."""
+        split = next((step for step in self.steps if isinstance(step, SplitHeads)), None)
+        return stored[0].shape[split.axis] if split else None
+
+
+@dataclass(frozen=True)
+class Module:
+    """A row of a format's table: a parameter, or a layer with its weight and bias, and where the format keeps it.
+
+    Attributes:
+        ours: canonical name of a parameter or of a layer; several layers become one.
+        theirs: the format's name, with `{leaf}` where it names the layer's weight or bias.
+        heads: where the heads are that the format gives an axis of their own, if it does.
+        steps: what else to do, after axes were moved.
+    """
+
+    ours: str | tuple[str, ...]
+    theirs: str
+    heads: HeadSide | None = None
+    steps: tuple[Step, ...] = ()
+
+
+def rules(leaves: Mapping[Kind, Leaf], modules: Iterable[Module]) -> tuple[Rule, ...]:
+    """The rules of a format, from its table and from how it stores each kind of parameter."""
+    return tuple(rule for module in modules for rule in _expanded(module, leaves))
+
+
+def _expanded(module: Module, leaves: Mapping[Kind, Leaf]) -> Iterable[Rule]:
+    names = (module.ours,) if isinstance(module.ours, str) else module.ours
+    for leaf in ("", ".weight", ".bias"):
+        ours = tuple(name + leaf for name in names)
+        if ours[0] not in KINDS:
+            continue
+        kind = KINDS[ours[0]]
+        axes = leaves[kind].axes
+        steps: list[Step] = [Fuse(len(ours))] if len(ours) > 1 else []
+        if axes is not None:
+            steps.append(Transpose(axes))
+        if module.heads == "outputs":
+            steps.append(SplitHeads(1, 2) if kind == "linear" else SplitHeads(0, 1))
+        elif module.heads == "inputs" and kind == "linear":
+            steps.append(SplitHeads(0, 2))
+        yield Rule(ours, (module.theirs.format(leaf=leaves[kind].name),), (*steps, *module.steps))
+
+
+def _kinds() -> dict[str, Kind]:
+    """What each canonical tensor is, by its name in the base model, with `*` for a layer's number."""
+    config = ViTConfig(num_hidden_layers=1)
+    tables = (
+        parameters(config, use_mask_token=True),
+        parameters(config, "image-classification"),
+        parameters(config, "masked-image-modeling"),
+    )
+    return {
+        row.name.removeprefix(BASE_MODEL_PREFIX).replace(".0.", f".{LAYER}.")
+        if row.layer is not None
+        else row.name.removeprefix(BASE_MODEL_PREFIX): row.kind
+        for table in tables
+        for row in table
+    }
+
+
+KINDS = _kinds()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What rules find among a format's tensors.
+
+    Attributes:
+        tensors: canonical tensors by their name in the base model.
+        sources: for each of them, the format's name.
+        heads: the number of attention heads, if shapes tell it.
+        unused: the format's tensors that no rule reads.
+    """
+
+    tensors: dict[str, StoredTensor]
+    sources: dict[str, str]
+    heads: int | None
+    unused: tuple[str, ...]
+
+
+def read(table: Iterable[Rule], stored: Mapping[str, StoredTensor]) -> Reading:
+    """Find the canonical tensors among a format's.
+
+    Raises:
+        ValueError: a shape cannot be.
+    """
+    tensors: dict[str, StoredTensor] = {}
+    sources: dict[str, str] = {}
+    heads: int | None = None
+    used: set[str] = set()
+    for rule in table:
+        for number in _numbers(rule, stored):
+            names = [name.replace(LAYER, number) for name in rule.theirs]
+            if not all(name in stored for name in names):
+                continue
+            found = [stored[name] for name in names]
+            try:
+                canonical = rule.read(found)
+            except ValueError as error:
+                raise ValueError(f"{names[-1]} has shape {found[-1].shape}, where {error} is needed.") from None
+            ours = [name.replace(LAYER, number) for name in rule.ours]
+            tensors |= zip(ours, canonical, strict=True)
+            sources |= dict.fromkeys(ours, names[-1])
+            heads = heads or rule.heads(found)
+            used.update(names)
+    return Reading(tensors, sources, heads, tuple(name for name in stored if name not in used))
+
+
+def write(
+    table: Iterable[Rule], canonical: Mapping[str, StoredTensor], heads: int, base_prefix: str = ""
+) -> dict[str, StoredTensor]:
+    """A format's tensors from the canonical ones; those without a rule are left out.
+
+    Args:
+        table: the format's rules.
+        canonical: by their names in the base model.
+        heads: the number of attention heads.
+        base_prefix: what stands before all names but those of a head.
+    """
+    by_first = {rule.ours[0]: rule for rule in table}
+    stored: dict[str, StoredTensor] = {}
+    for name in canonical:
+        template, number = template_of(name)
+        rule = by_first.get(template)
+        if rule is None:
+            continue
+        prefix = "" if name.split(".")[0] in HEADS else base_prefix
+        theirs = [prefix + each.replace(LAYER, number) for each in rule.theirs]
+        ours = [canonical[each.replace(LAYER, number)] for each in rule.ours]
+        stored |= zip(theirs, rule.write(ours, heads), strict=True)
+    return stored
+
+
+def template_of(name: str) -> tuple[str, str]:
+    """A canonical name with `*` for its layer's number, and that number ("" if there is none)."""
+    match = re.fullmatch(r"(encoder\.layer\.)(\d+)(\..+)", name)
+    return (f"{match[1]}{LAYER}{match[3]}", match[2]) if match else (name, "")
+
+
+def _numbers(rule: Rule, stored: Iterable[str]) -> list[str]:
+    """The layers whose tensors a rule finds; one empty string for a rule of no layer."""
+    if LAYER not in rule.theirs[0]:
+        return [""]
+    matches = (rule.patterns[0].fullmatch(name) for name in stored)
+    return [match[1] for match in matches if match and int(match[1]) < LARGEST_LAYER_COUNT]
+
+
+def _lazily(dtype: str, shape: Shape, compute: object, index: int) -> StoredTensor:
+    return StoredTensor(dtype, shape, lambda: compute(index))  # type: ignore[operator]
+
+
+def _require_rank(shape: Shape, rank: int) -> None:
+    if len(shape) != rank:
+        raise ValueError(f"one of {rank} axes")

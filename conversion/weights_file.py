@@ -1,0 +1,101 @@
+"""Files of weights, whatever they are called: what a file is, its own first bytes say."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conversion.hdf5_file import read_hdf5, write_hdf5
+
+# TMP from conversion.msgpack_file import read_msgpack, write_msgpack
+from conversion.npz_file import read_npz, write_npz
+from conversion.torch_file import read_torch_file, write_torch_file
+from vit_core.safetensors_file import StoredTensor, map_safetensors, write_safetensors
+
+Tensors = Mapping[str, StoredTensor]
+Attributes = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Container:
+    """A kind of file that holds tensors by name.
+
+    Attributes:
+        suffixes: how its files' names end.
+        read: opens a file; tensors are read when asked for. Names of nested groups are joined with "/".
+        write: writes tensors, one at a time, and flushes them to disk.
+        takes_attributes: whether `write` takes the attributes of groups, too.
+    """
+
+    suffixes: tuple[str, ...]
+    read: Callable[[Path], dict[str, StoredTensor]]
+    write: Callable[..., None]
+    takes_attributes: bool = False
+
+
+CONTAINERS: dict[str, Container] = {
+    "safetensors": Container((".safetensors",), map_safetensors, write_safetensors),
+    "torch": Container((".bin", ".pth", ".pt"), read_torch_file, write_torch_file),
+    "npz": Container((".npz",), read_npz, write_npz),
+    "hdf5": Container((".h5", ".hdf5"), read_hdf5, write_hdf5, takes_attributes=True),
+    "msgpack": Container((".msgpack",), None, None),
+}
+SUFFIXES = {suffix: name for name, container in CONTAINERS.items() for suffix in container.suffixes}
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ZIP_MAGIC = b"PK\x03\x04"
+PICKLE_MAGIC = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+MSGPACK_MAPS = bytes([*range(0x81, 0x90), 0xDE, 0xDF])  # a map of up to 15 entries, and those of more
+
+
+def read_weights(path: Path) -> dict[str, StoredTensor]:
+    """Open a file of weights of any kind.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is of no known kind, or not what its first bytes say.
+    """
+    return CONTAINERS[container_of(path)].read(path)
+
+
+def container_of(path: Path) -> str:
+    """The kind of a file, a key of `CONTAINERS`, by its content.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is of no known kind.
+    """
+    with open(path, "rb") as file:
+        start = file.read(16)
+    if start.startswith(HDF5_MAGIC):
+        return "hdf5"
+    if start.startswith(ZIP_MAGIC):
+        return "npz" if _holds_arrays(path) else "torch"
+    if start.startswith(PICKLE_MAGIC):
+        return "torch"
+    if start[8:9] == b"{":
+        return "safetensors"
+    if start[:1] and start[0] in MSGPACK_MAPS:
+        return "msgpack"
+    if path.suffix in SUFFIXES:  # empty, truncated or corrupt: its reader says so
+        return SUFFIXES[path.suffix]
+    raise ValueError(
+        f"{path} is no file of weights: it starts with {start[:8]!r}, as neither safetensors, nor what torch.save, "
+        f"numpy.savez, HDF5 or msgpack write does."
+    )
+
+
+def container_for(path: Path) -> str | None:
+    """The kind of file that a path's suffix asks for, if any."""
+    return SUFFIXES.get(path.suffix.lower())
+
+
+def _holds_arrays(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return path.suffix == ".npz"

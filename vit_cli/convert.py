@@ -1,0 +1,161 @@
+"""`trivit convert`: what was recognised, what was assumed, what was written, and the proof."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conversion.converter import Conversion, convert
+from conversion.formats import FORMATS
+from conversion.frameworks import FRAMEWORKS, run_forward
+from conversion.passing import Progress
+from vit_cli.settings import parse_settings
+from vit_cli.terminal import bytes_in_words, printable
+
+TOLERANCE = 1e-5
+IMAGES, SEED = 2, 0
+#: What a file of weights alone does not tell of a model; beside a folder's weights lies its config.json.
+UNTOLD = ("num_attention_heads", "hidden_act", "layer_norm_eps", "image_size")
+
+
+def show_conversion(
+    source: str,
+    destination: Path,
+    *,
+    to: str,
+    dtype: str | None = None,
+    settings: Sequence[str] = (),
+    verify: bool = True,
+    overwrite: bool = False,
+    allow_nan: bool = False,
+    max_shard_size: str = "5GB",
+    as_json: bool = False,
+    revision: str = "main",
+) -> bool:
+    """Convert and print what was done; the arguments are those of the command.
+
+    Returns:
+        Whether source and result gave the same answers; True if that was not asked for or no framework is installed.
+
+    Raises:
+        OSError: there is no such source, or the destination exists or cannot be written.
+        TypeError: a setting is no field of the config.
+        ValueError: the source cannot be read, or the format cannot hold it.
+    """
+    fields = parse_settings(settings)
+    with _progress() as progress:
+        conversion = convert(
+            source,
+            destination,
+            to,
+            dtype,
+            overwrite=overwrite,
+            allow_nan=allow_nan,
+            compare=verify,
+            max_shard_size=max_shard_size,
+            progress=progress,
+            revision=revision,
+            **fields,
+        )
+    answers = _compare_answers(source, conversion, {**fields, "revision": revision}) if verify else None
+    passed = dtype is not None or answers is None or answers["difference"] <= TOLERANCE
+    if as_json:
+        print(json.dumps(_document(conversion, answers), indent=2, allow_nan=False))
+    else:
+        _print(conversion, answers, passed)
+    return passed
+
+
+def _compare_answers(source: str, conversion: Conversion, options: dict[str, Any]) -> dict[str, Any] | None:
+    """How far the answers of source and result are apart, in the first framework that is installed."""
+    framework = next((name for name, each in FRAMEWORKS.items() if each.missing is None), None)
+    if framework is None:
+        return None
+    config, told = conversion.config, {}
+    if conversion.destination.is_file():
+        told = {name: getattr(config, name) for name in UNTOLD}
+    shape = (IMAGES, config.num_channels, *config.image_shape)
+    images = np.random.default_rng(SEED).standard_normal(shape, np.float32)
+    before = run_forward(framework, source, images, **options)
+    after = run_forward(framework, conversion.destination, images, **told)
+    compared = [name for name in before if name in after]
+    difference = max(float(np.abs(before[name] - after[name]).max()) for name in compared)
+    largest = max(float(np.abs(before[name]).max()) for name in compared)
+    return {"framework": framework, "compared": compared, "difference": difference, "largest": largest}
+
+
+def _print(conversion: Conversion, answers: dict[str, Any] | None, passed: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    source = conversion.source
+    size = sum(tensor.nbytes for tensor in source.tensors.values())
+    lines = [("read", f"{FORMATS[source.format].title}, {source.task.replace('-', ' ')}, {bytes_in_words(size)}")]
+    if source.wrapper.strip("./") not in ("", "vit"):
+        lines.append(("", f"the model under {source.wrapper!r}"))
+    lines += [("assumed", str(each)) for each in source.assumed]
+    if source.left_out:
+        lines.append(("left out", f"{len(source.left_out)} tensors, such as {source.left_out[0]}"))
+    lines.append(("wrote", f"{conversion.destination}: {FORMATS[conversion.format].title}"))
+    lines += [("", f"{name}  {bytes_in_words(size)}") for name, size in conversion.files.items()]
+    lines += [("note", note) for note in conversion.notes]
+    if conversion.compared:
+        lines.append(("verified", f"{conversion.compared} tensors read back, bit for bit the same"))
+    if answers:
+        words = "largest difference" if answers["difference"] else "no difference"
+        amount = (
+            f" {answers['difference']:.1e} of values up to {answers['largest']:.2g}" if answers["difference"] else ""
+        )
+        lines.append(("", f"{' and '.join(answers['compared'])} in {answers['framework']}: {words}{amount}"))
+    elif conversion.compared:
+        lines.append(("", "no framework is installed, so answers were not compared"))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines:
+        style = "yellow" if name in ("assumed", "note", "left out") else ""
+        table.add_row(Text(name, style="dim"), Text(printable(value), style=style))
+    console = Console(highlight=False)
+    console.print(table)
+    if not passed:
+        console.print(Text("source and result do not give the same answers", style="bold red"))
+
+
+def _document(conversion: Conversion, answers: dict[str, Any] | None) -> dict[str, Any]:
+    source = conversion.source
+    return {
+        "format": source.format,
+        "task": source.task,
+        "assumed": {each.name: f"{each.value} ({each.reason})" for each in source.assumed},
+        "left_out": list(source.left_out),
+        "config": conversion.config.to_diff_dict(),
+        "destination": str(conversion.destination),
+        "to": conversion.format,
+        "files": dict(conversion.files),
+        "notes": list(conversion.notes),
+        "compared_tensors": conversion.compared,
+        "answers": answers,
+    }
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A bar on standard error that grows with the bytes, on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("converting"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("converting", total=None)
+        yield lambda name, done, total: bar.update(task, completed=done, total=total)
