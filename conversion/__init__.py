@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from conversion.converter import Conversion, convert
     from conversion.formats import FORMATS, WRITABLE
     from conversion.image_processor import AutoImageProcessor
-    from conversion.verify import Report, verify
+    from conversion.verifier import Report, verify
 
 __all__ = [
     "FORMATS",
@@ -34,10 +34,10 @@ _MODULES = {
     "AutoImageProcessor": "image_processor",
     "Checkpoint": "checkpoint",
     "Conversion": "converter",
-    "Report": "verify",
+    "Report": "verifier",
     "convert": "converter",
     "load": "checkpoint",
-    "verify": "verify",
+    "verify": "verifier",
 }
 
 

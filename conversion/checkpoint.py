@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -132,6 +133,9 @@ def open_for_loading(source: ModelSource, config_fields: Mapping[str, Any]) -> c
     # The other fields may be about the model that is wanted, with another head or for another image size.
     heads = {name: config_fields[name] for name in ("num_attention_heads",) if name in config_fields}
     checkpoint = _translate(source, files, form, found, heads, config_fields.get("image_size"))
+    for assumption in checkpoint.assumed:
+        if assumption.name == "num_attention_heads" and not assumption.is_published:
+            warnings.warn(f"{source.name}: assumed {assumption}; if it has others, give them.", stacklevel=4)
     return core.Checkpoint(checkpoint.config.to_dict(), checkpoint.tensors, checkpoint.files)
 
 

@@ -25,6 +25,7 @@ from vit_core.checkpoint import plan_files
 from vit_core.checks import require_choice
 from vit_core.config import ViTConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME, WEIGHT_FILES, WEIGHTS_NAME
+from vit_core.memory_order import contiguous
 from vit_core.parameters import BASE_MODEL_PREFIX, Task
 from vit_core.pretrained import ARCHITECTURES
 from vit_core.safetensors_file import DTYPES, FLOAT_CODES, StoredTensor, first_float_name, from_numpy
@@ -301,4 +302,4 @@ def _compare(staging: Path, target: _Target, plan: _Plan) -> int:
 
 def _bytes(array: np.ndarray) -> np.ndarray:
     """The bits as whole numbers, which are equal to themselves also where values are NaN."""
-    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+    return contiguous(array).view(f"u{array.dtype.itemsize}")

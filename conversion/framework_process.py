@@ -208,11 +208,12 @@ def _run(request: Request, inputs_file: Path, results_file: Path) -> dict[str, A
     if request.layers:
         output = framework.forward(model, inputs, True, True)
         for several in ("hidden_states", "attentions"):
-            results |= {f"{several}.{index}": framework.to_numpy(each) for index, each in enumerate(output[several])}
+            found = output.get(several) or ()  # a model without layers has no attention maps
+            results |= {f"{several}.{index}": framework.to_numpy(each) for index, each in enumerate(found)}
     if request.gradients:
         weights = {} if "loss" in results else loss_weights(plain, request.seed)
-        found = framework.gradients(model, inputs, weights)
-        results |= {f"grad/{name}": gradient for name, gradient in found.items()}
+        gradients = framework.gradients(model, inputs, weights)
+        results |= {f"grad/{name}": gradient for name, gradient in gradients.items()}
     np.savez(results_file, **results)
     return {
         "task": model.task,

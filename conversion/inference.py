@@ -27,12 +27,14 @@ class Assumption:
     Attributes:
         name: the field, or "preprocessing".
         value: what was assumed.
-        reason: why, to be read after "assumed ... since".
+        reason: why.
+        is_published: whether all published models of that kind have it.
     """
 
     name: str
     value: Any
     reason: str
+    is_published: bool = True
 
     def __str__(self) -> str:
         return f"{self.name} = {self.value} ({self.reason})"
@@ -113,7 +115,10 @@ def _heads(hidden: int) -> Assumption:
         return Assumption("num_attention_heads", PUBLISHED_HEADS[hidden], f"published models of width {hidden} have it")
     if hidden % USUAL_HEAD_WIDTH == 0:
         return Assumption(
-            "num_attention_heads", hidden // USUAL_HEAD_WIDTH, f"each {USUAL_HEAD_WIDTH} wide, as in most models"
+            "num_attention_heads",
+            hidden // USUAL_HEAD_WIDTH,
+            f"each {USUAL_HEAD_WIDTH} wide, as in most models",
+            is_published=False,
         )
     raise ValueError(
         f"it does not tell the number of attention heads, and no published model of width {hidden} does; give it as "

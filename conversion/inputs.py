@@ -73,26 +73,30 @@ def read_picture(
         location: options of `vit_core.hub.locate`.
 
     Returns:
-        Array of shape (1, channels, height, width), and a note if neither the checkpoint nor its format says how: then
-        the image is resized to what the config asks for, and scaled to -1..1.
+        Array of shape (1, channels, height, width), and a note if that is not quite what the checkpoint or its format
+        says: the size is the config's in any case, and where nothing is said values are scaled to -1..1.
 
     Raises:
         OSError: the image cannot be read.
         ValueError: the preprocessing does not fit the model.
     """
-    note = None
+    (height, width), note = config.image_shape, None
+    size = {"height": height, "width": width}
     try:
         processor: Any = AutoImageProcessor.from_pretrained(source, **location)
     except OSError:
-        height, width = config.image_shape
-        processor = ViTImageProcessor(size={"height": height, "width": width})
+        processor = ViTImageProcessor(size=size)
         note = f"{source} has no {PROCESSOR_NAME}, so {image} is resized to {width} x {height} and scaled to -1..1."
-    pixels = fit_channels(processor, config, source)([Path(image)], return_tensors="np")["pixel_values"]
-    wanted = (1, config.num_channels, *config.image_shape)
+    fit_channels(processor, config, source)
+    pixels = processor([Path(image)], return_tensors="np")["pixel_values"]
+    if pixels.shape[2:] != config.image_shape and not getattr(processor, "do_center_crop", False):
+        pixels = processor([Path(image)], size=size, return_tensors="np")["pixel_values"]
+        note = f"{image} is resized to {width} x {height}, which the model takes, and not as {PROCESSOR_NAME} says."
+    wanted = (1, config.num_channels, height, width)
     if pixels.shape != wanted:
         raise ValueError(
             f"{image} comes out of the preprocessing of {source} with shape {pixels.shape}, but the model takes "
-            f"{wanted}; leave the image out, or set image_size."
+            f"{wanted}; leave the image out, or give the size in {PROCESSOR_NAME}."
         )
     return pixels, note
 
@@ -104,9 +108,9 @@ def fit_channels(processor: Any, config: ViTConfig, name: str) -> Any:
         ValueError: they do not; the checkpoint is called by `name`.
     """
     for setting in ("image_mean", "image_std"):
-        values = getattr(processor, setting)
-        values = values if isinstance(values, list) else [values]
-        if len(values) == config.num_channels:
+        given = getattr(processor, setting)
+        values = given if isinstance(given, list) else [given]
+        if values is given and len(values) == config.num_channels:
             continue
         if len(set(values)) != 1:
             raise ValueError(

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conversion.format import Tensors
+from vit_core.memory_order import contiguous
 from vit_core.safetensors_file import FLOAT_CODES, FLOAT_NAMES, StoredTensor
+
+STEP = 2**18  # entries that stay in the processor's cache while they are rounded
 
 #: Called with a tensor's name, the bytes read so far and all bytes.
 Progress = Callable[[str, int, int], None]
@@ -95,6 +98,11 @@ def _cast(name: str, tensor: StoredTensor, code: str) -> np.ndarray:
 
 def _to_bfloat16(values: np.ndarray) -> np.ndarray:
     """The bits of the nearest bfloat16, of two equally near the even one; NaN stays NaN."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = (bits + (0x7FFF + ((bits >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
-    return np.where(np.isnan(values), np.uint16(0x7FC0), rounded.astype(np.uint16)).reshape(values.shape)
+    bits = contiguous(values).astype(np.float32, copy=False).reshape(-1).view(np.uint32)
+    rounded = np.empty(bits.shape, np.uint16)
+    for start in range(0, bits.size, STEP):
+        step = bits[start : start + STEP]
+        rounded[start : start + STEP] = (step + (0x7FFF + ((step >> np.uint32(16)) & np.uint32(1)))) >> np.uint32(16)
+    if bits.size and np.isnan(np.max(values)):
+        rounded[np.isnan(values).reshape(-1)] = 0x7FC0
+    return rounded.reshape(values.shape)

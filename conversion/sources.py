@@ -8,9 +8,13 @@ from conversion.weights_file import SUFFIXES, read_weights
 from vit_core.checkpoint import Checkpoint, open_checkpoint, read_config
 from vit_core.file_names import WEIGHTS_NAME
 from vit_core.hub import ModelSource
+from vit_core.json_file import read_json_file
 
+#: KerasHub's presets have a file for the backbone and, for a task, one for the head and one that describes it.
+BACKBONE_NAME, HEAD_NAME, TASK_NAME = "model.weights.h5", "task.weights.h5", "task.json"
+TASK_KEY = "keras_hub_task"  # under which the description is added to what `config.json` says
 #: Names of weights beside safetensors that a folder or a repository may have, the likeliest first.
-KNOWN_NAMES = ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "task.weights.h5", "model.weights.h5")
+KNOWN_NAMES = ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", BACKBONE_NAME)
 
 
 def open_files(source: ModelSource) -> Checkpoint:
@@ -26,10 +30,23 @@ def open_files(source: ModelSource) -> Checkpoint:
     """
     weights = source.weights or _only_file_of_weights(source)
     if weights is None:
-        return open_checkpoint(source, dict.fromkeys((WEIGHTS_NAME, *KNOWN_NAMES), read_weights))
+        opened = open_checkpoint(source, dict.fromkeys((WEIGHTS_NAME, *KNOWN_NAMES), read_weights))
+        return _with_head(opened, source) if opened.files[-1].name == BACKBONE_NAME else opened
     file = source.require(weights)
     config, config_files = read_config(source)
     return Checkpoint(config, read_weights(file), (*config_files, file))
+
+
+def _with_head(backbone: Checkpoint, source: ModelSource) -> Checkpoint:
+    """A preset of KerasHub with what its task adds to the backbone, if anything."""
+    weights, task = source.file(HEAD_NAME), source.file(TASK_NAME)
+    if weights is None:
+        return backbone
+    return Checkpoint(
+        {**backbone.config, TASK_KEY: read_json_file(task) if task else None},
+        {**read_weights(weights), **backbone.tensors},
+        (*backbone.files, weights),
+    )
 
 
 def _only_file_of_weights(source: ModelSource) -> str | None:

@@ -41,7 +41,7 @@ CONTAINERS: dict[str, Container] = {
     "torch": Container((".bin", ".pth", ".pt"), read_torch_file, write_torch_file),
     "npz": Container((".npz",), read_npz, write_npz),
     "hdf5": Container((".h5", ".hdf5"), read_hdf5, write_hdf5, takes_attributes=True),
-    "msgpack": Container((".msgpack",), None, None),
+    "msgpack": Container((".msgpack",), read_msgpack, write_msgpack),
 }
 SUFFIXES = {suffix: name for name, container in CONTAINERS.items() for suffix in container.suffixes}
 

@@ -20,6 +20,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from conversion.mapped_file import map_bytes
+from vit_core.memory_order import contiguous
 from vit_core.safetensors_file import shown
 
 STORED, DEFLATED = 0, 8
@@ -414,7 +415,7 @@ def _span(file: BinaryIO, record: _Record, limit: int) -> tuple[int, int]:
 def _as_bytes(piece: bytes | np.ndarray) -> np.ndarray:
     if isinstance(piece, bytes):
         return np.frombuffer(piece, np.uint8)
-    return np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
+    return contiguous(piece).reshape(-1).view(np.uint8)
 
 
 def _local_header(record: _Record, alignment: int) -> bytes:

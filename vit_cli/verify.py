@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conversion.comparison import Comparison, part_of, worst_of_groups
-from conversion.verify import Report, verify
+from conversion.verifier import Report, verify
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import bytes_in_words, printable
 

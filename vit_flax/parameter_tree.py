@@ -14,6 +14,7 @@ from jax import Array
 from jax.sharding import Sharding
 
 from vit_core.layouts import Layout
+from vit_core.memory_order import contiguous
 from vit_core.parameters import LAYERS, Parameter
 from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
 
@@ -67,7 +68,7 @@ def _stored(row: Parameter, leaf: Any, layout: Layout) -> StoredTensor:
 
     def read() -> np.ndarray:
         array = np.asarray(leaf[row.layer] if layout.is_stacked(row) else leaf)
-        array = np.ascontiguousarray(layout.to_canonical(row, array)).reshape(row.shape)
+        array = contiguous(layout.to_canonical(row, array)).reshape(row.shape)
         return array.view(np.uint16) if dtype == "bfloat16" else array
 
     return StoredTensor(FLOAT_CODES[dtype], row.shape, read)

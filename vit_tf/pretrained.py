@@ -19,6 +19,7 @@ from vit_core import ViTConfig
 from vit_core.checkpoint import save_checkpoint
 from vit_core.checks import check_head_mask, require_choice
 from vit_core.layouts import KERAS
+from vit_core.memory_order import contiguous
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import ARCHITECTURES, PARTS, LoadingPlan, prepare_loading
 from vit_core.push import Pushable
@@ -241,7 +242,7 @@ class ViTPreTrainedModel(FittingModel, Pushable):
             )
 
         def read() -> np.ndarray:
-            array = np.ascontiguousarray(KERAS.to_canonical(row, parameter.numpy()))
+            array = contiguous(KERAS.to_canonical(row, parameter.numpy()))
             return array.view(np.uint16) if dtype == "bfloat16" else array
 
         return StoredTensor(FLOAT_CODES[dtype], row.shape, read)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from conversion.checkpoint import open_for_loading
 from vit_core import ViTConfig
 from vit_core.checkpoint import save_checkpoint
+from vit_core.memory_order import contiguous
 from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, Task, parameters
 from vit_core.pretrained import ARCHITECTURES, LoadingPlan, prepare_loading
 from vit_core.push import Pushable
@@ -273,8 +274,8 @@ def initialize(model: ViTPreTrainedModel, rows: Iterable[Parameter]) -> None:
 
 
 def to_torch(tensor: StoredTensor) -> Tensor:
-    """A tensor of a checkpoint, sharing its memory."""
-    bits = torch.from_numpy(tensor.read())
+    """A tensor of a checkpoint, sharing its memory where that is in canonical order."""
+    bits = torch.from_numpy(contiguous(tensor.read()))
     return bits.view(torch.bfloat16) if tensor.dtype == "BF16" else bits
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from conversion.format import Format, Settings, Tensors
 from conversion.rules import DropFirstAxis, Module, rules
+from conversion.sources import TASK_KEY
 from vit_core.layouts import KERAS, Leaf
 from vit_core.parameters import Kind
 
@@ -60,9 +61,13 @@ def _as_keras_names(tensors: Tensors) -> Tensors:
 
 
 def _config_fields(metadata: Settings) -> dict[str, Any] | None:
-    """The `config.json` of a preset, or `task.json`'s content."""
+    """The `config.json` of a preset, with its `task.json` under a key of ours."""
     if not str(metadata.get("registered_name", "")).startswith("keras_hub>ViT"):
         return None
+    task = metadata.get(TASK_KEY)
+    pooling = task.get("config", {}).get("pooling", "token") if isinstance(task, dict) else "token"
+    if pooling != "token":
+        raise ValueError(f"its head reads the tokens by pooling={pooling!r}, not the class token.")
     arguments = metadata.get("config")
     arguments = arguments if isinstance(arguments, dict) else {}
     fields = {ours: arguments[theirs] for theirs, ours in BACKBONE_ARGUMENTS.items() if theirs in arguments}

@@ -93,6 +93,8 @@ def _config_fields(metadata: Settings) -> dict[str, Any] | None:
         return None
     if isinstance(metadata.get(EMBEDDED), dict):
         return dict(metadata[EMBEDDED])
+    if metadata.get("global_pool", "token") not in ("token", ""):
+        raise ValueError(f"its head reads the tokens by global_pool={metadata['global_pool']!r}, not the class token.")
     arguments = metadata.get("model_args")
     arguments = arguments if isinstance(arguments, dict) else {}
     fields = {ours: arguments[theirs] for theirs, ours in MODEL_ARGUMENTS.items() if theirs in arguments}

@@ -725,6 +725,30 @@ def test_a_tensor_that_does_not_fit_its_storage_is_refused(refusal, described, w
     assert words in refusal(PROTOCOL + weights(tensor(**described)) + b".", kinds=["archive"])
 
 
+def typed_tensor(kind, store, shape):
+    """The instructions of a tensor on a storage of bytes."""
+    parts = [store, number(0), numbers(shape), numbers(1), b"\x89", DICT, name(f"torch.{kind}")]
+    return name("torch._utils._rebuild_tensor_v3") + b"(" + b"".join(parts) + b"tR"
+
+
+def test_a_storage_of_bytes_is_counted_in_values_of_the_tensor(tmp_path, refusal):
+    store = storage("torch.storage.UntypedStorage", count=16)
+    for kind, most in [("uint16", 8), ("uint32", 4), ("uint64", 2), ("uint8", 16)]:
+        path = write(tmp_path / "good", "archive", PROTOCOL + weights(typed_tensor(kind, store, most)) + b".")
+        assert read_torch_file(path)["w"].read().tobytes() == bytes(16)
+        message = refusal(PROTOCOL + weights(typed_tensor(kind, store, most + 1)) + b".", kinds=["archive"])
+        assert f"storage of {most} values" in message
+
+
+def test_a_part_of_a_storage_of_bytes_starts_where_it_says(tmp_path):
+    view = b"(" + text("part") + number(4) + number(8) + b"t"
+    store = storage("torch.storage.UntypedStorage", count=16, tail=view)
+    content = np.arange(8, dtype="<u2").tobytes()
+    pickled = PROTOCOL + weights(typed_tensor("uint16", store, 4)) + b"."
+    path = write(tmp_path / "file", "archive", pickled, content)
+    assert read_torch_file(path)["w"].read().tolist() == [2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("store", "words"),
     [

@@ -9,7 +9,7 @@ from PIL import Image
 
 from conversion.answers import probabilities, top_answers
 from conversion.inputs import input_names, loss_weights, make_inputs, read_picture
-from vit_core import ViTConfig, ViTImageProcessor
+from vit_core import DeiTImageProcessor, ViTConfig, ViTImageProcessor
 
 TINY: dict[str, Any] = {"image_size": (12, 20), "patch_size": 4, "num_channels": 2, "encoder_stride": 4}
 GRAY = {**TINY, "num_channels": 1}
@@ -107,10 +107,19 @@ def test_without_preprocessing_an_image_is_scaled_from_minus_one_to_one(gray_ima
     assert "resized to 20 x 12" in note
 
 
-def test_preprocessing_for_another_size_is_refused(gray_image: Path, tmp_path: Path) -> None:
-    ViTImageProcessor(size=32, image_mean=0.5, image_std=0.5).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"with shape \(1, 3, 32, 32\), but the model takes \(1, 3, 12, 20\)"):
-        read_picture(str(gray_image), str(tmp_path), ViTConfig(**{**TINY, "num_channels": 3}), {})
+def test_an_image_gets_the_size_that_the_model_takes(gray_image: Path, tmp_path: Path) -> None:
+    ViTImageProcessor(size=32, image_mean=0.1, image_std=0.5).save_pretrained(tmp_path)
+    pixels, note = read_picture(str(gray_image), str(tmp_path), ViTConfig(**GRAY), {})
+    assert pixels.shape == (1, 1, 12, 20)
+    np.testing.assert_allclose(pixels, (0.2 - 0.1) / 0.5, rtol=1e-6)
+    assert note is not None
+    assert "is resized to 20 x 12, which the model takes" in note
+
+
+def test_a_crop_of_another_size_is_refused(gray_image: Path, tmp_path: Path) -> None:
+    DeiTImageProcessor(size=36, crop_size=32, image_mean=0.5, image_std=0.5).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"with shape \(1, 1, 32, 32\), but the model takes \(1, 1, 12, 20\)"):
+        read_picture(str(gray_image), str(tmp_path), ViTConfig(**GRAY), {})
 
 
 def test_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:

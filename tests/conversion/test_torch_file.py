@@ -646,6 +646,19 @@ def test_opened_tensors_stay_when_the_file_is_replaced_or_removed(tmp_path):
         np.testing.assert_array_equal(tensor.read(), np.full(5000, 1.0, "f4"))
 
 
+def test_strides_of_axes_of_length_one_do_not_matter(torch, tmp_path):
+    tensors = {
+        "ids": torch.arange(5).expand(1, -1),
+        "odd": torch.arange(6.0).as_strided((1, 6, 1), (2**62, 1, 2**62)),
+        "every second": torch.arange(6.0).as_strided((3, 1), (2, 2**62)),
+    }
+    save(torch, tensors, tmp_path / "file")
+    read = read_torch_file(tmp_path / "file")
+    agree(torch, read, tensors)
+    for name in ("ids", "odd"):  # mapped, not copied
+        assert np.shares_memory(read[name].read(), read[name].read())
+
+
 def test_tied_tensors_share_their_memory_and_strided_ones_are_copies(torch, tmp_path):
     whole = torch.arange(12.0).reshape(3, 4)
     save(torch, {"a": whole, "b": whole.view(12), "c": whole.T}, tmp_path / "file")

@@ -1,0 +1,276 @@
+"""timm builds models from the folders that we write, reads Google's files that we write, and we load what it saves.
+
+Run by `nox -s interop`.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+timm = pytest.importorskip("timm")
+torch = pytest.importorskip("torch")
+
+import timm.data  # noqa: E402
+from timm.models import save_for_hf  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+
+import vit_torch  # noqa: E402
+from conversion import convert  # noqa: E402
+
+#: timm's words for the model that `ours` makes.
+ARGUMENTS = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 4, "mlp_ratio": 56 / 32}
+VARIANTS = {
+    "plain": ({}, {}),
+    "no biases of query, key and value": ({"qkv_bias": False}, {"qkv_bias": False}),
+    "tanh gelu": ({"hidden_act": "gelu_pytorch_tanh"}, {"act_layer": "gelu_tanh"}),
+    "quick gelu": ({"hidden_act": "quick_gelu"}, {"act_layer": "quick_gelu"}),
+    "relu": ({"hidden_act": "relu"}, {"act_layer": "relu"}),
+    "silu": ({"hidden_act": "silu"}, {"act_layer": "silu"}),
+    "wide image": ({"image_size": (32, 48)}, {"img_size": (32, 48)}),
+    "wide patches": ({"patch_size": (8, 16)}, {"patch_size": (8, 16)}),
+    "one channel": ({"num_channels": 1}, {"in_chans": 1}),
+}
+GOOGLE = {"hidden_act": "gelu_pytorch_tanh"}  # what Google's models compute with
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
+def variant(request):
+    """Fields of our config, and arguments of theirs for the same model."""
+    return request.param
+
+
+def assert_same_logits(ours, theirs, pixel_values):
+    ours.eval(), theirs.eval()
+    with torch.no_grad():
+        mine, other = ours(pixel_values).logits, theirs(pixel_values)
+    assert other.std() > 0.1  # otherwise much would be equal
+    torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)
+
+
+# From us to timm
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_state_dict_loads_strictly(variant, file, ours, images, tmp_path):
+    fields, arguments = variant
+    folder, model = ours(**fields)
+    convert(folder, tmp_path / file, to="timm")
+    theirs = VisionTransformer(**ARGUMENTS | arguments, num_classes=10)
+    theirs.load_state_dict(timm.models.load_state_dict(str(tmp_path / file)), strict=True)
+    assert_same_logits(model, theirs, images(model.config))
+
+
+def test_timm_builds_the_model_from_our_folder_alone(variant, ours, images, tmp_path):
+    folder, model = ours(**variant[0])
+    convert(folder, tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    assert theirs.num_classes == 10
+    assert_same_logits(model, theirs, images(model.config))
+
+
+@pytest.mark.parametrize(("hidden", "intermediate"), [(36, 101), (44, 15), (56, 41), (100, 57)])
+def test_timm_builds_an_mlp_of_any_width_from_our_folder(hidden, intermediate, ours, images, tmp_path):
+    folder, model = ours(hidden_size=hidden, intermediate_size=intermediate)
+    convert(folder, tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    assert_same_logits(model, theirs, images(model.config))
+
+
+def test_a_model_without_head_gives_timms_features(ours, images, tmp_path):
+    folder, model = ours("ViTModel", add_pooling_layer=False)
+    convert(folder, tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    assert theirs.num_classes == 0
+    pixel_values = images(model.config)
+    with torch.no_grad():
+        hidden, other = model(pixel_values).last_hidden_state, theirs.forward_features(pixel_values)
+        pooled = theirs(pixel_values)
+    torch.testing.assert_close(hidden, other, atol=1e-5, rtol=0)
+    torch.testing.assert_close(hidden[:, 0], pooled, atol=1e-5, rtol=0)
+
+
+def test_timm_puts_another_head_on_our_folder(ours, images, tmp_path):
+    folder, model = ours()
+    convert(folder, tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True, num_classes=3).eval()
+    pixel_values = images(model.config)
+    with torch.no_grad():
+        assert theirs(pixel_values).shape == (2, 3)
+        mine, other = model.vit(pixel_values).last_hidden_state, theirs.forward_features(pixel_values)
+    torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)
+
+
+def test_labels_travel_to_timm_and_back(ours, tmp_path):
+    labels = {number: f"class {number}" for number in range(10)}
+    folder, _ = ours(id2label=labels)
+    convert(folder, tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    assert list(theirs.pretrained_cfg["label_names"]) == list(labels.values())
+    assert vit_torch.ViTConfig.from_dict(_converted_back(tmp_path).config.to_dict()).id2label == labels
+
+
+def _converted_back(tmp_path):
+    return convert(tmp_path / "timm", tmp_path / "back")
+
+
+PROCESSORS = {
+    "plain": ("ViTImageProcessor", {"size": {"height": 32, "width": 32}}),
+    "bicubic, another mean": (
+        "ViTImageProcessor",
+        {"size": {"height": 32, "width": 32}, "resample": 3, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2] * 3},
+    ),
+    "crop": (
+        "DeiTImageProcessor",
+        {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}, "resample": 3},
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "settings"), PROCESSORS.values(), ids=PROCESSORS.keys())
+def test_timms_transform_makes_our_pixel_values_from_our_folder(name, settings, ours, photograph, tmp_path):
+    folder, _ = ours()
+    processor = getattr(vit_torch, name)(**settings)
+    processor.save_pretrained(folder)
+    convert(folder, tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    data = timm.data.resolve_model_data_config(theirs)
+    assert data["input_size"] == (3, 32, 32)
+    assert list(data["mean"]) == processor.image_mean
+    assert list(data["std"]) == processor.image_std
+    expected = timm.data.create_transform(**data, is_training=False)(photograph)
+    mine = torch.from_numpy(processor(photograph, return_tensors="np").pixel_values[0])
+    torch.testing.assert_close(mine, expected, atol=1e-5, rtol=0)
+
+
+# From timm to us
+
+
+@pytest.mark.usefixtures("strict_warnings")
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+def test_what_timm_saves_loads_here(variant, safe, spread, images, tmp_path):
+    theirs = spread(timm.create_model("vit_tiny_patch16_224", **ARGUMENTS | variant[1], num_classes=10))
+    save_for_hf(theirs, tmp_path, safe_serialization=safe)
+    ours = vit_torch.ViTForImageClassification.from_pretrained(tmp_path)
+    assert_same_logits(ours, theirs, images(ours.config))
+
+
+def test_what_timm_saves_without_a_head_loads_here(spread, images, tmp_path):
+    theirs = spread(timm.create_model("vit_tiny_patch16_224", **ARGUMENTS, num_classes=0))
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    ours = vit_torch.ViTModel.from_pretrained(tmp_path, add_pooling_layer=False)
+    pixel_values = images(ours.config)
+    with torch.no_grad():
+        mine, other = ours(pixel_values).last_hidden_state, theirs.forward_features(pixel_values)
+    torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)
+
+
+def test_the_averages_of_a_training_checkpoint_of_timm_load_here(spread, images, tmp_path):
+    theirs = spread(timm.create_model("vit_tiny_patch16_224", **ARGUMENTS, num_classes=10))
+    optimizer = torch.optim.AdamW(theirs.parameters())
+    averages = timm.utils.ModelEmaV3(theirs)
+    arguments = __import__("argparse").Namespace(model="vit_tiny_patch16_224")
+    saver = timm.utils.CheckpointSaver(
+        theirs, optimizer, args=arguments, model_ema=averages, checkpoint_dir=str(tmp_path), recovery_dir=str(tmp_path)
+    )
+    spread(averages.module)
+    saver.save_checkpoint(epoch=0, metric=1.0)
+    with pytest.warns(UserWarning) if False else __import__("contextlib").nullcontext():
+        ours = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / "last.pth.tar", num_attention_heads=4)
+    assert_same_logits(ours, averages.module, images(ours.config))
+
+
+PRETRAINED = {
+    "crop": {"crop_pct": 0.9, "interpolation": "bicubic", "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+    "narrower crop": {"crop_pct": 0.875, "interpolation": "bilinear", "mean": (0.485, 0.456, 0.406)},
+    "whole image": {"crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bicubic"},
+    "crop of all": {"crop_pct": 1.0, "interpolation": "bicubic"},
+}
+
+
+@pytest.mark.parametrize("pretrained", PRETRAINED.values(), ids=PRETRAINED.keys())
+def test_preprocessing_that_timm_saves_is_ours(pretrained, photograph, tmp_path):
+    theirs = timm.create_model("vit_tiny_patch16_224", **ARGUMENTS, num_classes=10)
+    save_for_hf(theirs, tmp_path, model_config={"pretrained_cfg": pretrained}, safe_serialization=True)
+    said = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
+    assert all(said[name] == (list(value) if isinstance(value, tuple) else value) for name, value in pretrained.items())
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs), is_training=False)
+    processor = vit_torch.AutoImageProcessor.from_pretrained(tmp_path)
+    mine = torch.from_numpy(processor(photograph, return_tensors="np").pixel_values[0])
+    torch.testing.assert_close(mine, transform(photograph), atol=1e-5, rtol=0)
+
+
+# Google's files, of which timm has a reader of its own
+
+
+def _google(**arguments):
+    return VisionTransformer(**ARGUMENTS | {"num_classes": 10, "act_layer": "gelu_tanh"} | arguments)
+
+
+def test_timm_reads_googles_published_names(ours, images, tmp_path):
+    folder, model = ours(**GOOGLE)
+    convert(folder, tmp_path / "vit.npz", to="google")
+    theirs = _google()
+    theirs.load_pretrained(tmp_path / "vit.npz")
+    assert_same_logits(model, theirs, images(model.config))
+
+
+def test_timm_reads_todays_names_of_modules(ours, images, tmp_path):
+    """It knows them from big_vision, whose positions have another name and no place for the class token."""
+    folder, model = ours(**GOOGLE)
+    convert(folder, tmp_path / "vit.npz", to="google-linen")
+    arrays = dict(np.load(tmp_path / "vit.npz"))
+    arrays["pos_embedding"] = arrays.pop("Transformer/posembed_input/pos_embedding")
+    np.savez(tmp_path / "renamed.npz", **arrays)
+    theirs = _google()
+    theirs.load_pretrained(tmp_path / "renamed.npz")
+    assert_same_logits(model, theirs, images(model.config))
+
+
+def test_timm_reads_big_visions_names(ours, images, tmp_path):
+    folder, model = ours(**GOOGLE)
+    convert(folder, tmp_path / "vit.npz", to="big-vision")
+    theirs = _google(no_embed_class=True)
+    theirs.load_pretrained(tmp_path / "vit.npz")
+    assert_same_logits(model, theirs, images(model.config))
+
+
+SPELLINGS = {
+    "an optimizer's target": ("google", "opt/target/"),
+    "params": ("big-vision", "params/"),
+    "the image tower of two": ("big-vision", "params/img/"),
+}
+
+
+@pytest.mark.parametrize(("form", "prefix"), SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_a_file_with_a_prefix_is_the_same_model_to_timm_and_to_us(form, prefix, ours, images, tmp_path):
+    folder, _ = ours(**GOOGLE)
+    convert(folder, tmp_path / "vit.npz", to=form)
+    arrays = {prefix + name: array for name, array in np.load(tmp_path / "vit.npz").items()}
+    np.savez(tmp_path / "wrapped.npz", **arrays, **{"opt/state/step": np.int64(3)} if "opt" in prefix else {})
+    theirs = _google(no_embed_class=form == "big-vision")
+    theirs.load_pretrained(tmp_path / "wrapped.npz")
+    model = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / "wrapped.npz")
+    assert_same_logits(model, theirs, images(model.config))
+
+
+@pytest.mark.parametrize("prefix", ["", "params/"])
+def test_scanned_layers_are_the_same_model_to_timm_and_to_us(prefix, ours, images, tmp_path):
+    folder, _ = ours(**GOOGLE)
+    convert(folder, tmp_path / "vit.npz", to="big-vision")
+    arrays, layers = {}, {}
+    for name, array in np.load(tmp_path / "vit.npz").items():
+        before, block, after = name.partition("encoderblock_")
+        if block:
+            layers.setdefault(f"{before}encoderblock/{after.split('/', 1)[1]}", {})[int(after.split("/")[0])] = array
+        else:
+            arrays[prefix + name] = array
+    arrays |= {prefix + name: np.stack([found[i] for i in range(3)]) for name, found in layers.items()}
+    np.savez(tmp_path / "scanned.npz", **arrays)
+    theirs = _google(no_embed_class=True)
+    theirs.load_pretrained(tmp_path / "scanned.npz")
+    model = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / "scanned.npz")
+    assert_same_logits(model, theirs, images(model.config))
