@@ -109,7 +109,7 @@ _HEADS: dict[int, tuple[_Kind, int, int]] = {
     **{0x80 + size: (_Kind.MAP, size, 0) for size in range(16)},
     **{0x90 + size: (_Kind.LIST, size, 0) for size in range(16)},
     **{0xA0 + size: (_Kind.TEXT, size, 0) for size in range(32)},
-    **dict.fromkeys((192, 194, 195, *range(224, 256)), (_Kind.OTHER, 0, 0)),  # nil, bools, small negatives
+    **dict.fromkeys((0xC0, 0xC2, 0xC3, *range(0xE0, 0x100)), (_Kind.OTHER, 0, 0)),  # nil, bools, small negatives
     **{0xCA: (_Kind.OTHER, 4, 0), 0xCB: (_Kind.OTHER, 8, 0)},  # floats
     **{0xD0 + i: (_Kind.OTHER, 1 << i, 0) for i in range(4)},  # negative numbers
     **{0xD4 + i: (_Kind.EXTENSION, 1 << i, 0) for i in range(5)},
@@ -337,16 +337,11 @@ def _packed_text(text: str) -> bytes:
 
 def _packed_head(kind: _Kind, size: int) -> bytes:
     """The shortest first bytes of a value of that kind with that length or, if it is a number, value."""
-    if size in _SHORT[kind]:
-        return _SHORT[kind][size]
+    if (kind, size) in _SHORT:
+        return _SHORT[kind, size]
     first, width = next((first, width) for first, other, width in _FOLLOWED if other == kind and size >> 8 * width == 0)
     return bytes([first]) + size.to_bytes(width, "big")
 
 
-#: kind -> {length or value: the byte that says both}.
-_SHORT = {
-    kind: {
-        size: bytes([first]) for first, (other, size, following) in _HEADS.items() if other == kind and not following
-    }
-    for kind in _Kind
-}
+#: kind and length or value -> the byte that says both.
+_SHORT = {(kind, size): bytes([first]) for first, (kind, size, following) in _HEADS.items() if not following}

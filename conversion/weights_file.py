@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion.hdf5_file import read_hdf5, write_hdf5
-
-# TMP from conversion.msgpack_file import read_msgpack, write_msgpack
+from conversion.msgpack_file import read_msgpack, write_msgpack
 from conversion.npz_file import read_npz, write_npz
 from conversion.torch_file import read_torch_file, write_torch_file
 from vit_core.safetensors_file import StoredTensor, map_safetensors, write_safetensors
