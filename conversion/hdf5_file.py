@@ -159,7 +159,8 @@ _UNDO: dict[int, Callable[[bytes, int, int], bytes]] = {GZIP: _inflate, LZF: _ex
 def _check_names(tensors: Mapping[str, StoredTensor]) -> None:
     for name in tensors:
         parts = name.split("/")
-        if "\0" in name or any(part in ("", ".") for part in parts):
+        can_be_read = len(parts) <= LARGEST_DEPTH and len(name.encode()) < LARGEST_NAME
+        if "\0" in name or any(part in ("", ".") for part in parts) or not can_be_read:
             raise ValueError(f"HDF5 has no place for the name {shown(name)}; rename it.")
         groups = ["/".join(parts[:count]) for count in range(1, len(parts))]
         if taken := [group for group in groups if group in tensors]:

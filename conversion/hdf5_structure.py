@@ -21,9 +21,9 @@ from conversion.mapped_file import is_shape
 from conversion.zip_file import DEFLATE_EXPANSION, HARMLESS_SIZE, LARGEST_EXPANSION
 from vit_core.safetensors_file import DTYPES, shown
 
-LARGEST_COUNT = 2_000_000  # records that are looked at; a ViT-H has some ten thousand
+LARGEST_COUNT = 500_000  # records that are looked at; a ViT-H has some ten thousand
 LARGEST_DEPTH = 64  # of groups in groups; Keras nests some ten
-LARGEST_NAME = 1024  # bytes
+LARGEST_NAME = 512  # bytes, and characters of a full path; transformers' have some hundred
 BFLOAT16_MARK = ("dtype", "bfloat16")  # Keras' attribute of a dataset whose values are opaque to HDF5
 GZIP, SHUFFLE, LZF = 1, 2, 32000
 #: What may be done to chunks, in the order it was done, and how far that shrinks them at most.
@@ -111,6 +111,8 @@ def read_structure(data: np.ndarray) -> dict[str, Dataset]:
                 raise Unfit(f"it has groups in groups, more than {LARGEST_DEPTH} deep, as no model has; get it again")
             links = _links(file, path, _only(path, messages, SYMBOL_TABLE))
             prefix = f"{path}/" if path else ""
+            if len(prefix) + max(map(len, links), default=0) > LARGEST_NAME:
+                raise Unfit(f"its group {shown(path)} has names of more than {LARGEST_NAME} characters; get it again")
             waiting += [(f"{prefix}{name}", target, depth + 1) for name, target in reversed(links.items())]
         elif LINK_INFO in messages or LINK in messages:
             raise Unfit(

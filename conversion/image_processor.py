@@ -6,6 +6,7 @@ from typing import Any
 
 import vit_core
 from conversion.checkpoint import read_source
+from conversion.formats.transformers import TRANSFORMERS
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import ModelSource
 
@@ -23,6 +24,9 @@ class AutoImageProcessor(vit_core.AutoImageProcessor):
             return vit_core.AutoImageProcessor._settings(source)
         try:
             # How many heads there are does not matter here, and not every file tells.
-            return read_source(source, {"num_attention_heads": 1}).preprocessing
+            checkpoint = read_source(source, {"num_attention_heads": 1})
         except (OSError, ValueError) as error:
             raise OSError(f"{source.name} has no {PROCESSOR_NAME}, and its weights do not say more: {error}") from error
+        if checkpoint.format == TRANSFORMERS.name:  # whose models are trained in every way
+            source.require(PROCESSOR_NAME)
+        return checkpoint.preprocessing

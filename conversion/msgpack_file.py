@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from conversion.mapped_file import is_shape, map_bytes, mapped_tensor
+from vit_core.memory_order import contiguous
 from vit_core.safetensors_file import DTYPES, LARGEST_RANK, StoredTensor, shown
 
 #: dtype name -> Flax's, which is numpy's.
@@ -26,9 +27,9 @@ ARRAY, COMPLEX, SCALAR = 1, 2, 3  # Flax's extensions
 #: Bytes of an array from which Flax splits it, since MessagePack counts bytes in 32 bits.
 LARGEST_PIECE = 2**30
 PIECES_MARK, PIECES_SHAPE, PIECES = "__msgpack_chunked_array__", "shape", "chunks"
-LARGEST_COUNT = 1_000_000  # values; a ViT-H with its optimizer has some thousand
+LARGEST_COUNT = 500_000  # values and parts of them; a ViT-H with its optimizer has some ten thousand
 LARGEST_DEPTH = 64  # of maps in maps; Flax nests some ten
-LARGEST_NAME = 1024  # bytes
+LARGEST_NAME = 512  # characters, those of the maps around it included; Flax's have some fifty
 
 Tree = dict[str, Any]
 
@@ -158,6 +159,8 @@ class _Scanner:
             if name in members:
                 raise self._corrupt(f"has {shown(name)} twice")
             self._path.append(name)
+            if len("/".join(self._path)) > LARGEST_NAME:
+                raise self._corrupt(f"has more than {LARGEST_NAME} characters")
             members[name] = self._value()
             self._path.pop()
         return members
@@ -198,8 +201,8 @@ class _Scanner:
 
     def _text(self, what: str) -> str:
         kind, size = self._head()
-        if kind != _Kind.TEXT or size > LARGEST_NAME:
-            raise self._corrupt(f"has a {what} that is no text of up to {LARGEST_NAME} bytes")
+        if kind != _Kind.TEXT or size > 4 * LARGEST_NAME:  # bytes of one character
+            raise self._corrupt(f"has a {what} that is no text of up to {LARGEST_NAME} characters")
         try:
             return self._bytes(size).decode()
         except UnicodeDecodeError as error:
@@ -286,14 +289,15 @@ def _in_order(members: Any) -> tuple[Any, ...]:
 def _nested(tensors: Mapping[str, StoredTensor]) -> Tree:
     tree: Tree = {}
     for name, tensor in tensors.items():
+        name.encode()  # which names it if it is no text
         *groups, last = name.split("/")
         inner = tree
         for group in groups:
             inner = inner.setdefault(group, {})
             if not isinstance(inner, dict):
                 raise ValueError(f"{shown(name)} would be inside of another tensor; rename one.")
-        too_long = len(groups) >= LARGEST_DEPTH or max(len(part.encode()) for part in [*groups, last]) > LARGEST_NAME
-        if last in inner or PIECES_MARK in (*groups, last) or too_long:
+        can_be_read = len(groups) < LARGEST_DEPTH and len(name) <= LARGEST_NAME
+        if last in inner or PIECES_MARK in (*groups, last) or not can_be_read:
             raise ValueError(f"a msgpack file has no place for the name {shown(name)}; rename it.")
         inner[last] = tensor
     return tree
@@ -307,7 +311,7 @@ def _packed_tree(tree: Tree) -> Iterator[bytes | memoryview]:
 
 
 def _packed_tensor(tensor: StoredTensor) -> Iterator[bytes | memoryview]:
-    bits = np.ascontiguousarray(tensor.read()).reshape(tensor.shape)
+    bits = contiguous(tensor.read()).reshape(tensor.shape)
     if bits.nbytes <= LARGEST_PIECE:
         yield from _packed_array(bits, tensor.dtype)
         return

@@ -87,6 +87,7 @@ def classify(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images that go through the model at once.")] = 32,
+    settings: Settings = [],  # noqa: B006 - typer copies it
     revision: Revision = "main",
     backend: Annotated[
         str | None,
@@ -119,6 +120,7 @@ def classify(
         as_json=as_json,
         picture=picture,
         batch_size=batch_size,
+        settings=settings,
         revision=revision,
         backend=backend,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import numpy as np
 
 from conversion.answers import probabilities, top_answers
 from conversion.frameworks import Framework
+from conversion.image_processor import AutoImageProcessor
 from conversion.inputs import fit_channels
 from vit_cli.attention_picture import PicturedImage, class_token_rollout, unprocess
-from vit_core import AutoImageProcessor
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Classifier:
     backend: Framework
 
     @classmethod
-    def load(cls, name: str, revision: str, backend: Framework) -> Classifier:
-        """Load a model and check that it can classify."""
+    def load(cls, name: str, revision: str, backend: Framework, config_fields: Mapping[str, Any]) -> Classifier:
+        """Load a model, with some fields of its config set, and check that it can classify."""
         processor = AutoImageProcessor.from_pretrained(name, revision=revision)
         package = backend.load_package()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*start at random")  # refused below
             model, loading = package.ViTForImageClassification.from_pretrained(
-                name, revision=revision, output_loading_info=True
+                name, revision=revision, output_loading_info=True, **config_fields
             )
         if missing := loading["missing_keys"]:
             raise ValueError(f"{name} is no trained classifier: it lacks {missing[0]}; choose a fine-tuned model")

@@ -13,6 +13,7 @@ from conversion.frameworks import choose_framework
 from vit_cli.attention_picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file, draw_picture
 from vit_cli.classifier import Answer, Classifier, Unreadable
 from vit_cli.image_files import find_images
+from vit_cli.settings import parse_settings
 from vit_cli.terminal import complain, printable
 
 #: Attention maps of 32 images by a base model take 700 MB; images to be pictured go through in smaller batches.
@@ -27,6 +28,7 @@ def classify_images(
     as_json: bool = False,
     picture: Path | None = None,
     batch_size: int = 32,
+    settings: Sequence[str] = (),
     revision: str = "main",
     backend: str | None = None,
 ) -> bool:
@@ -43,7 +45,7 @@ def classify_images(
     if picture is not None:
         check_picture_file(picture)
     files = find_images(arguments)
-    classifier = Classifier.load(model, revision, choose_framework(backend))
+    classifier = Classifier.load(model, revision, choose_framework(backend), parse_settings(settings))
     answers = _classify(classifier, files, top_k, batch_size, LARGEST_NUMBER_OF_IMAGES if picture else 0)
     if as_json:
         print(json.dumps([_as_json(answer) for answer in answers], indent=2, allow_nan=False))

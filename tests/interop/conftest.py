@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +80,3 @@ def photograph(request: pytest.FixtureRequest) -> PIL.Image.Image:
     height, width = request.param
     pixels = np.random.default_rng(0).integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
     return PIL.Image.fromarray(pixels).resize((width, height), PIL.Image.Resampling.BICUBIC)
-
-
-@pytest.fixture
-def strict_warnings() -> Iterator[None]:
-    """Makes warnings errors also where libraries may warn of what they like when they are imported."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield

@@ -5,7 +5,9 @@ Run by `nox -s interop`.
 
 from __future__ import annotations
 
+import argparse
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -14,11 +16,12 @@ timm = pytest.importorskip("timm")
 torch = pytest.importorskip("torch")
 
 import timm.data  # noqa: E402
+import torchvision.transforms.functional as transforms  # noqa: E402
 from timm.models import save_for_hf  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 import vit_torch  # noqa: E402
-from conversion import convert  # noqa: E402
+from conversion import convert, load  # noqa: E402
 
 #: timm's words for the model that `ours` makes.
 ARGUMENTS = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 4, "mlp_ratio": 56 / 32}
@@ -42,15 +45,18 @@ def variant(request):
     return request.param
 
 
+def our_model(source, **fields):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return vit_torch.ViTForImageClassification.from_pretrained(source, **fields)
+
+
 def assert_same_logits(ours, theirs, pixel_values):
     ours.eval(), theirs.eval()
     with torch.no_grad():
         mine, other = ours(pixel_values).logits, theirs(pixel_values)
     assert other.std() > 0.1  # otherwise much would be equal
     torch.testing.assert_close(mine, other, atol=1e-5, rtol=0)
-
-
-# From us to timm
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
@@ -109,29 +115,28 @@ def test_labels_travel_to_timm_and_back(ours, tmp_path):
     convert(folder, tmp_path / "timm", to="timm")
     theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
     assert list(theirs.pretrained_cfg["label_names"]) == list(labels.values())
-    assert vit_torch.ViTConfig.from_dict(_converted_back(tmp_path).config.to_dict()).id2label == labels
-
-
-def _converted_back(tmp_path):
-    return convert(tmp_path / "timm", tmp_path / "back")
+    save_for_hf(theirs, tmp_path / "again", model_config={"label_names": list(labels.values())})
+    for folder in ("timm", "again"):
+        assert load(tmp_path / folder).config.id2label == labels
 
 
 PROCESSORS = {
-    "plain": ("ViTImageProcessor", {"size": {"height": 32, "width": 32}}),
+    "plain": ("ViTImageProcessor", {}),
     "bicubic, another mean": (
         "ViTImageProcessor",
-        {"size": {"height": 32, "width": 32}, "resample": 3, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2] * 3},
+        {"resample": 3, "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2] * 3},
     ),
-    "crop": (
-        "DeiTImageProcessor",
-        {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}, "resample": 3},
-    ),
+    "crop": ("DeiTImageProcessor", {"size": {"shortest_edge": 36}, "resample": 3}),
+    "crop of all": ("DeiTImageProcessor", {"size": {"shortest_edge": 32}, "resample": 2}),
+    "crop of what is not in proportion": ("DeiTImageProcessor", {"size": {"height": 36, "width": 36}, "resample": 3}),
 }
 
 
 @pytest.mark.parametrize(("name", "settings"), PROCESSORS.values(), ids=PROCESSORS.keys())
-def test_timms_transform_makes_our_pixel_values_from_our_folder(name, settings, ours, photograph, tmp_path):
+def test_timms_transform_of_our_folder_makes_our_pixel_values(name, settings, ours, photograph, tmp_path):
     folder, _ = ours()
+    square = {"height": 32, "width": 32}
+    settings = {"size": square, **settings} | ({"crop_size": square} if name.startswith("DeiT") else {})
     processor = getattr(vit_torch, name)(**settings)
     processor.save_pretrained(folder)
     convert(folder, tmp_path / "timm", to="timm")
@@ -140,20 +145,34 @@ def test_timms_transform_makes_our_pixel_values_from_our_folder(name, settings, 
     assert data["input_size"] == (3, 32, 32)
     assert list(data["mean"]) == processor.image_mean
     assert list(data["std"]) == processor.image_std
-    expected = timm.data.create_transform(**data, is_training=False)(photograph)
+    assert_same_pixel_values(processor, data, photograph)
+
+
+def test_timms_transform_of_our_folder_makes_our_pixel_values_for_wide_images(ours, photograph, tmp_path):
+    folder, _ = ours(image_size=(32, 48))
+    processor = vit_torch.ViTImageProcessor(size={"height": 32, "width": 48})
+    processor.save_pretrained(folder)
+    convert(folder, tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    assert_same_pixel_values(processor, timm.data.resolve_model_data_config(theirs), photograph)
+
+
+def assert_same_pixel_values(processor, data, photograph):
+    """Ours are timm's, whose crop rounds half a pixel to an even one where ours rounds down, as transformers' does."""
+    resize, crop, *rest = timm.data.create_transform(**data, is_training=False).transforms
+    resized, (height, width) = resize(photograph), crop.size
+    expected = transforms.crop(resized, (resized.height - height) // 2, (resized.width - width) // 2, height, width)
+    for step in rest:
+        expected = step(expected)
     mine = torch.from_numpy(processor(photograph, return_tensors="np").pixel_values[0])
     torch.testing.assert_close(mine, expected, atol=1e-5, rtol=0)
 
 
-# From timm to us
-
-
-@pytest.mark.usefixtures("strict_warnings")
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
 def test_what_timm_saves_loads_here(variant, safe, spread, images, tmp_path):
     theirs = spread(timm.create_model("vit_tiny_patch16_224", **ARGUMENTS | variant[1], num_classes=10))
     save_for_hf(theirs, tmp_path, safe_serialization=safe)
-    ours = vit_torch.ViTForImageClassification.from_pretrained(tmp_path)
+    ours = our_model(tmp_path)
     assert_same_logits(ours, theirs, images(ours.config))
 
 
@@ -171,14 +190,13 @@ def test_the_averages_of_a_training_checkpoint_of_timm_load_here(spread, images,
     theirs = spread(timm.create_model("vit_tiny_patch16_224", **ARGUMENTS, num_classes=10))
     optimizer = torch.optim.AdamW(theirs.parameters())
     averages = timm.utils.ModelEmaV3(theirs)
-    arguments = __import__("argparse").Namespace(model="vit_tiny_patch16_224")
+    arguments = argparse.Namespace(model="vit_tiny_patch16_224")
     saver = timm.utils.CheckpointSaver(
         theirs, optimizer, args=arguments, model_ema=averages, checkpoint_dir=str(tmp_path), recovery_dir=str(tmp_path)
     )
     spread(averages.module)
     saver.save_checkpoint(epoch=0, metric=1.0)
-    with pytest.warns(UserWarning) if False else __import__("contextlib").nullcontext():
-        ours = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / "last.pth.tar", num_attention_heads=4)
+    ours = our_model(tmp_path / "last.pth.tar", num_attention_heads=4)
     assert_same_logits(ours, averages.module, images(ours.config))
 
 
@@ -187,23 +205,59 @@ PRETRAINED = {
     "narrower crop": {"crop_pct": 0.875, "interpolation": "bilinear", "mean": (0.485, 0.456, 0.406)},
     "whole image": {"crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bicubic"},
     "crop of all": {"crop_pct": 1.0, "interpolation": "bicubic"},
+    "crop of what is not in proportion": {"crop_pct": 0.95, "crop_mode": "squash"},
 }
 
 
 @pytest.mark.parametrize("pretrained", PRETRAINED.values(), ids=PRETRAINED.keys())
 def test_preprocessing_that_timm_saves_is_ours(pretrained, photograph, tmp_path):
     theirs = timm.create_model("vit_tiny_patch16_224", **ARGUMENTS, num_classes=10)
-    save_for_hf(theirs, tmp_path, model_config={"pretrained_cfg": pretrained}, safe_serialization=True)
-    said = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
-    assert all(said[name] == (list(value) if isinstance(value, tuple) else value) for name, value in pretrained.items())
+    theirs.pretrained_cfg = {**theirs.pretrained_cfg, **pretrained}
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs), is_training=False)
-    processor = vit_torch.AutoImageProcessor.from_pretrained(tmp_path)
-    mine = torch.from_numpy(processor(photograph, return_tensors="np").pixel_values[0])
-    torch.testing.assert_close(mine, transform(photograph), atol=1e-5, rtol=0)
+    data = timm.data.resolve_model_data_config(theirs)
+    assert all(data[name] == value or data[name] == list(value) for name, value in pretrained.items())
+    assert_same_pixel_values(vit_torch.AutoImageProcessor.from_pretrained(tmp_path), data, photograph)
 
 
-# Google's files, of which timm has a reader of its own
+@pytest.mark.parametrize("left_out", ["crop_pct", "mean", "std", "interpolation", "crop_mode"])
+def test_what_timms_config_does_not_say_of_preprocessing_is_what_timm_takes_for_granted(left_out, photograph, tmp_path):
+    theirs = timm.create_model("vit_tiny_patch16_224", **ARGUMENTS, num_classes=10)
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["pretrained_cfg"][left_out]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    data = timm.data.resolve_model_data_config(theirs)
+    assert_same_pixel_values(vit_torch.AutoImageProcessor.from_pretrained(tmp_path), data, photograph)
+
+
+OTHER_MODELS = {
+    "the mean of the patches": {"global_pool": "avg", "fc_norm": False},
+    "the mean of the patches, normalised": {"global_pool": "avg"},
+    "the largest of the patches": {"global_pool": "max", "fc_norm": False},
+    "no class token": {"class_token": False, "global_pool": "avg", "fc_norm": False},
+    "no position of the class token": {"no_embed_class": True},
+    "normalised queries": {"qk_norm": True},
+    "scaled layers": {"init_values": 1e-5},
+    "register tokens": {"reg_tokens": 2},
+    "no positions": {"pos_embed": "none"},
+    "another norm": {"norm_layer": "rmsnorm"},
+    "an activation that we lack": {"act_layer": "hard_swish"},
+    "normalised tokens": {"pre_norm": True},
+    "no norm at the end": {"final_norm": False},
+    "attention pooling": {"global_pool": "map"},
+}
+
+
+@pytest.mark.parametrize("arguments", OTHER_MODELS.values(), ids=OTHER_MODELS.keys())
+def test_other_models_of_timm_are_refused(arguments, tmp_path):
+    theirs = timm.create_model("vit_tiny_patch16_224", **ARGUMENTS | arguments, num_classes=10)
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    with pytest.raises(
+        ValueError, match="timm|config.json|no tensor of this model|plain Vision Transformer|class token"
+    ):
+        our_model(tmp_path)
 
 
 def _google(**arguments):
@@ -253,7 +307,7 @@ def test_a_file_with_a_prefix_is_the_same_model_to_timm_and_to_us(form, prefix, 
     np.savez(tmp_path / "wrapped.npz", **arrays, **{"opt/state/step": np.int64(3)} if "opt" in prefix else {})
     theirs = _google(no_embed_class=form == "big-vision")
     theirs.load_pretrained(tmp_path / "wrapped.npz")
-    model = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / "wrapped.npz")
+    model = our_model(tmp_path / "wrapped.npz")
     assert_same_logits(model, theirs, images(model.config))
 
 
@@ -272,5 +326,5 @@ def test_scanned_layers_are_the_same_model_to_timm_and_to_us(prefix, ours, image
     np.savez(tmp_path / "scanned.npz", **arrays)
     theirs = _google(no_embed_class=True)
     theirs.load_pretrained(tmp_path / "scanned.npz")
-    model = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / "scanned.npz")
+    model = our_model(tmp_path / "scanned.npz")
     assert_same_logits(model, theirs, images(model.config))

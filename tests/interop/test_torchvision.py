@@ -5,12 +5,14 @@ Run by `nox -s interop`.
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 pytest.importorskip("torchvision")
 torch = pytest.importorskip("torch")
 
-from torchvision.models import ViT_B_16_Weights, VisionTransformer  # noqa: E402
+from torchvision.models import VisionTransformer, ViT_B_16_Weights  # noqa: E402
 
 import vit_torch  # noqa: E402
 from conversion import convert  # noqa: E402
@@ -31,6 +33,12 @@ VARIANTS = {
 def variant(request):
     """Fields of our config, and arguments of theirs for the same model."""
     return request.param
+
+
+def our_model(source, **fields):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return vit_torch.ViTForImageClassification.from_pretrained(source, **fields)
 
 
 def assert_same_logits(ours, theirs, pixel_values):
@@ -59,33 +67,32 @@ def test_a_model_without_biases_of_query_key_and_value_is_written_with_zeros(our
     assert_same_logits(model, theirs, images(model.config))
 
 
-@pytest.mark.usefixtures("strict_warnings")
 @pytest.mark.parametrize("name", ["vit_tiny.pth", "checkpoint.pt"])
 def test_what_they_save_loads_here(variant, name, spread, images, tmp_path):
     theirs = spread(VisionTransformer(**SIZES, **variant[1]))
     torch.save(theirs.state_dict(), tmp_path / name)
-    ours = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / name, num_attention_heads=4)
+    ours = our_model(tmp_path / name, num_attention_heads=4)
     assert ours.config.layer_norm_eps == 1e-6
     assert_same_logits(ours, theirs, images(ours.config))
 
 
 def test_a_wrapped_state_dict_in_a_training_checkpoint_loads_here(spread, images, tmp_path):
     theirs = spread(VisionTransformer(**SIZES))
-    parallel = {f"module.{name}": tensor for name, tensor in theirs.state_dict().items()}
     optimizer = torch.optim.AdamW(theirs.parameters())
     theirs(torch.randn(2, 3, 32, 32)).sum().backward()
     optimizer.step()
     parallel = {f"module.{name}": tensor for name, tensor in theirs.state_dict().items()}
     checkpoint = {"model": parallel, "optimizer": optimizer.state_dict(), "epoch": 3}  # as its references/ scripts do
     torch.save(checkpoint, tmp_path / "checkpoint.pth")
-    ours = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / "checkpoint.pth", num_attention_heads=4)
+    ours = our_model(tmp_path / "checkpoint.pth", num_attention_heads=4)
     assert_same_logits(ours, theirs, images(ours.config))
 
 
-def test_heads_are_64_wide_unless_told(spread, images, tmp_path):
+def test_heads_are_taken_for_64_wide_with_a_warning_unless_told(spread, images, tmp_path):
     theirs = spread(VisionTransformer(**SIZES | {"hidden_dim": 128, "num_heads": 2}))
     torch.save(theirs.state_dict(), tmp_path / "vit.pth")
-    ours = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / "vit.pth")
+    with pytest.warns(UserWarning, match="num_attention_heads = 2"):
+        ours = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / "vit.pth")
     assert_same_logits(ours, theirs, images(ours.config))
 
 

@@ -1,0 +1,262 @@
+"""Fills the documentation's pages on formats with tables made of the formats themselves.
+
+A line of a page such as `{{ names timm }}` is replaced when the site is built: by the table of names of a format, with
+`facts` by what else it is, with `refused` by what is not read, with `formats` by the list of all.
+"""
+
+from __future__ import annotations
+
+import math
+import os.path
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from conversion.format import Format
+from conversion.formats import FORMATS
+from conversion.preprocessing import Preprocessing
+from conversion.rules import LAYER, Rule, Shape, SplitHeads
+from conversion.weights_file import CONTAINERS
+from vit_core.config import ViTConfig
+from vit_core.parameters import BASE_MODEL_PREFIX, parameters
+
+MARKER = re.compile(r"^\{\{ (?P<table>\w+)(?P<names>(?: [\w-]+)*) \}\}$", re.MULTILINE)
+OUR_LAYER = f"encoder.layer.{LAYER}."
+
+#: The page of each format.
+PAGES = {
+    "transformers": "transformers.md",
+    "transformers-bin": "transformers.md",
+    "transformers-5": "transformers.md",
+    "transformers-tf": "transformers-tf.md",
+    "transformers-flax": "transformers-flax.md",
+    "google": "google.md",
+    "google-linen": "google.md",
+    "big-vision": "google.md",
+    "timm": "timm.md",
+    "deit": "timm.md",
+    "dino": "dino.md",
+    "mae": "mae.md",
+    "transformers-mae": "mae.md",
+    "torchvision": "torchvision.md",
+    "keras-hub": "keras-hub.md",
+}
+
+#: A model of which every size is another number, so that a number in a shape says what it is.
+SIZES = ViTConfig(
+    hidden_size=35,
+    num_attention_heads=5,
+    num_hidden_layers=1,
+    intermediate_size=41,
+    image_size=(13 * 3, 17 * 3),
+    patch_size=(13, 17),
+    num_channels=2,
+    num_labels=19,
+    encoder_stride=11,
+    pooler_output_size=23,
+)
+WORDS = {
+    1: "1",
+    SIZES.hidden_size: "hidden",
+    3 * SIZES.hidden_size: "3 hidden",
+    SIZES.num_attention_heads: "heads",
+    SIZES.head_dim: "head",
+    SIZES.intermediate_size: "mlp",
+    SIZES.patch_shape[0]: "height",
+    SIZES.patch_shape[1]: "width",
+    SIZES.num_channels: "channels",
+    math.prod(SIZES.grid): "patches",
+    1 + math.prod(SIZES.grid): "tokens",
+    SIZES.num_labels: "labels",
+    SIZES.pooler_size: "pooled",
+    SIZES.encoder_stride**2 * SIZES.num_channels: "stride² channels",
+}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace the markers of a page; called by MkDocs."""
+    return MARKER.sub(_table, markdown)
+
+
+def _table(marker: re.Match[str]) -> str:
+    names = marker["names"].split()
+    if marker["table"] not in TABLES or (unknown := [name for name in names if name not in FORMATS]):
+        raise ValueError(f"{marker[0]} is no table; there are {', '.join(TABLES)}, for {', '.join(FORMATS)}.")
+    return TABLES[marker["table"]](*(FORMATS[name] for name in names))
+
+
+def names_table(form: Format) -> str:
+    """Where a format keeps each canonical tensor: what belongs to no layer, then what is in each."""
+    shapes = _canonical_shapes()
+    outside = [rule for rule in form.rules if LAYER not in rule.ours[0]]
+    inside = [rule for rule in form.rules if LAYER in rule.ours[0]]
+    prefix = os.path.commonprefix([name for rule in inside for name in rule.theirs])
+    is_same = all(rule.ours == rule.theirs for rule in form.rules)
+    lines = _names_lines(outside, shapes, ("canonical", f"in {form.title}"), ("", ""), is_same)
+    lines += ["", f"In layer `{LAYER}`, where canonical names start with `{OUR_LAYER}`"]
+    lines[-1] += ":" if is_same else f" and the others with `{prefix}`:"
+    return "\n".join([*lines, "", *_names_lines(inside, shapes, ("canonical", "there"), (OUR_LAYER, prefix), is_same)])
+
+
+def _names_lines(
+    table: Iterable[Rule],
+    shapes: dict[str, Shape],
+    titles: tuple[str, str],
+    prefixes: tuple[str, str],
+    is_same: bool,
+) -> list[str]:
+    rows = []
+    for rule in table:
+        theirs = [shapes[name] for name in rule.ours]
+        for step in rule.steps:
+            theirs = step.their_shapes(theirs, SIZES.num_attention_heads)
+        rows.append(
+            [
+                _lines(f"`{name.removeprefix(prefixes[0])}`" for name in rule.ours),
+                _lines(f"`{name.removeprefix(prefixes[1])}`" for name in rule.theirs),
+                _lines(f"({', '.join(map(_word, shape))})" for shape in theirs),
+                _lines(map(str, rule.steps)),
+            ]
+        )
+    header = [*titles, "shape there", "what changes"]
+    kept = [column for column in range(4) if not is_same or column in (0, 2)]
+    return _markdown([[row[column] for column in kept] for row in (header, *rows)])
+
+
+def _word(length: int) -> str:
+    return WORDS[length]
+
+
+def _canonical_shapes() -> dict[str, Shape]:
+    """The shape of each canonical tensor by its name in the base model, with `*` for a layer's number."""
+    tables = (
+        parameters(SIZES, use_mask_token=True),
+        parameters(SIZES, "image-classification"),
+        parameters(SIZES, "masked-image-modeling"),
+    )
+    return {
+        row.name.removeprefix(BASE_MODEL_PREFIX).replace(".0.", f".{LAYER}.", row.layer is not None): row.shape
+        for table in reversed(tables)
+        for row in table
+    }
+
+
+def facts_table(*forms: Format) -> str:
+    """How formats are recognised and written, and what they imply of a model."""
+    header = ["", *(form.title for form in forms)]
+    return "\n".join(_markdown([header, *([name, *map(fact, forms)] for name, fact in FACTS.items())]))
+
+
+def refused_table(form: Format) -> str:
+    """Tensors that make a model one that is not read."""
+    rows = [[f"`{pattern}`", reason] for pattern, reason in form.refused.items()]
+    return "\n".join(_markdown([["a tensor called", "is refused, since"], *rows]))
+
+
+def formats_table() -> str:
+    """All formats, with what `--to` takes and what it writes."""
+    rows = []
+    for name, page in PAGES.items():
+        form = FORMATS[name]
+        rows.append([f"[{form.title}](formats/{page})", _name(form), _written(form), _suffixes(form)])
+    return "\n".join(_markdown([["format", "name", "written in a folder as", "a lone file ends in"], *rows]))
+
+
+def _name(form: Format) -> str:
+    return f"`{form.name}`"
+
+
+def _signature(form: Format) -> str:
+    return _lines(f"`{name}`" for name in form.signature)
+
+
+def _written(form: Format) -> str:
+    return next((f"`{name}`" for name in form.files.values()), "only read")
+
+
+def _suffixes(form: Format) -> str:
+    return ", ".join(f"`{suffix}`" for kind in form.files for suffix in CONTAINERS[kind].suffixes)
+
+
+def _epsilon(form: Format) -> str:
+    return _convention(form, "layer_norm_eps")
+
+
+def _activation(form: Format) -> str:
+    return _convention(form, "hidden_act")
+
+
+def _convention(form: Format, field: str) -> str:
+    value = form.conventions[field]
+    shown = f"`{value}`" if isinstance(value, str) else f"{value:g}".replace("e-0", "e-")
+    return f"{shown}, unless `config.json` names another" if field in form.told else shown
+
+
+def _heads(form: Format) -> str:
+    is_told = any(isinstance(step, SplitHeads) for rule in form.rules for step in rule.steps)
+    return "told by the shapes" if is_told else "not told by the weights"
+
+
+def _biases(form: Format) -> str:
+    return "always there; zeros are written if need be" if form.has_qkv_bias else "there if the model has them"
+
+
+def _classifier(form: Format) -> str:
+    places = {name for rule in form.rules for name in rule.ours}
+    if "classifier.weight" not in places:
+        return "no place for one"
+    return "the pooler's output, if there is a pooler" if form.head_reads_pooler else "the class token"
+
+
+def _images(form: Format) -> str:
+    said = form.preprocessing
+    part = (
+        "the whole image" if said.crop_fraction is None else f"the middle {_percent(said.crop_fraction)} of the image"
+    )
+    return f"{part}, {Image.Resampling(said.resample).name.lower()}; {_statistics(said)}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:g}%"
+
+
+def _statistics(said: Preprocessing) -> str:
+    return "; ".join(
+        f"{name} {', '.join(map(str, dict.fromkeys(each)))}" for name, each in (("mean", said.mean), ("std", said.std))
+    )
+
+
+def _left_out(form: Format) -> str:
+    return ", ".join(f"`{pattern}`" for pattern in form.left_out) or "nothing"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    header, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return [header, "|" + "---|" * len(rows[0]), *body]
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return "<br>".join(texts)
+
+
+FACTS: dict[str, Callable[[Format], str]] = {
+    "name": _name,
+    "recognised by": _signature,
+    "written in a folder as": _written,
+    "a lone file ends in": _suffixes,
+    "`layer_norm_eps`": _epsilon,
+    "`hidden_act`": _activation,
+    "attention heads": _heads,
+    "biases of query, key, value": _biases,
+    "a classifier reads": _classifier,
+    "images, if no file says": _images,
+    "left out in reading": _left_out,
+}
+TABLES: dict[str, Callable[..., str]] = {
+    "names": names_table,
+    "facts": facts_table,
+    "refused": refused_table,
+    "formats": formats_table,
+}

@@ -1,0 +1,152 @@
+"""transformers' models in TensorFlow and Flax load what we write, and we load what they save.
+
+Run by `nox -s interop`, with transformers 4.47.1: later ones have PyTorch's models only. What those versions of
+TensorFlow and JAX are for ours is too old, so that PyTorch answers on our side.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+transformers = pytest.importorskip("transformers")
+torch = pytest.importorskip("torch")
+
+import vit_torch  # noqa: E402
+from conversion import convert  # noqa: E402
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 56, "image_size": 32,
+         "patch_size": 8, "encoder_stride": 8}  # fmt: skip
+VARIANTS = {
+    "plain": {},
+    "ten classes": {"id2label": {i: f"class {i}" for i in range(10)}},
+    "gray, relu, no biases of query, key and value": {"num_channels": 1, "hidden_act": "relu", "qkv_bias": False},
+    "tanh gelu, another epsilon": {"hidden_act": "gelu_new", "layer_norm_eps": 1e-3},
+    "wide image": {"image_size": (32, 48)},
+    "twelve layers": {"num_hidden_layers": 12},
+}
+TASKS = ["ViTModel", "ViTForImageClassification"]
+SPREAD = 0.15  # wide enough that each term of the forward pass shows
+
+
+@pytest.fixture(params=["TF", "Flax"])
+def side(request):
+    """The prefix of their classes, if that framework is there and transformers still has models for it."""
+    pytest.importorskip({"TF": "tf_keras", "Flax": "flax"}[request.param])
+    if not hasattr(transformers, f"{request.param}ViTModel"):
+        pytest.skip("these transformers have PyTorch's models only")
+    return request.param
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
+def variant(request):
+    return {**SIZES, **request.param}
+
+
+@pytest.fixture(params=TASKS)
+def task(request):
+    return request.param
+
+
+FORMATS = {"TF": "transformers-tf", "Flax": "transformers-flax"}
+FILES = {"TF": "tf_model.h5", "Flax": "flax_model.msgpack"}
+
+
+def their_class(side, task):
+    return getattr(transformers, side + task)
+
+
+def their_model(side, task, config):
+    """One of theirs, with all weights away from where they start, from which many would not show."""
+    rng = np.random.default_rng(0)
+    if side == "TF":
+        model = their_class(side, task)(config)
+        model.build()
+        model.set_weights([w + SPREAD * rng.standard_normal(w.shape, np.float32) for w in model.get_weights()])
+        return model
+    import jax
+
+    height, width = config.image_size if isinstance(config.image_size, tuple) else (config.image_size,) * 2
+    model = their_class(side, task)(config, input_shape=(1, height, width, config.num_channels))
+    model.params = jax.tree_util.tree_map(
+        lambda array: array + SPREAD * rng.standard_normal(array.shape, np.float32), model.params
+    )
+    return model
+
+
+def our_model(task, source, **fields):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return getattr(vit_torch, task).from_pretrained(source, **fields)
+
+
+def loaded_by_them(side, task, folder, config, **arguments):
+    """Theirs from a folder, in which nothing may be missing and nothing too much."""
+    if side == "TF":
+        theirs, info = their_class(side, task).from_pretrained(folder, output_loading_info=True, **arguments)
+        assert not any(info.values())
+        return theirs
+    from flax import serialization
+
+    shape = (1, *config.image_shape, config.num_channels)
+    theirs = their_class(side, task).from_pretrained(folder, input_shape=shape, **arguments)
+    serialization.from_bytes(theirs.params, (folder / FILES[side]).read_bytes())  # raises where names differ
+    return theirs
+
+
+def assert_same_results(ours, theirs, side):
+    images = torch.randn(2, ours.config.num_channels, *ours.config.image_shape)
+    with torch.no_grad():
+        mine = ours.eval()(images)
+    pixel_values = images.numpy()
+    other = theirs(pixel_values=pixel_values)
+    for name in ("logits",) if "logits" in mine else ("last_hidden_state", "pooler_output"):
+        expected = np.asarray(other[name])
+        assert expected.std() > 0.1  # otherwise much would be equal
+        np.testing.assert_allclose(mine[name].numpy(), expected, atol=1e-5, rtol=0)
+
+
+def test_they_load_what_we_write(side, task, variant, ours, tmp_path):
+    folder, model = ours(task, **variant)
+    convert(folder, tmp_path / "theirs", to=FORMATS[side])
+    assert (tmp_path / "theirs" / FILES[side]).exists()
+    theirs = loaded_by_them(side, task, tmp_path / "theirs", model.config)
+    assert_same_results(model, theirs, side)
+
+
+@pytest.mark.parametrize("safe", [False, True], ids=["its own format", "safetensors"])
+def test_what_they_save_loads_here(side, task, variant, safe, tmp_path):
+    theirs = their_model(side, task, transformers.ViTConfig(**variant))
+    theirs.save_pretrained(tmp_path, safe_serialization=safe)
+    name = "model.safetensors" if safe else FILES[side]
+    assert (tmp_path / name).exists()
+    ours = our_model(task, tmp_path)
+    assert_same_results(ours, theirs, side)
+
+
+def test_a_base_model_of_theirs_loads_from_our_classifier(side, ours, tmp_path):
+    folder, model = ours("ViTForImageClassification", **SIZES)
+    convert(folder, tmp_path / "theirs", to=FORMATS[side])
+    theirs = their_class(side, "ViTModel").from_pretrained(tmp_path / "theirs", add_pooling_layer=False)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        mine = model.vit(images).last_hidden_state.numpy()
+    other = np.asarray(theirs(pixel_values=images.numpy())["last_hidden_state"])
+    np.testing.assert_allclose(mine, other, atol=1e-5, rtol=0)
+
+
+def test_what_theirs_saves_after_loading_ours_is_ours_again(side, task, ours, tmp_path):
+    folder, model = ours(task, **SIZES)
+    convert(folder, tmp_path / "theirs", to=FORMATS[side])
+    their_class(side, task).from_pretrained(tmp_path / "theirs").save_pretrained(
+        tmp_path / "again", safe_serialization=False
+    )
+    convert(tmp_path / "again", tmp_path / "back")
+    again = our_model(task, tmp_path / "back")
+    expected = model.state_dict()
+    found = again.state_dict()
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=0, rtol=0)
