@@ -14,7 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion.hdf5_structure import BFLOAT16_MARK, GZIP, LZF, SHUFFLE, Dataset, Unfit, read_structure
+from conversion.hdf5_structure import (
+    BFLOAT16_MARK,
+    GZIP,
+    LARGEST_DEPTH,
+    LARGEST_NAME,
+    LZF,
+    SHUFFLE,
+    Dataset,
+    Unfit,
+    read_structure,
+)
 from conversion.mapped_file import map_bytes, view_as
 from vit_core.memory_order import contiguous
 from vit_core.safetensors_file import DTYPES, StoredTensor, shown

@@ -127,10 +127,10 @@ def _described(where: str, text: str) -> tuple[str, tuple[int, ...], bool, bool]
     if code[1:2] == "O":
         raise ValueError(f"{where} holds pickled objects, which could run code; save its arrays as numbers.")
     order, letters = code[:1], code[1:]
-    sizes = fields.get("shape", "")
-    shape = tuple(int(size) for size in re.findall("[0-9]+", sizes))
+    sizes = _SIZES.fullmatch(fields.get("shape", ""))
+    shape = tuple(int(size) for size in re.findall("[0-9]+", sizes[0])) if sizes else ()
     in_columns = fields.get("fortran_order")
-    if not _SIZES.fullmatch(sizes) or not is_shape(shape) or in_columns not in ("True", "False"):
+    if not sizes or not is_shape(shape) or in_columns not in ("True", "False"):
         raise ValueError(
             f"{where} describes itself as {shown(text)}, which is no array of numbers; get the file again."
         )

@@ -33,6 +33,7 @@ class Pass:
     allow_nan: bool = False
     progress: Progress | None = None
     _done: int = 0
+    _nan: dict[str, int] = field(default_factory=dict)
     _previous: np.ndarray | None = field(default=None, repr=False)
 
     def through(self, tensors: Tensors) -> dict[str, StoredTensor]:
@@ -42,6 +43,10 @@ class Pass:
         """
         total = sum(tensor.nbytes for tensor in tensors.values())
         return {name: self._passed(name, tensor, total) for name, tensor in tensors.items()}
+
+    def notes(self) -> list[str]:
+        """What was found in passing, in sentences."""
+        return [f"{name} has NaN, {count} of its values" for name, count in self._nan.items()]
 
     def _passed(self, name: str, tensor: StoredTensor, total: int) -> StoredTensor:
         code = FLOAT_CODES[self.dtype] if self.dtype else tensor.dtype
@@ -53,8 +58,10 @@ class Pass:
                 self.progress(name, self._done, total)
             self._done += tensor.nbytes
             self._previous = tensor.read()
-            if not self.allow_nan:
-                _refuse_nan(name, tensor, self._previous)
+            if count := _count_nan(tensor, self._previous):
+                if not self.allow_nan:
+                    raise ValueError(f"{name} has NaN, {count} of its values; allow NaN to convert it all the same.")
+                self._nan[name] = count
             return self._previous if code == tensor.dtype else _cast(name, tensor, code)
 
         return StoredTensor(code, tensor.shape, read)
@@ -75,13 +82,11 @@ def forget(array: np.ndarray) -> None:
         base.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
-def _refuse_nan(name: str, tensor: StoredTensor, bits: np.ndarray) -> None:
+def _count_nan(tensor: StoredTensor, bits: np.ndarray) -> int:
     values = tensor.numpy() if tensor.dtype == "BF16" else bits
-    if values.size and np.isnan(np.max(values)):  # max returns NaN if there is one, and takes no memory
-        count = int(np.isnan(values).sum())
-        raise ValueError(
-            f"{name} has {count} NaN among its {values.size} values; allow NaN to convert it all the same."
-        )
+    if not values.size or not np.isnan(np.max(values)):  # max returns NaN if there is one, and takes no memory
+        return 0
+    return int(np.isnan(values).sum())
 
 
 def _cast(name: str, tensor: StoredTensor, code: str) -> np.ndarray:

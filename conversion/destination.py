@@ -1,0 +1,93 @@
+"""Where a conversion writes: a folder with everything, or one file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from conversion.format import Format
+from conversion.sources import KNOWN_NAMES
+from conversion.weights_file import CONTAINERS, container_for
+from vit_core.config import ViTConfig
+from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME, WEIGHT_FILES
+from vit_core.saving import replacing_files
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A folder with everything, or one file.
+
+    Attributes:
+        folder: the folder.
+        container: the kind of the file of weights.
+        weights: the name of the file of weights.
+        is_file: whether nothing but the weights is written.
+    """
+
+    folder: Path
+    container: str
+    weights: str
+    is_file: bool
+
+    @classmethod
+    def at(cls, destination: Path, form: Format) -> Destination:
+        """The destination that a path names, for a format.
+
+        Raises:
+            ValueError: the path's suffix is of another kind of file than the format's.
+        """
+        container = container_for(destination)
+        if container is None or destination.is_dir():
+            usual = next(iter(form.files))
+            return cls(destination, usual, form.files[usual], is_file=False)
+        if container not in form.files:
+            suffixes = [suffix for each in form.files for suffix in CONTAINERS[each].suffixes]
+            raise ValueError(
+                f"{destination} cannot hold the format {form.name!r}, whose files end in {' or '.join(suffixes)}; name "
+                f"such a file, a folder, or another format."
+            )
+        return cls(destination.parent, container, destination.name, is_file=True)
+
+    def require_free(self, overwrite: bool) -> None:
+        """Raise an OSError unless the destination may be written."""
+        if self.is_file:
+            if (self.folder / self.weights).exists() and not overwrite:
+                raise FileExistsError(f"{self.folder / self.weights} exists and is kept; allow overwriting it.")
+            return
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"{self.folder} is a file; name a folder.")
+        there = sorted(file.name for file in self.folder.iterdir()) if self.folder.is_dir() else []
+        if there and not overwrite:
+            raise FileExistsError(f"{self.folder} holds {there[0]} and is kept; allow overwriting it, or name another.")
+        if others := [name for name in there if name in KNOWN_NAMES and name != self.weights]:
+            raise FileExistsError(
+                f"{self.folder} holds {others[0]}, other weights beside the new ones; remove it first."
+            )
+
+    def notes(self, config: ViTConfig, form: Format) -> list[str]:
+        """What the code that reads such files takes for granted and this model is not."""
+        notes = [
+            f"what else reads {form.title} computes with {name}={value}; this model has {getattr(config, name)}, so "
+            f"its answers differ there"
+            for name, value in form.conventions.items()
+            if getattr(config, name) != value and (self.is_file or name not in form.told)
+        ]
+        if self.is_file:
+            notes.append(f"the weights alone were written: a folder also gets {CONFIG_NAME} and {PROCESSOR_NAME}")
+        return notes
+
+    @contextlib.contextmanager
+    def replacing(self) -> Iterator[Path]:
+        """A staging folder, whose files appear together when the block ends; on failure nothing is left."""
+        folders = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+        obsolete = () if self.is_file else WEIGHT_FILES
+        try:
+            with replacing_files(self.folder, obsolete=obsolete) as staging:
+                yield staging
+        except BaseException:
+            for folder in folders:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise

@@ -1,0 +1,96 @@
+"""What a format takes of a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from conversion import rules
+from conversion.checkpoint import Checkpoint
+from conversion.format import Format, Tensors
+from conversion.passing import Pass
+from vit_core.config import ViTConfig
+from vit_core.parameters import BASE_MODEL_PREFIX, Task
+from vit_core.pretrained import ARCHITECTURES
+from vit_core.safetensors_file import DTYPES, StoredTensor, from_numpy
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a format takes of a checkpoint, to be read once.
+
+    Attributes:
+        tensors: by canonical name.
+        config: of the model that these tensors make.
+        notes: what was changed, in sentences.
+    """
+
+    tensors: Tensors
+    config: ViTConfig
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, reading: Pass, form: Format) -> Plan:
+        """What a format takes of a checkpoint.
+
+        Raises:
+            ValueError: the format has no place for something without which the model's answers would be others.
+        """
+        config, notes = copy.deepcopy(checkpoint.config), []
+        if config.pruned_heads and any(_needs_whole_heads(rule) for rule in form.rules):
+            raise ValueError(
+                f"attention heads are pruned, for which {form.title} has no place; convert to transformers."
+            )
+        tensors = base_names(reading.through(checkpoint.tensors))
+        if form.has_qkv_bias and not config.qkv_bias:
+            config.qkv_bias = True
+            tensors = _with_zero_biases(tensors)
+            notes.append(f"{form.title} always has biases of query, key and value; zeros were written")
+        for rule in form.rules:
+            if any(isinstance(step, rules.FoldClassPosition) for step in rule.steps):
+                folded = rule.write([tensors[name] for name in rule.ours], config.num_attention_heads)
+                tensors |= zip(rule.ours, rule.read(folded), strict=True)
+                notes.append(f"in {form.title} the class token's position is a part of the token")
+        places = {name for rule in form.rules for name in rule.ours}
+        homeless = [name for name in tensors if rules.template_of(name)[0] not in places]
+        if form.head_reads_pooler and not config.classifier_uses_pooler:
+            homeless += [name for name in tensors if name.startswith("pooler.") and name not in homeless]
+        if config.classifier_uses_pooler and "pooler.dense.weight" in homeless:
+            raise ValueError(
+                f"the classifier reads a pooler (Google's representation layer), for which {form.title} has no place; "
+                f"convert to transformers, google, torchvision or keras-hub."
+            )
+        if homeless:
+            notes.append(f"{form.title} has no place for {', '.join(homeless)}; left out")
+        kept = {name: tensor for name, tensor in tensors.items() if name not in homeless}
+        task: Task = "model" if any(map(_is_head, homeless)) else checkpoint.task
+        config.architectures = [ARCHITECTURES[task]]
+        prefix = "" if task == "model" else BASE_MODEL_PREFIX
+        named = {name if _is_head(name) else prefix + name: tensor for name, tensor in kept.items()}
+        return cls(named, config, tuple(notes))
+
+
+def _is_head(name: str) -> bool:
+    return name.split(".")[0] in rules.HEADS
+
+
+def _needs_whole_heads(rule: rules.Rule) -> bool:
+    return any(isinstance(step, rules.Fuse | rules.SplitHeads) for step in rule.steps)
+
+
+def _with_zero_biases(tensors: Tensors) -> dict[str, StoredTensor]:
+    """The tensors with biases of zero after the weights of query, key and value."""
+    complete: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        complete[name] = tensor
+        if ".attention.attention." in name:
+            zeros = from_numpy(np.zeros(tensor.shape[:1], DTYPES[tensor.dtype]))
+            complete[name.removesuffix("weight") + "bias"] = replace(zeros, dtype=tensor.dtype)
+    return complete
+
+
+def base_names(tensors: Tensors) -> dict[str, StoredTensor]:
+    """Tensors by their names in the base model."""
+    return {name.removeprefix(BASE_MODEL_PREFIX): tensor for name, tensor in tensors.items()}
