@@ -8,6 +8,21 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["tests", "lint", "types", "imports", "docs"]
 
 BACKENDS = ["torch", "tf", "flax"]  # extras of the package, and names for `trivit classify --backend`
+#: Whom checkpoints are exchanged with: our backend, their packages, and the tests in tests/interop.
+OTHER_SIDES = {
+    "transformers-4": ("torch", ["transformers==4.47.1"], ["transformers", "transformers_state_dict"]),
+    "transformers-5": ("torch", ["transformers==5.*", "peft"], ["transformers", "transformers_state_dict"]),
+    "transformers-tf-flax": (
+        "torch",
+        [
+            *("transformers==4.47.1", "tensorflow-cpu==2.17.1", "tf-keras==2.17.0"),
+            *("jax==0.4.35", "jaxlib==0.4.35", "flax==0.10.2", "numpy<2"),
+        ],
+        ["transformers_tf_flax"],
+    ),
+    "timm-torchvision": ("torch", ["timm==1.0.*", "torchvision"], ["timm", "torchvision"]),
+    "keras-hub": ("tf", ["keras-hub==0.32.*"], ["keras_hub"]),
+}
 GROUPS = nox.project.load_toml("pyproject.toml")
 
 
@@ -58,16 +73,18 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a broken link or reference is an error."""
-    session.install("-c", "constraints.txt", *nox.project.dependency_groups(GROUPS, "docs"))
+    install(session, groups=("docs",))  # the package too: pages show its tables of formats
     session.run("mkdocs", "build", "--strict")
 
 
 @nox.session
-@nox.parametrize("transformers", ["4.47.1", "5.*"])
-def interop(session: nox.Session, transformers: str) -> None:
-    """Exchange checkpoints with transformers, whose old versions need old packages: only torch is constrained."""
+@nox.parametrize("side", list(OTHER_SIDES), ids=list(OTHER_SIDES))
+def interop(session: nox.Session, side: str) -> None:
+    """Exchange checkpoints with other libraries, whose old versions need old packages: only torch is constrained."""
     constraints = Path("constraints.txt").read_text().splitlines()
-    torch = next(line for line in constraints if line.startswith("torch=="))
-    newer = ["peft"] if transformers.startswith("5") else []
-    session.install(torch, f"transformers=={transformers}", ".[torch]", "pytest", "hypothesis", *newer)
-    session.run("pytest", "tests/interop", "-W", "default", *session.posargs)
+    torch = [line for line in constraints if line.startswith("torch==")]
+    backend, packages, tests = OTHER_SIDES[side]
+    constrained = torch if backend == "torch" else []
+    session.install(*constrained, f".[{backend}]", *packages, "pytest", "hypothesis", "safetensors")
+    files = [f"tests/interop/test_{test}.py" for test in tests]
+    session.run("pytest", *files, "-W", "default", *session.posargs)

@@ -177,6 +177,8 @@ def _translate(
         inferred = fields_from_shapes(shapes, reading.sources, sizes, form.head_reads_pooler)
         if source.weights and any(said.get(name, value) != value for name, value in inferred.items()):
             said = {}  # a config.json that lies beside a file need not be about it
+        if form.has_qkv_bias:
+            said.pop("qkv_bias", None)  # transformers' TensorFlow has them whatever its config says
         fields = {**inferred, **said, **overrides}
         assumed = assumed_fields(fields, reading.heads, form.conventions, form.title)
         if reading.heads and "num_attention_heads" not in fields:
@@ -197,7 +199,8 @@ def _translate(
     tensors = {row.name: _checked(source.name, row, reading, form) for row in table}
     known = {row.name.removeprefix(BASE_MODEL_PREFIX) for row in table}
     left_out = (*reading.unused, *(reading.sources[name] for name in reading.tensors if name not in known))
-    preprocessing, more = _preprocessing(source, files, form, config)
+    beside = None if source.weights and not said else source.file(PROCESSOR_NAME)
+    preprocessing, more = _preprocessing(beside, files, form, config)
     return Checkpoint(
         config,
         tensors,
@@ -276,10 +279,9 @@ def _their_name(base_name: str, form: Format) -> str:
 
 
 def _preprocessing(
-    source: ModelSource, files: core.Checkpoint, form: Format, config: ViTConfig
+    file: Path | None, files: core.Checkpoint, form: Format, config: ViTConfig
 ) -> tuple[dict[str, Any], list[Assumption]]:
-    """The settings of the image processor, and what was assumed of them."""
-    file = None if source.weights else source.file(PROCESSOR_NAME)
+    """The settings of the image processor, from its file if there is one, and what was assumed of them."""
     if file is not None:
         return read_json_file(file), []
     for reader in (form, *FORMATS.values()):

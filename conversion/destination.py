@@ -74,6 +74,11 @@ class Destination:
             for name, value in form.conventions.items()
             if getattr(config, name) != value and (self.is_file or name not in form.told)
         ]
+        if form.head_reads_pooler and config.classifier_uses_pooler and config.pooler_act != "tanh":
+            notes.append(
+                f"what else reads {form.title} computes the representation layer with tanh; this model has "
+                f"{config.pooler_act}, so its answers differ there"
+            )
         if self.is_file:
             notes.append(f"the weights alone were written: a folder also gets {CONFIG_NAME} and {PROCESSOR_NAME}")
         return notes

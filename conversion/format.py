@@ -34,6 +34,7 @@ WRAPPERS = frozenset(
         ),
         *("teacher", "student", "ema", "model_ema", "state_dict_ema"),
         *("params", "target", "opt"),  # Flax: the parameters, in older files in an optimizer's target
+        "img",  # big_vision: of two towers, that of images
         *("_orig_mod", "_fsdp_wrapped_module"),  # torch.compile and FSDP
     )
 )

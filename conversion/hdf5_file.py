@@ -11,6 +11,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from conversion.hdf5_structure import (
 from conversion.mapped_file import map_bytes, view_as
 from vit_core.memory_order import contiguous
 from vit_core.safetensors_file import DTYPES, StoredTensor, shown
+
+if TYPE_CHECKING:
+    import h5py
 
 #: Keras splits an attribute of more bytes into NAME0, NAME1, ..., since an object's header must hold it.
 LARGEST_ATTRIBUTE = 64512
@@ -80,12 +84,7 @@ def write_hdf5(
     _check_names(tensors)
     with h5py.File(path, "w") as file:
         for name, tensor in tensors.items():
-            bits = contiguous(tensor.read())
-            if tensor.dtype == "BF16":
-                bits = bits.view("V2")
-            dataset = file.create_dataset(name, bits.shape, bits.dtype, bits, track_times=False)
-            if tensor.dtype == "BF16":
-                dataset.attrs[BFLOAT16_MARK[0]] = BFLOAT16_MARK[1]
+            _write_dataset(file, name, tensor)
         for place, values in (attributes or {}).items():
             target = file[place or "/"] if not place or place in file else file.create_group(place)
             for name, value in values.items():
@@ -93,6 +92,15 @@ def write_hdf5(
                     target.attrs[part] = part_value
     with open(path, "r+b") as written:
         os.fsync(written.fileno())
+
+
+def _write_dataset(file: h5py.File, name: str, tensor: StoredTensor) -> None:
+    bits = contiguous(tensor.read())
+    if tensor.dtype == "BF16":
+        bits = bits.view("V2")
+    dataset = file.create_dataset(name, bits.shape, bits.dtype, bits, track_times=False)
+    if tensor.dtype == "BF16":
+        dataset.attrs[BFLOAT16_MARK[0]] = BFLOAT16_MARK[1]
 
 
 def _tensor(where: str, dataset: Dataset, data: np.ndarray) -> StoredTensor:
@@ -169,7 +177,8 @@ _UNDO: dict[int, Callable[[bytes, int, int], bytes]] = {GZIP: _inflate, LZF: _ex
 def _check_names(tensors: Mapping[str, StoredTensor]) -> None:
     for name in tensors:
         parts = name.split("/")
-        can_be_read = len(parts) <= LARGEST_DEPTH and len(name.encode()) < LARGEST_NAME
+        # Other names are possible, but put HDF5 into its newer layout.
+        can_be_read = name.isascii() and len(name) < LARGEST_NAME and len(parts) <= LARGEST_DEPTH
         if "\0" in name or any(part in ("", ".") for part in parts) or not can_be_read:
             raise ValueError(f"HDF5 has no place for the name {shown(name)}; rename it.")
         groups = ["/".join(parts[:count]) for count in range(1, len(parts))]

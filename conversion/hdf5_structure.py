@@ -159,10 +159,10 @@ class _File:
             if self.base > len(self.data):
                 raise Unfit("it lacks HDF5's signature; it is of another kind")
         version, address_size, length_size = self.unpack("<B4xBB", 8)
-        if version > 1 or (address_size, length_size) != (8, 8):
-            raise Unfit(f"it is in version {version} of HDF5's layout and not 0 or 1; {AS_BY_DEFAULT}")
+        if version != 0 or (address_size, length_size) != (8, 8):
+            raise Unfit(f"it is in version {version} of HDF5's layout and not 0; {AS_BY_DEFAULT}")
         # addresses of: the base, free space, the end, a driver for several files; then the entry of the first group
-        _, _, end, driver, _, root = self.unpack("<6Q", 24 + 4 * version)
+        _, _, end, driver, _, root = self.unpack("<6Q", 24)
         if end > len(self.data):
             raise Unfit(f"it should have {end} bytes and has {len(self.data)}; it is truncated, get it again")
         if driver != NOWHERE:
@@ -282,11 +282,10 @@ def _describe(file: _File, path: str, messages: Mapping[int, list[_Message]]) ->
 
 def _shape(file: _File, path: str, space: _Message) -> tuple[int, ...]:
     """The shape of a dataset ("The Dataspace Message")."""
-    version, rank, kind = file.unpack("<BBxB", space.address)
-    start = space.address + {1: 8, 2: 4}.get(version, 0)
-    if version not in (1, 2) or (version == 2 and kind > 1):
-        raise Unfit(f"{shown(path)} in it has no shape; it is empty, or corrupt: get it again")
-    shape = file.unpack(f"<{rank}Q", start)
+    version, rank = file.unpack("<BB", space.address)
+    if version != 1:  # such as 2, by which an empty dataset says that it has none
+        raise Unfit(f"{shown(path)} in it has no shape, or says it in version {version}, not 1; {AS_BY_DEFAULT}")
+    shape = file.unpack(f"<{rank}Q", space.address + 8)
     if not is_shape(shape):
         raise Unfit(f"{shown(path)} in it has the shape {shown(shape)}, which no array has; get it again")
     return shape

@@ -132,6 +132,8 @@ def _image_size(patches: int, patch: list[int], said: Sequence[Any]) -> int | tu
         if (height // patch[0]) * (width // patch[1]) == patches:
             return size if isinstance(size, int) else (height, width)
     side = math.isqrt(patches)
+    if math.isqrt(patches + 1) ** 2 == patches + 1 > 1:
+        raise ValueError(f"it has {patches + 1} positions, none of which is for the class token; it is not supported.")
     if side * side != patches or not patches:
         raise ValueError(
             f"it has positions for {patches} patches of {patch[0]} x {patch[1]} pixels, which are no square image; "

@@ -62,6 +62,8 @@ class Plan:
                 f"the classifier reads a pooler (Google's representation layer), for which {form.title} has no place; "
                 f"convert to transformers, google, torchvision or keras-hub."
             )
+        if config.classifier_uses_pooler and not form.head_reads_pooler:
+            notes.append(f"what else reads {form.title} knows no classifier that reads the pooler, and differs there")
         if homeless:
             notes.append(f"{form.title} has no place for {', '.join(homeless)}; left out")
         kept = {name: tensor for name, tensor in tensors.items() if name not in homeless}

@@ -31,12 +31,14 @@ class Preprocessing:
         resample: the filter for resizing.
         crop_fraction: how much of the resized image's shorter edge the model sees; None if the whole image is resized
             to the model's size, whatever its proportions.
+        keeps_proportions: whether an image that is cropped keeps its proportions.
     """
 
     mean: tuple[float, ...] = tuple(IMAGENET_STANDARD_MEAN)
     std: tuple[float, ...] = tuple(IMAGENET_STANDARD_STD)
     resample: Image.Resampling = BILINEAR
     crop_fraction: float | None = None
+    keeps_proportions: bool = True
 
     def settings(self, config: ViTConfig) -> dict[str, Any]:
         """The content of `preprocessor_config.json` for a model."""
@@ -50,7 +52,8 @@ class Preprocessing:
         if fraction is None:
             return ViTImageProcessor(size=size, **values).to_dict()
         enlarged = {"height": math.floor(height / fraction), "width": math.floor(width / fraction)}
-        resized = {"shortest_edge": enlarged["height"]} if height == width else enlarged
+        keeps = self.keeps_proportions and height == width
+        resized = {"shortest_edge": enlarged["height"]} if keeps else enlarged
         return DeiTImageProcessor(size=resized, crop_size=size, **values).to_dict()
 
     @staticmethod

@@ -49,7 +49,7 @@ class Storage:
         key: its name there.
         dtype: a name of `vit_core.safetensors_file.DTYPES`; "U8" if it holds bytes of no type.
         count: its number of values.
-        start: its first byte under that key; not 0 only in files from before PyTorch 0.4.
+        start: its first byte under that key; not 0 only in old files, which knew views of storages.
     """
 
     key: str
@@ -164,41 +164,23 @@ def _default_dict(arguments: tuple[Any, ...]) -> Pairs:
     return Pairs()  # what fills it follows
 
 
-# The patterns below have a fixed length each, so that matching costs the same however many arguments there are.
-
-
 def _tensor(arguments: tuple[Any, ...]) -> PickledTensor:
-    """`_rebuild_tensor` of PyTorch 0.3 and before, and `_rebuild_tensor_v2`, without and with metadata."""
-    match arguments:
-        case (Storage() as storage, offset, tuple(shape), tuple(strides)) | (
-            Storage() as storage,
-            offset,
-            tuple(shape),
-            tuple(strides),
-            _,
-            _,
-        ):
-            return _checked(storage, storage.dtype, offset, shape, strides)
-        case (Storage() as storage, offset, tuple(shape), tuple(strides), _, _, metadata):
-            _check_metadata(metadata)
+    """`_rebuild_tensor` of the first versions, and `_rebuild_tensor_v2`, without and with metadata."""
+    match arguments[:4] if len(arguments) in (4, 6, 7) else ():
+        case (Storage() as storage, offset, tuple(shape), tuple(strides)):
+            _check_metadata(arguments[6:])
             return _checked(storage, storage.dtype, offset, shape, strides)
     raise _corrupt_call("_rebuild_tensor_v2")
 
 
 def _typed_tensor(arguments: tuple[Any, ...]) -> PickledTensor:
     """`_rebuild_tensor_v3`, which is for dtypes that have no type of storage."""
-    match arguments:
-        case (Storage(), _, tuple(), tuple(), _, _, Name()):
-            storage, offset, shape, strides, _, _, kind = arguments
-        case (Storage(), _, tuple(), tuple(), _, _, Name(), metadata):
-            storage, offset, shape, strides, _, _, kind, _ = arguments
-            _check_metadata(metadata)
-        case _:
-            raise _corrupt_call("_rebuild_tensor_v3")
-    if not kind.dtype:
-        raise _corrupt_call("_rebuild_tensor_v3")
-    whole = Storage(storage.key, kind.dtype, storage.nbytes // itemsize(kind.dtype), storage.start)
-    return _checked(whole, kind.dtype, offset, shape, strides)
+    match arguments[:7] if len(arguments) in (7, 8) else ():
+        case (Storage() as storage, offset, tuple(shape), tuple(strides), _, _, Name(dtype=dtype)) if dtype:
+            _check_metadata(arguments[7:])
+            whole = Storage(storage.key, dtype, storage.nbytes // itemsize(dtype), storage.start)
+            return _checked(whole, dtype, offset, shape, strides)
+    raise _corrupt_call("_rebuild_tensor_v3")
 
 
 def _parameter(arguments: tuple[Any, ...]) -> PickledTensor:
@@ -221,9 +203,9 @@ def _corrupt_call(name: str) -> ValueError:
     return ValueError(f"calls torch's {name} with other arguments than PyTorch writes; it is corrupt.")
 
 
-def _check_metadata(metadata: Any) -> None:
-    """Refuse tensors whose values are not those stored: metadata says that they are negated or conjugated."""
-    if type(metadata) is not Pairs or metadata:
+def _check_metadata(metadata: tuple[Any, ...]) -> None:
+    """Refuse tensors whose values are not those stored: metadata, if there is any, says that they are negated."""
+    if any(type(entry) is not Pairs or entry for entry in metadata):
         raise ValueError("holds a tensor that is a negated or conjugated view of another; save its values.")
 
 
@@ -276,7 +258,8 @@ _CALLED: dict[tuple[str, str], Callable[[tuple[Any, ...]], Any]] = {
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): _tensor_with_attributes,
-    ("torch.tensor", "_rebuild_from_type_v2"): _tensor_with_attributes,  # its module until PyTorch 1.8
+    ("torch._tensor", "_rebuild_from_type"): _tensor_with_attributes,  # its older form
+    ("torch.tensor", "_rebuild_from_type"): _tensor_with_attributes,  # in its older module
     ("collections", "OrderedDict"): _ordered_dict,
     ("collections", "defaultdict"): _default_dict,
 }

@@ -370,7 +370,7 @@ def _storage(machine: _Machine) -> None:
 
 
 def _view(machine: _Machine, whole: Storage, view: Any) -> Storage:
-    """A part of a storage, as PyTorch had it before 0.4."""
+    """A part of a storage, which only old files have."""
     match view if type(view) is tuple else ():
         case (str(), first, count) if is_size(first) and is_size(count) and first + count <= whole.count:
             return Storage(whole.key, whole.dtype, count, first * itemsize(whole.dtype))

@@ -113,10 +113,8 @@ class Report:
         elif len(frameworks) == 1:
             outcome = f"only {frameworks[0]} ran, so there is nothing to compare with; all its numbers are finite"
         else:
-            largest = max((comparison.largest for comparison in self.comparisons), default=0.0)
             share = max((comparison.scaled for comparison in self.comparisons), default=0.0)
-            worst = f"largest difference {largest:.1e}, at most {share:.0%} of the allowed"
-            outcome = f"{_listed(frameworks)} agree: {worst}"
+            outcome = f"{_listed(frameworks)} agree: no difference is above {share:.0%} of the allowed"
         absent = f"; not installed: {', '.join(self.not_installed)}" if self.not_installed else ""
         return f"{outcome}{absent}"
 

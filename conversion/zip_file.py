@@ -28,7 +28,7 @@ LARGEST_COUNT = 100_000  # entries; a ViT-H with its optimizer has some thousand
 LARGEST_DIRECTORY = 100_000_000  # bytes
 LARGEST_COMMENT = 0xFFFF
 #: Deflate makes at most 1032 bytes of one: of zeros. A head that starts as zeros shrinks that far, but it lies among
-#: weights whose mantissas do not shrink, and random weights of which nine in ten are zero keep a tenth of their size.
+#: weights whose mantissas do not shrink, and random weights of which 99 in 100 are zero keep a twelfth of their size.
 #: So real weights stay far below a hundred times their file; below `HARMLESS_SIZE` bytes nothing is refused for it.
 DEFLATE_EXPANSION, LARGEST_EXPANSION, HARMLESS_SIZE = 1032, 100, 2**26
 STEP = 2**20  # bytes handled at once

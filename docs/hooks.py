@@ -7,7 +7,6 @@ A line of a page such as `{{ names timm }}` is replaced when the site is built: 
 from __future__ import annotations
 
 import math
-import os.path
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from vit_core.config import ViTConfig
 from vit_core.parameters import BASE_MODEL_PREFIX, parameters
 
 MARKER = re.compile(r"^\{\{ (?P<table>\w+)(?P<names>(?: [\w-]+)*) \}\}$", re.MULTILINE)
+CELL, CODE = re.compile("<td>.*?</td>"), re.compile("(?<=<code>)[^<]*(?=</code>)")
 OUR_LAYER = f"encoder.layer.{LAYER}."
 
 #: The page of each format.
@@ -80,9 +80,16 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return MARKER.sub(_table, markdown)
 
 
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Let long names in tables break after dots and slashes; called by MkDocs."""
+    if not page.file.src_uri.startswith("formats/"):
+        return html
+    return CELL.sub(lambda cell: CODE.sub(lambda code: re.sub(r"([./])(?=\w)", r"\1<wbr>", code[0]), cell[0]), html)
+
+
 def _table(marker: re.Match[str]) -> str:
     names = marker["names"].split()
-    if marker["table"] not in TABLES or (unknown := [name for name in names if name not in FORMATS]):
+    if marker["table"] not in TABLES or not set(names) <= FORMATS.keys():
         raise ValueError(f"{marker[0]} is no table; there are {', '.join(TABLES)}, for {', '.join(FORMATS)}.")
     return TABLES[marker["table"]](*(FORMATS[name] for name in names))
 
@@ -92,7 +99,8 @@ def names_table(form: Format) -> str:
     shapes = _canonical_shapes()
     outside = [rule for rule in form.rules if LAYER not in rule.ours[0]]
     inside = [rule for rule in form.rules if LAYER in rule.ours[0]]
-    prefix = os.path.commonprefix([name for rule in inside for name in rule.theirs])
+    in_layer = inside[0].theirs[0]
+    prefix = in_layer[: in_layer.index(LAYER) + 2]  # with what separates the layer's number from the rest
     is_same = all(rule.ours == rule.theirs for rule in form.rules)
     lines = _names_lines(outside, shapes, ("canonical", f"in {form.title}"), ("", ""), is_same)
     lines += ["", f"In layer `{LAYER}`, where canonical names start with `{OUR_LAYER}`"]

@@ -323,7 +323,13 @@ class ViTConfig(Pushable):
             force_download=force_download,
             subfolder=subfolder,
         )
-        return cls.from_dict(read_json_file(source.require(CONFIG_NAME)), **overrides)
+        values = read_json_file(source.require(CONFIG_NAME))
+        if values and not values.keys() & {"model_type", "hidden_size"}:
+            raise ValueError(
+                f"{source.name} has a {CONFIG_NAME} in other terms than a ViTConfig's; conversion.load(...).config may "
+                f"know them."
+            )
+        return cls.from_dict(values, **overrides)
 
     @classmethod
     def from_json_file(cls, path: str | PathLike[str]) -> ViTConfig:

@@ -11,6 +11,8 @@ from vit_core.saving import finish_interrupted_save
 
 BUNDLED = Path(__file__).parent / "bundled"
 BUNDLED_PREFIX = "bundled/"
+#: Names that end like this are files, not models on the Hub.
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".h5", ".hdf5", ".msgpack")
 
 
 def locate(
@@ -63,7 +65,7 @@ def locate(
     if name.startswith(BUNDLED_PREFIX):
         return ModelSource(name, _subfolder(_bundled_folder(name), subfolder))
     if isinstance(model_id_or_path, os.PathLike) or _looks_like_path(name):
-        raise OSError(f"there is no folder {name}; check the path.")
+        raise OSError(f"there is no folder or file {name}; check the path.")
     check_hub_id(name)
     cache = None if cache_dir is None else Path(cache_dir)
     repository = _HubRepository(
@@ -224,6 +226,8 @@ def _bundled_folder(name: str) -> Path:
 
 
 def _looks_like_path(name: str) -> bool:
+    if name.endswith(WEIGHT_SUFFIXES):
+        return True
     return name.startswith((".", "/", "~")) or name.endswith("/") or ".." in name or "\\" in name or ":" in name
 
 

@@ -16,6 +16,7 @@ from conversion.formats.transformers import TORCH_LEAVES
 from conversion.preprocessing import BICUBIC, Preprocessing
 from conversion.rules import Module, rules
 from vit_core.config import ViTConfig
+from vit_core.image_processing import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from vit_core.safetensors_file import shown
 
 QUERY_KEY_VALUE = tuple(f"encoder.layer.*.attention.attention.{part}" for part in ("query", "key", "value"))
@@ -67,8 +68,10 @@ ACTIVATIONS = {
 }
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 #: timm's defaults for a Vision Transformer, which most of its weights keep.
-CROP_FRACTION = 0.9
-PREPROCESSING = Preprocessing(resample=BICUBIC, crop_fraction=CROP_FRACTION)
+PREPROCESSING = Preprocessing(resample=BICUBIC, crop_fraction=0.9)
+#: What timm takes for granted where a `pretrained_cfg` does not say (timm/models/_pretrained.py).
+UNSAID_FRACTION = 0.875
+UNSAID = Preprocessing(tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD), BICUBIC, UNSAID_FRACTION)
 
 #: Arguments of timm's VisionTransformer, and the fields of a config that they are.
 MODEL_ARGUMENTS = {
@@ -115,15 +118,17 @@ def _preprocessing_fields(metadata: Settings, config: ViTConfig) -> dict[str, An
     said = metadata.get("pretrained_cfg", metadata if is_timm_config(metadata) else None)  # older files are flat
     if not isinstance(said, dict):
         return None
-    whole_image = said.get("crop_mode", "center") == "squash"
+    keeps_proportions = said.get("crop_mode") != "squash"
     try:
-        crop_fraction = None if whole_image else float(said.get("crop_pct") or CROP_FRACTION)
-        mean = tuple(float(value) for value in said.get("mean") or PREPROCESSING.mean)
-        std = tuple(float(value) for value in said.get("std") or PREPROCESSING.std)
-        resample = FILTERS.get(said.get("interpolation", ""), PREPROCESSING.resample)
+        crop_fraction: float | None = float(said.get("crop_pct") or UNSAID_FRACTION)
+        if crop_fraction == 1 and not keeps_proportions:
+            crop_fraction = None
+        mean = tuple(float(value) for value in said.get("mean") or UNSAID.mean)
+        std = tuple(float(value) for value in said.get("std") or UNSAID.std)
+        resample = FILTERS.get(said.get("interpolation", ""), UNSAID.resample)
     except (TypeError, ValueError):
         raise ValueError(f"config.json has a pretrained_cfg that cannot be read: {shown(said)}.") from None
-    return Preprocessing(mean, std, resample, crop_fraction).settings(config)
+    return Preprocessing(mean, std, resample, crop_fraction, keeps_proportions).settings(config)
 
 
 def _config_file(config: ViTConfig, preprocessing: Settings) -> str:
@@ -143,8 +148,8 @@ def _config_file(config: ViTConfig, preprocessing: Settings) -> str:
         "mean": preprocessing["image_mean"],
         "std": preprocessing["image_std"],
         "interpolation": filters.get(preprocessing["resample"], "bicubic"),
-        "crop_pct": config.image_shape[0] / _resized_height(preprocessing) if crops else 1.0,
-        "crop_mode": "center" if crops else "squash",
+        "crop_pct": _crop_fraction(config.image_shape[0], _resized_height(preprocessing)) if crops else 1.0,
+        "crop_mode": "center" if "shortest_edge" in preprocessing["size"] else "squash",
         "num_classes": labels,
         "first_conv": "patch_embed.proj",
         "classifier": "head",
@@ -167,6 +172,12 @@ def _ratio(wide: int, narrow: int) -> float:
     """The ratio from which timm, which cuts off what is behind the point, computes the width of an MLP again."""
     ratio = wide / narrow
     return ratio if int(narrow * ratio) == wide else math.nextafter(ratio, math.inf)
+
+
+def _crop_fraction(cropped: int, resized: int) -> float:
+    """The fraction from which timm, which cuts off what is behind the point, computes the resized height again."""
+    fraction = cropped / resized
+    return fraction if math.floor(cropped / fraction) == resized else math.nextafter(fraction, 0)
 
 
 def _resized_height(preprocessing: Settings) -> int:

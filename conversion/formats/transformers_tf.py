@@ -27,6 +27,8 @@ def _without_model(tensors: Tensors) -> Tensors:
 
 def _short(name: str) -> str:
     layer, _, rest = name.partition("/")
+    if rest.startswith(f"{layer}/"):  # the model was built without a name
+        return rest
     model, _, rest = rest.partition("/")
     return rest if model.startswith("tf_vi_t") and rest.startswith(f"{layer}/") else name
 
@@ -76,6 +78,7 @@ TRANSFORMERS_TF = Format(
     told=tuple(CONVENTIONS),
     files={"hdf5": "tf_model.h5"},
     base_prefix=BASE,
+    has_qkv_bias=True,  # whatever its config.json says
     normalised=_without_model,
     spelt=_in_groups,
     attributes=_attributes,

@@ -156,3 +156,58 @@ def test_broken_checkpoint_is_one_line(
     assert (result.status, result.out) == (1, "")
     assert words in result.err
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "form", "title", "assumed"),
+    [
+        ("google_jax/published.npz", "google", "Google's published .npz", {"hidden_act", "layer_norm_eps"}),
+        ("google_jax/linen.npz", "google-linen", "Google's .npz in today's names", {"hidden_act", "layer_norm_eps"}),
+        ("torchvision_vit/vit.pth", "torchvision", "torchvision", {"hidden_act", "layer_norm_eps"}),
+        ("dino_vit/full_checkpoint.pth", "dino", "DINO", {"hidden_act", "layer_norm_eps"}),
+        ("mae_vit/pretrain.pth", "mae", "MAE", {"hidden_act", "layer_norm_eps"}),
+        ("hf_vit_mae", "transformers-mae", "transformers' MAE", set()),
+        ("hf_vit_model/tf_model.h5", "transformers-tf", "transformers' tf_model.h5", set()),
+        ("hf_vit_model/flax_model.msgpack", "transformers-flax", "transformers' flax_model.msgpack", set()),
+    ],
+)
+def test_other_formats_are_described_with_what_is_assumed(
+    trivit: Run, fixture_folder: Path, source: str, form: str, title: str, assumed: set[str]
+) -> None:
+    settings = ("--set", "num_attention_heads=4")
+    found = trivit("info", fixture_folder / source, "--json", *settings).json()
+    assert (found["format"], set(found["assumed"]) - {"preprocessing"}) == (form, assumed)
+    assert (found["config"]["hidden_size"], found["config"]["num_hidden_layers"]) == (32, 3)
+    assert found["parameters"]["parts"]["layernorm"] == 64
+    assert bool(found["left_out"]) == ("mae" in form)
+    result = trivit("info", fixture_folder / source, *settings)
+    assert result.status == 0, result.err
+    assert all(len(line) <= 80 for line in result.out.splitlines())
+    assert f"format {title}" in " ".join(result.out.split())
+    assert ("Assumed" in result.out) == bool(found["assumed"])
+
+
+def test_timm_says_its_own_preprocessing(trivit: Run, fixture_folder: Path) -> None:
+    found = trivit("info", fixture_folder / "timm_vit", "--json").json()
+    assert found["preprocessing"]["size"] == {"shortest_edge": 35}
+    assert set(found["assumed"]) == {"hidden_act", "layer_norm_eps"}
+
+
+def test_a_file_that_does_not_tell_its_heads_asks_for_them(trivit: Run, fixture_folder: Path) -> None:
+    result = trivit("info", fixture_folder / "torchvision_vit/vit.pth")
+    assert (result.status, result.out, result.err.count("\n")) == (1, "", 1)
+    assert "num_attention_heads" in result.err
+
+
+@pytest.mark.parametrize("source", ["timm_deit_distilled/model.safetensors", "hf_deit", "hf_beit_shared"])
+def test_a_relative_of_vit_is_refused(trivit: Run, fixture_folder: Path, source: str) -> None:
+    result = trivit("info", fixture_folder / source)
+    assert (result.status, result.out, result.err.count("\n")) == (1, "", 1)
+    assert "is no plain Vision Transformer" in result.err
+
+
+def test_a_setting_that_is_no_field_is_refused(trivit: Run, fixture_folder: Path) -> None:
+    for source in ("hf_vit_classifier", "timm_vit"):
+        result = trivit("info", fixture_folder / source, "--set", "heads=4")
+        assert result.status == 1
+        assert "'heads' is no field of a config" in result.err

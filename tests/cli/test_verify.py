@@ -87,7 +87,7 @@ def test_agreement_is_status_0_and_three_tables_with_a_sentence(trivit: Command)
         ["two", "25.0%", "25.0%", "25.0%"],
         lines(AGREEING.summary)[0],
     ]
-    assert AGREEING.summary == "torch, tf and flax agree: largest difference 6.0e-07, at most 6% of the allowed"
+    assert AGREEING.summary == "torch, tf and flax agree: no difference is above 6% of the allowed"
     assert all(len(line) <= 80 for line in result.out.splitlines())
 
 

@@ -37,7 +37,7 @@ def require_same(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndar
 
 
 def test_the_command_line_knows_the_formats_that_can_be_written() -> None:
-    assert WRITABLE_NAMES == tuple(WRITABLE)
+    assert tuple(WRITABLE) == WRITABLE_NAMES
 
 
 #: A source in one format, another format, and the same weights as that format's own code wrote them.
@@ -143,9 +143,8 @@ def keras_hub_names(layers: int) -> set[str]:
     parts += [f"mha/{part}_dense" for part in ("query", "key", "value", "output")]
     for layer in range(layers):
         block = "vi_t_encoder_block" + (f"_{layer}" if layer else "")
-        names |= {
-            f"{backbone}/vi_t_encoder/encoder_layers/{block}/{part}/vars/{number}" for part in parts for number in (0, 1)
-        }
+        inner = f"{backbone}/vi_t_encoder/encoder_layers/{block}"
+        names |= {f"{inner}/{part}/vars/{number}" for part in parts for number in (0, 1)}
     return names
 
 
@@ -314,7 +313,11 @@ def transformers_5_name(name: str) -> str:
 @pytest.mark.parametrize(
     ("source", "spelling"),
     [
-        *((source, spelling) for source in ("hf_vit_classifier", "hf_vit_model") for spelling in ("tensorflow", "flax")),
+        *(
+            (source, spelling)
+            for source in ("hf_vit_classifier", "hf_vit_model")
+            for spelling in ("tensorflow", "flax")
+        ),
         *((source, "transformers 5") for source in ("hf_vit_classifier", "hf_vit_model", "hf_vit_masked")),
     ],
 )
@@ -361,3 +364,15 @@ def test_the_folder_of_timm_names_its_format_where_tensors_do_not(tmp_path: Path
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = conversion.load(tmp_path)
     assert (found.format, found.task) == ("timm", "model")
+
+
+@pytest.mark.parametrize("length", [0x80 + 0x100 * high for high in range(2, 6)])
+def test_safetensors_whose_header_begins_as_a_pickle_does_are_safetensors(tmp_path: Path, length: int) -> None:
+    """The first bytes are the header's length: 640 is 80 02, what a pickle of protocol 2 starts with."""
+    tensors = {"embeddings.cls_token": np.zeros((1, 1, 2), np.float32)}
+    file = tmp_path / "vit.safetensors"
+    save_file(tensors, file, {"padding": ""})
+    short = int.from_bytes(file.read_bytes()[:8], "little")
+    save_file(tensors, file, {"padding": "x" * (length - short)})
+    assert file.read_bytes()[:8] == length.to_bytes(8, "little")
+    assert set(read_weights(file)) == set(tensors)

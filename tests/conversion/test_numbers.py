@@ -91,7 +91,9 @@ def test_the_backbone_and_the_teacher_of_dino_give_its_class_token_and_its_atten
 def test_the_encoder_of_transformers_mae_gives_its_states_in_another_order(run: Runs, expected: Any) -> None:
     """Without masking it still sorts the patches by their noise, which changes nothing but their order."""
     results = expected("hf_vit_mae")
-    found = np.asarray(run("hf_vit_mae", "ViTModel", results["pixel_values"], add_pooling_layer=False).last_hidden_state)
+    found = np.asarray(
+        run("hf_vit_mae", "ViTModel", results["pixel_values"], add_pooling_layer=False).last_hidden_state
+    )
     order = np.argsort(results["encoder/noise"], axis=1)
     patches = np.take_along_axis(found[:, 1:], order[:, :, None], axis=1)
     close(np.concatenate([found[:, :1], patches], axis=1), results["encoder/last_hidden_state"])

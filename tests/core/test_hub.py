@@ -92,7 +92,9 @@ def test_folder_of_that_name_is_not_a_file(tmp_path: Path) -> None:
     assert locate(tmp_path).file("config.json") is None
 
 
-@pytest.mark.parametrize("name", ["./gone", "/gone/vit", "~/gone", "gone/", "../gone", "a/../b", "C:\\gone", "a\\b"])
+@pytest.mark.parametrize(
+    "name", ["./gone", "/gone/vit", "~/gone", "gone/", "../gone", "a/../b", "C:\\gone", "a\\b", "vit.npz", "dino.pth"]
+)
 def test_missing_path_is_never_sent_to_the_hub(name: str, hub: HubServer) -> None:
     with pytest.raises(OSError, match="there is no folder"):
         locate(name)
@@ -100,7 +102,7 @@ def test_missing_path_is_never_sent_to_the_hub(name: str, hub: HubServer) -> Non
 
 
 def test_missing_path_object_is_never_sent_to_the_hub(hub: HubServer) -> None:
-    with pytest.raises(OSError, match="there is no folder org/vit"):
+    with pytest.raises(OSError, match="there is no folder or file org/vit"):
         locate(Path("org/vit"))
     assert hub.requests == []
 

@@ -152,6 +152,7 @@ def test_weights_of_a_classifier_load_here(backbone, head, tmp_path):
     theirs.save_weights(tmp_path / "vit.weights.h5")
     size = backbone[0].get("image_size", 32)  # which weights alone do not tell
     ours = our_model("ViTForImageClassification", tmp_path / "vit.weights.h5", image_size=size)
+    assert ours.config.layer_norm_eps == 1e-6
     assert_same_logits(ours, theirs)
 
 
@@ -194,16 +195,17 @@ def test_the_preset_of_a_classifier_that_reads_the_mean_is_refused(tmp_path):
         our_model("ViTForImageClassification", tmp_path / "preset")
 
 
-@pytest.mark.parametrize("missing", ["use_mha_bias", "use_mlp_bias", "use_patch_bias"])
-def test_a_backbone_without_some_biases_loads_right_or_not_at_all(missing, tmp_path):
-    theirs = spread(their_backbone(**{missing: False}))
-    theirs.save_to_preset(tmp_path / "preset")
-    try:
-        ours = our_model("ViTModel", tmp_path / "preset", add_pooling_layer=False)
-    except ValueError as error:
-        assert "lacks" in str(error)
-    else:
-        assert_same_hidden_states(ours, theirs)
+@pytest.mark.parametrize("missing", ["use_mlp_bias", "use_patch_bias", "use_class_token"])
+def test_a_backbone_without_what_ours_always_has_is_refused(missing, tmp_path):
+    spread(their_backbone(**{missing: False})).save_to_preset(tmp_path / "preset")
+    with pytest.raises(ValueError, match="lacks|no tensor of this model|in no format"):
+        our_model("ViTModel", tmp_path / "preset", add_pooling_layer=False)
+
+
+def test_a_backbone_without_biases_of_query_key_and_value_is_refused_for_that_of_the_output(tmp_path):
+    spread(their_backbone(use_mha_bias=False)).save_to_preset(tmp_path / "preset")
+    with pytest.raises(ValueError, match="lacks .*mha/output_dense/vars/1"):
+        our_model("ViTModel", tmp_path / "preset", add_pooling_layer=False)
 
 
 def test_a_preset_that_we_converted_has_the_config_of_theirs(tmp_path):

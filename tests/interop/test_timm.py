@@ -15,10 +15,11 @@ import pytest
 timm = pytest.importorskip("timm")
 torch = pytest.importorskip("torch")
 
-import timm.data  # noqa: E402
 import torchvision.transforms.functional as transforms  # noqa: E402
-from timm.models import save_for_hf  # noqa: E402
+from timm.data import create_transform, resolve_model_data_config  # noqa: E402
+from timm.models import load_state_dict, save_for_hf  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+from timm.utils import CheckpointSaver, ModelEmaV3  # noqa: E402
 
 import vit_torch  # noqa: E402
 from conversion import convert, load  # noqa: E402
@@ -65,7 +66,7 @@ def test_state_dict_loads_strictly(variant, file, ours, images, tmp_path):
     folder, model = ours(**fields)
     convert(folder, tmp_path / file, to="timm")
     theirs = VisionTransformer(**ARGUMENTS | arguments, num_classes=10)
-    theirs.load_state_dict(timm.models.load_state_dict(str(tmp_path / file)), strict=True)
+    theirs.load_state_dict(load_state_dict(str(tmp_path / file)), strict=True)
     assert_same_logits(model, theirs, images(model.config))
 
 
@@ -141,7 +142,7 @@ def test_timms_transform_of_our_folder_makes_our_pixel_values(name, settings, ou
     processor.save_pretrained(folder)
     convert(folder, tmp_path / "timm", to="timm")
     theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
-    data = timm.data.resolve_model_data_config(theirs)
+    data = resolve_model_data_config(theirs)
     assert data["input_size"] == (3, 32, 32)
     assert list(data["mean"]) == processor.image_mean
     assert list(data["std"]) == processor.image_std
@@ -154,12 +155,23 @@ def test_timms_transform_of_our_folder_makes_our_pixel_values_for_wide_images(ou
     processor.save_pretrained(folder)
     convert(folder, tmp_path / "timm", to="timm")
     theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
-    assert_same_pixel_values(processor, timm.data.resolve_model_data_config(theirs), photograph)
+    assert_same_pixel_values(processor, resolve_model_data_config(theirs), photograph)
+
+
+@pytest.mark.parametrize(("cropped", "resized"), [(40, 53), (40, 58), (48, 59)])
+def test_timm_resizes_to_our_size_where_a_fraction_is_not_exact(cropped, resized, ours, photograph, tmp_path):
+    folder, _ = ours(image_size=cropped)
+    square = {"height": cropped, "width": cropped}
+    processor = vit_torch.DeiTImageProcessor(size={"shortest_edge": resized}, crop_size=square, resample=3)
+    processor.save_pretrained(folder)
+    convert(folder, tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    assert_same_pixel_values(processor, resolve_model_data_config(theirs), photograph)
 
 
 def assert_same_pixel_values(processor, data, photograph):
     """Ours are timm's, whose crop rounds half a pixel to an even one where ours rounds down, as transformers' does."""
-    resize, crop, *rest = timm.data.create_transform(**data, is_training=False).transforms
+    resize, crop, *rest = create_transform(**data, is_training=False).transforms
     resized, (height, width) = resize(photograph), crop.size
     expected = transforms.crop(resized, (resized.height - height) // 2, (resized.width - width) // 2, height, width)
     for step in rest:
@@ -173,7 +185,18 @@ def test_what_timm_saves_loads_here(variant, safe, spread, images, tmp_path):
     theirs = spread(timm.create_model("vit_tiny_patch16_224", **ARGUMENTS | variant[1], num_classes=10))
     save_for_hf(theirs, tmp_path, safe_serialization=safe)
     ours = our_model(tmp_path)
+    assert ours.config.layer_norm_eps == 1e-6
     assert_same_logits(ours, theirs, images(ours.config))
+
+
+def test_what_timm_saves_of_a_model_of_ours_loads_here(variant, ours, images, tmp_path):
+    folder, model = ours(**variant[0])
+    convert(folder, tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    save_for_hf(theirs, tmp_path / "again", safe_serialization=True)
+    again = our_model(tmp_path / "again")
+    assert again.config.hidden_act == model.config.hidden_act
+    assert_same_logits(again, theirs, images(model.config))
 
 
 def test_what_timm_saves_without_a_head_loads_here(spread, images, tmp_path):
@@ -189,9 +212,9 @@ def test_what_timm_saves_without_a_head_loads_here(spread, images, tmp_path):
 def test_the_averages_of_a_training_checkpoint_of_timm_load_here(spread, images, tmp_path):
     theirs = spread(timm.create_model("vit_tiny_patch16_224", **ARGUMENTS, num_classes=10))
     optimizer = torch.optim.AdamW(theirs.parameters())
-    averages = timm.utils.ModelEmaV3(theirs)
+    averages = ModelEmaV3(theirs)
     arguments = argparse.Namespace(model="vit_tiny_patch16_224")
-    saver = timm.utils.CheckpointSaver(
+    saver = CheckpointSaver(
         theirs, optimizer, args=arguments, model_ema=averages, checkpoint_dir=str(tmp_path), recovery_dir=str(tmp_path)
     )
     spread(averages.module)
@@ -215,7 +238,7 @@ def test_preprocessing_that_timm_saves_is_ours(pretrained, photograph, tmp_path)
     theirs.pretrained_cfg = {**theirs.pretrained_cfg, **pretrained}
     save_for_hf(theirs, tmp_path, safe_serialization=True)
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
-    data = timm.data.resolve_model_data_config(theirs)
+    data = resolve_model_data_config(theirs)
     assert all(data[name] == value or data[name] == list(value) for name, value in pretrained.items())
     assert_same_pixel_values(vit_torch.AutoImageProcessor.from_pretrained(tmp_path), data, photograph)
 
@@ -228,35 +251,36 @@ def test_what_timms_config_does_not_say_of_preprocessing_is_what_timm_takes_for_
     del config["pretrained_cfg"][left_out]
     (tmp_path / "config.json").write_text(json.dumps(config))
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
-    data = timm.data.resolve_model_data_config(theirs)
+    data = resolve_model_data_config(theirs)
     assert_same_pixel_values(vit_torch.AutoImageProcessor.from_pretrained(tmp_path), data, photograph)
 
 
 OTHER_MODELS = {
-    "the mean of the patches": {"global_pool": "avg", "fc_norm": False},
-    "the mean of the patches, normalised": {"global_pool": "avg"},
-    "the largest of the patches": {"global_pool": "max", "fc_norm": False},
-    "no class token": {"class_token": False, "global_pool": "avg", "fc_norm": False},
-    "no position of the class token": {"no_embed_class": True},
-    "normalised queries": {"qk_norm": True},
-    "scaled layers": {"init_values": 1e-5},
-    "register tokens": {"reg_tokens": 2},
-    "no positions": {"pos_embed": "none"},
-    "another norm": {"norm_layer": "rmsnorm"},
-    "an activation that we lack": {"act_layer": "hard_swish"},
-    "normalised tokens": {"pre_norm": True},
-    "no norm at the end": {"final_norm": False},
-    "attention pooling": {"global_pool": "map"},
+    "the mean of the patches": ({"global_pool": "avg", "fc_norm": False}, "global_pool='avg'"),
+    "the mean of the patches, normalised": ({"global_pool": "avg"}, "the mean of the patches"),
+    "the largest of the patches": ({"global_pool": "max", "fc_norm": False}, "global_pool='max'"),
+    "no class token": (
+        {"class_token": False, "global_pool": "avg", "fc_norm": False},
+        "no tensor of this model|in no format",
+    ),
+    "no position of the class token": ({"no_embed_class": True}, "15 patches"),
+    "normalised queries": ({"qk_norm": True}, "normalises queries and keys"),
+    "scaled layers": ({"init_values": 1e-5}, "scale what they add"),
+    "register tokens": ({"reg_tokens": 2}, "register tokens"),
+    "no positions": ({"pos_embed": "none"}, "no tensor of this model|in no format"),
+    "another norm": ({"norm_layer": "rmsnorm"}, "lacks blocks.0.norm1.bias"),
+    "an activation that we lack": ({"act_layer": "hard_swish"}, "hard_swish"),
+    "normalised tokens": ({"pre_norm": True}, "norm_pre|normalises the tokens"),
+    "no norm at the end": ({"final_norm": False}, "lacks norm.weight"),
+    "attention pooling": ({"global_pool": "map"}, "attention"),
 }
 
 
-@pytest.mark.parametrize("arguments", OTHER_MODELS.values(), ids=OTHER_MODELS.keys())
-def test_other_models_of_timm_are_refused(arguments, tmp_path):
+@pytest.mark.parametrize(("arguments", "reason"), OTHER_MODELS.values(), ids=OTHER_MODELS.keys())
+def test_other_models_of_timm_are_refused(arguments, reason, tmp_path):
     theirs = timm.create_model("vit_tiny_patch16_224", **ARGUMENTS | arguments, num_classes=10)
     save_for_hf(theirs, tmp_path, safe_serialization=True)
-    with pytest.raises(
-        ValueError, match="timm|config.json|no tensor of this model|plain Vision Transformer|class token"
-    ):
+    with pytest.raises(ValueError, match=reason):
         our_model(tmp_path)
 
 

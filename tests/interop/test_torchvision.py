@@ -67,6 +67,12 @@ def test_a_model_without_biases_of_query_key_and_value_is_written_with_zeros(our
     assert_same_logits(model, theirs, images(model.config))
 
 
+def test_a_representation_of_another_activation_is_written_with_a_note(ours, tmp_path):
+    folder, _ = ours(classifier_uses_pooler=True, pooler_act="relu")
+    done = convert(folder, tmp_path / "vit.pth", to="torchvision")
+    assert any("tanh" in note for note in done.notes)  # theirs is always that
+
+
 @pytest.mark.parametrize("name", ["vit_tiny.pth", "checkpoint.pt"])
 def test_what_they_save_loads_here(variant, name, spread, images, tmp_path):
     theirs = spread(VisionTransformer(**SIZES, **variant[1]))

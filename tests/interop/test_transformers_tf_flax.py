@@ -24,7 +24,6 @@ VARIANTS = {
     "ten classes": {"id2label": {i: f"class {i}" for i in range(10)}},
     "gray, relu, no biases of query, key and value": {"num_channels": 1, "hidden_act": "relu", "qkv_bias": False},
     "tanh gelu, another epsilon": {"hidden_act": "gelu_new", "layer_norm_eps": 1e-3},
-    "wide image": {"image_size": (32, 48)},
     "twelve layers": {"num_hidden_layers": 12},
 }
 TASKS = ["ViTModel", "ViTForImageClassification"]
@@ -63,13 +62,13 @@ def their_model(side, task, config):
     rng = np.random.default_rng(0)
     if side == "TF":
         model = their_class(side, task)(config)
-        model.build()
+        model.build_in_name_scope()  # as from_pretrained does
         model.set_weights([w + SPREAD * rng.standard_normal(w.shape, np.float32) for w in model.get_weights()])
         return model
     import jax
 
-    height, width = config.image_size if isinstance(config.image_size, tuple) else (config.image_size,) * 2
-    model = their_class(side, task)(config, input_shape=(1, height, width, config.num_channels))
+    shape = (1, config.image_size, config.image_size, config.num_channels)  # theirs takes it for square
+    model = their_class(side, task)(config, input_shape=shape)
     model.params = jax.tree_util.tree_map(
         lambda array: array + SPREAD * rng.standard_normal(array.shape, np.float32), model.params
     )
@@ -150,3 +149,18 @@ def test_what_theirs_saves_after_loading_ours_is_ours_again(side, task, ours, tm
     assert list(found) == list(expected)
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("start", ["build", "call"])
+def test_names_of_a_tensorflow_model_that_was_not_built_by_from_pretrained_are_read(start, task, tmp_path):
+    """Its own name, with a number from the second one on, stands before those of its weights or does not."""
+    pytest.importorskip("tf_keras")
+    if not hasattr(transformers, "TFViTModel"):
+        pytest.skip("these transformers have PyTorch's models only")
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        theirs = their_class("TF", task)(transformers.ViTConfig(**SIZES))
+        theirs.build() if start == "build" else theirs(np.zeros((1, 3, 32, 32), np.float32))
+    theirs.set_weights([w + SPREAD * rng.standard_normal(w.shape, np.float32) for w in theirs.get_weights()])
+    theirs.save_pretrained(tmp_path, safe_serialization=False)
+    assert_same_results(our_model(task, tmp_path), theirs, "TF")
