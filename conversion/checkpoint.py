@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from vit_core.hub import ModelSource, locate
 from vit_core.json_file import read_json_file
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import ARCHITECTURES
-from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor
+from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor, shown
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def open_for_loading(source: ModelSource, config_fields: Mapping[str, Any]) -> c
             return files
         raise ValueError(_unrecognised(source.name, files))
     form, found = recognised
-    if form is TRANSFORMERS and files.config:
+    if form is TRANSFORMERS and files.config and not source.weights:
         return files if found.wrapper in ("", BASE_MODEL_PREFIX) else replace(files, tensors=found.tensors)
     # The other fields may be about the model that is wanted, with another head or for another image size.
     heads = {name: config_fields[name] for name in ("num_attention_heads",) if name in config_fields}
@@ -147,7 +148,7 @@ def recognise(files: core.Checkpoint) -> tuple[Format, Found] | None:
 
 def _unrecognised(name: str, files: core.Checkpoint) -> str:
     looked_for = "; ".join(f"{form.title}: {', '.join(form.signature[:2])}" for form in FORMATS.values() if form.files)
-    some = ", ".join(sorted(files.tensors)[:3])
+    some = ", ".join(map(shown, sorted(files.tensors)[:3]))
     return f"{name} is in no format that Trivit knows: it holds {some or 'no tensors'}; looked for {looked_for}."
 
 
@@ -170,26 +171,47 @@ def _translate(
         image_size: what the caller says of it, which helps where positions are for no square.
     """
     reading = _read(source.name, form, found)
-    shapes = {name: tensor.shape for name, tensor in reading.tensors.items()}
     said = _said(source.name, files.config, form)
+    if source.weights and said:  # a config.json that lies beside a file need not be about it
+        with contextlib.suppress(ValueError):
+            return _described(source, files, form, found, reading, said, overrides, image_size)
+        files, said = replace(files, config={}), {}
+    return _described(source, files, form, found, reading, said, overrides, image_size)
+
+
+def _described(
+    source: ModelSource,
+    files: core.Checkpoint,
+    form: Format,
+    found: Found,
+    reading: rules.Reading,
+    said: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    image_size: Any,
+) -> Checkpoint:
+    """The checkpoint with a config, from what the `config.json` says, from shapes, or by the format's conventions."""
     try:
         sizes = [size for size in (said.get("image_size"), image_size) if size is not None]
-        inferred = fields_from_shapes(shapes, reading.sources, sizes, form.head_reads_pooler)
-        if source.weights and any(said.get(name, value) != value for name, value in inferred.items()):
-            said = {}  # a config.json that lies beside a file need not be about it
-        if form.has_qkv_bias:
-            said.pop("qkv_bias", None)  # transformers' TensorFlow has them whatever its config says
-        fields = {**inferred, **said, **overrides}
-        assumed = assumed_fields(fields, reading.heads, form.conventions, form.title)
-        if reading.heads and "num_attention_heads" not in fields:
+        inferred = fields_from_shapes(
+            {name: tensor.shape for name, tensor in reading.tensors.items()},
+            reading.sources,
+            sizes,
+            form.head_reads_pooler,
+        )
+        fields = {**inferred, **said}
+        if form.has_qkv_bias:  # whatever its config says, as that of transformers' TensorFlow may
+            fields["qkv_bias"] = inferred.get("qkv_bias", True)
+        if reading.heads:
             fields["num_attention_heads"] = reading.heads
+        fields |= overrides
+        assumed = assumed_fields(fields, inferred["hidden_size"], form.conventions, form.title)
         fields |= assumed_values(assumed)
         if "num_labels" in fields and "id2label" in fields:
             del fields["num_labels"]
         task = _task(reading.tensors, said)
         config = ViTConfig.from_dict({**fields, "architectures": [ARCHITECTURES[task]]})
-    except ValueError as error:
-        raise ValueError(f"{source.name}, read as {form.title}: {error}") from error
+    except (ValueError, TypeError) as error:  # a stranger's config.json may hold anything
+        raise ValueError(f"{source.name}, read as {form.title}: {str(error).rstrip('.')}.") from error
     table = parameters(
         config,
         task,

@@ -30,6 +30,12 @@ from vit_core.pretrained import ARCHITECTURES
 from vit_core.safetensors_file import FLOAT_CODES, first_float_name
 from vit_core.saving import write_flushed
 
+#: What a file of weights alone does not tell of a model; beside the weights in a folder lies `config.json`.
+UNTOLD = (
+    *("num_attention_heads", "image_size", "hidden_act", "layer_norm_eps"),
+    *("pooler_act", "classifier_uses_pooler", "pruned_heads"),
+)
+
 
 @dataclass(frozen=True)
 class Conversion:
@@ -138,7 +144,7 @@ def _write(
 
 def _compare(staging: Path, target: Destination, plan: Plan) -> int:
     """Read the result back and compare each tensor, bit for bit; the number of tensors."""
-    told = {"num_attention_heads": plan.config.num_attention_heads, "image_size": plan.config.image_size}
+    told = {name: getattr(plan.config, name) for name in UNTOLD}
     result = load(staging / target.weights, **told) if target.is_file else load(staging)
     found = base_names(result.tensors)
     for name, tensor in plan.tensors.items():

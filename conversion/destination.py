@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from conversion.format import Format
-from conversion.sources import KNOWN_NAMES
-from conversion.weights_file import CONTAINERS, container_for
+from conversion.weights_file import CONTAINERS, SUFFIXES, container_for
 from vit_core.config import ViTConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME, WEIGHT_FILES
 from vit_core.saving import replacing_files
@@ -61,9 +61,10 @@ class Destination:
         there = sorted(file.name for file in self.folder.iterdir()) if self.folder.is_dir() else []
         if there and not overwrite:
             raise FileExistsError(f"{self.folder} holds {there[0]} and is kept; allow overwriting it, or name another.")
-        if others := [name for name in there if name in KNOWN_NAMES and name != self.weights]:
+        replaced = {self.weights, *(name for pattern in WEIGHT_FILES for name in fnmatch.filter(there, pattern))}
+        if others := [name for name in there if Path(name).suffix in SUFFIXES and name not in replaced]:
             raise FileExistsError(
-                f"{self.folder} holds {others[0]}, other weights beside the new ones; remove it first."
+                f"{self.folder} holds other weights, {others[0]}, which would stay beside the new ones; remove it first."
             )
 
     def notes(self, config: ViTConfig, form: Format) -> list[str]:

@@ -165,9 +165,7 @@ def _expand_lzf(packed: bytes, size: int, _: int) -> bytes:
     return bytes(content)
 
 
-def _unshuffle(shuffled: bytes, size: int, itemsize: int) -> bytes:
-    if len(shuffled) != size:
-        raise ValueError(f"it has {len(shuffled)} bytes and not {size}")
+def _unshuffle(shuffled: bytes, _: int, itemsize: int) -> bytes:
     return np.frombuffer(shuffled, np.uint8).reshape(itemsize, -1).T.tobytes()
 
 
@@ -190,8 +188,6 @@ def _attribute_parts(name: str, value: Attribute) -> Iterator[tuple[str, np.ndar
     """An attribute as Keras stores it: text as bytes of a fixed length, a long list in parts."""
     values = value if isinstance(value, list) else [value]
     stored = np.array([item.encode() if isinstance(item, str) else item for item in values] or np.empty(0, "S1"))
-    if stored.dtype == "S0":  # a type that HDF5 has not
-        stored = stored.astype("S1")
     if stored.itemsize > LARGEST_ATTRIBUTE or (stored.nbytes > LARGEST_ATTRIBUTE and not isinstance(value, list)):
         raise ValueError(
             f"the attribute {shown(name)} has {stored.itemsize} bytes in one piece, but HDF5 holds at most "

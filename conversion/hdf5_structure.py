@@ -371,7 +371,9 @@ def _in_chunks(file: _File, path: str, messages: Mapping[int, list[_Message]], d
     axes, tree = file.unpack("<BQ", layout.address + 2)
     *steps, itemsize = file.unpack(f"<{axes}I", layout.address + 11) or (0,)
     if axes != len(described.shape) + 1 or 0 in steps or itemsize != described.nbytes(()):
-        raise Unfit(f"{shown(path)} in it has chunks of shape {shown(tuple(steps))}, which is corrupt; get it again")
+        raise Unfit(
+            f"{shown(path)} in it has chunks of shape {shown(tuple(steps))} of {itemsize} bytes each; get it again"
+        )
     filters = _filters(file, path, messages, itemsize)
     described = described._replace(filters=filters, chunk_shape=tuple(steps))
     size = described.nbytes(described.chunk_shape)

@@ -23,8 +23,10 @@ class AutoImageProcessor(vit_core.AutoImageProcessor):
         if source.weights is None and source.file(PROCESSOR_NAME):
             return vit_core.AutoImageProcessor._settings(source)
         try:
-            # How many heads there are does not matter here, and not every file tells.
-            checkpoint = read_source(source, {"num_attention_heads": 1})
+            try:
+                checkpoint = read_source(source, {})
+            except ValueError:  # how many heads there are does not matter here, and not every file tells
+                checkpoint = read_source(source, {"num_attention_heads": 1})
         except (OSError, ValueError) as error:
             raise OSError(f"{source.name} has no {PROCESSOR_NAME}, and its weights do not say more: {error}") from error
         if checkpoint.format == TRANSFORMERS.name:  # whose models are trained in every way

@@ -82,13 +82,13 @@ def fields_from_shapes(
 
 
 def assumed_fields(
-    fields: Mapping[str, Any], heads: int | None, conventions: Mapping[str, Any], title: str
+    fields: Mapping[str, Any], hidden_size: int, conventions: Mapping[str, Any], title: str
 ) -> list[Assumption]:
     """What to assume of the fields that are not known.
 
     Args:
         fields: what is known.
-        heads: the number of attention heads, if shapes tell it.
+        hidden_size: the model's, from shapes.
         conventions: the format's, by field.
         title: the format's.
 
@@ -98,8 +98,8 @@ def assumed_fields(
     assumed = [
         Assumption(name, value, f"as {title} has it") for name, value in conventions.items() if name not in fields
     ]
-    if "num_attention_heads" not in fields and heads is None:
-        assumed.append(_heads(fields["hidden_size"]))
+    if "num_attention_heads" not in fields:
+        assumed.append(_heads(hidden_size))
     if fields.get("num_labels") == CLASS_COUNT and "id2label" not in fields:
         assumed.append(Assumption("id2label", "ImageNet-1k's labels", "a head for 1000 classes"))
     return assumed
@@ -128,7 +128,10 @@ def _heads(hidden: int) -> Assumption:
 
 def _image_size(patches: int, patch: list[int], said: Sequence[Any]) -> int | tuple[int, int]:
     for size in said:
-        height, width = (size, size) if isinstance(size, int) else size
+        pair = [size, size] if isinstance(size, int) else size
+        if not isinstance(pair, list | tuple) or [type(length) for length in pair] != [int, int]:
+            continue  # whoever builds the config says what is wrong with it
+        height, width = pair
         if (height // patch[0]) * (width // patch[1]) == patches:
             return size if isinstance(size, int) else (height, width)
     side = math.isqrt(patches)

@@ -33,6 +33,7 @@ class Pass:
     allow_nan: bool = False
     progress: Progress | None = None
     _done: int = 0
+    _seen: set[str] = field(default_factory=set)
     _nan: dict[str, int] = field(default_factory=dict)
     _previous: np.ndarray | None = field(default=None, repr=False)
 
@@ -54,9 +55,10 @@ class Pass:
         def read() -> np.ndarray:
             if self._previous is not None:
                 forget(self._previous)
-            if self.progress:
+            if self.progress and name not in self._seen:
                 self.progress(name, self._done, total)
-            self._done += tensor.nbytes
+                self._done += tensor.nbytes
+                self._seen.add(name)
             self._previous = tensor.read()
             if count := _count_nan(tensor, self._previous):
                 if not self.allow_nan:
@@ -91,19 +93,20 @@ def _count_nan(tensor: StoredTensor, bits: np.ndarray) -> int:
 
 def _cast(name: str, tensor: StoredTensor, code: str) -> np.ndarray:
     values = tensor.numpy()
-    if code == "BF16":
-        return _to_bfloat16(values)
     with np.errstate(over="ignore"):
-        cast = values.astype(FLOAT_NAMES[code])
-    if np.isinf(cast).sum() > np.isinf(values).sum():
+        cast = values.astype("float32" if code == "BF16" else FLOAT_NAMES[code], copy=False)
+    bits = _to_bfloat16(cast) if code == "BF16" else cast
+    if (np.isinf(StoredTensor(code, bits.shape, lambda: bits).numpy()) & np.isfinite(values)).any():
         largest = np.abs(values[np.isfinite(values)]).max()
-        raise ValueError(f"{name} has values up to {largest:g}, which {FLOAT_NAMES[code]} cannot hold; use bfloat16.")
-    return cast
+        raise ValueError(
+            f"{name} has values up to {largest:g}, which {FLOAT_NAMES[code]} cannot hold; convert to another dtype."
+        )
+    return bits
 
 
 def _to_bfloat16(values: np.ndarray) -> np.ndarray:
-    """The bits of the nearest bfloat16, of two equally near the even one; NaN stays NaN."""
-    bits = contiguous(values).astype(np.float32, copy=False).reshape(-1).view(np.uint32)
+    """The bits of the bfloat16 nearest to each float32, of two equally near the even one; NaN stays NaN."""
+    bits = contiguous(values).reshape(-1).view(np.uint32)
     rounded = np.empty(bits.shape, np.uint16)
     for start in range(0, bits.size, STEP):
         step = bits[start : start + STEP]

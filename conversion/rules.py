@@ -327,7 +327,7 @@ def read(table: Iterable[Rule], stored: Mapping[str, StoredTensor]) -> Reading:
     """Find the canonical tensors among a format's.
 
     Raises:
-        ValueError: a shape cannot be.
+        ValueError: a shape cannot be, or layers differ in their number of heads.
     """
     tensors: dict[str, StoredTensor] = {}
     sources: dict[str, str] = {}
@@ -346,7 +346,10 @@ def read(table: Iterable[Rule], stored: Mapping[str, StoredTensor]) -> Reading:
             ours = [name.replace(LAYER, number) for name in rule.ours]
             tensors |= zip(ours, canonical, strict=True)
             sources |= dict.fromkeys(ours, names[-1])
-            heads = heads or rule.heads(found)
+            if (split := rule.heads(found)) is not None:
+                if heads not in (None, split):
+                    raise ValueError(f"{names[-1]} is split into {split} heads, and others into {heads}.")
+                heads = split
             used.update(names)
     return Reading(tensors, sources, heads, tuple(name for name in stored if name not in used))
 

@@ -46,6 +46,7 @@ SUFFIXES = {suffix: name for name, container in CONTAINERS.items() for suffix in
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
+SAFETENSORS_MAGIC = b"\0\0{"  # the end of a length that no header has, and its first letter
 PICKLE_MAGIC = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 MSGPACK_MAPS = bytes([*range(0x81, 0x90), 0xDE, 0xDF])  # a map of up to 15 entries, and those of more
 
@@ -73,10 +74,10 @@ def container_of(path: Path) -> str:
         return "hdf5"
     if start.startswith(ZIP_MAGIC):
         return "npz" if _holds_arrays(path) else "torch"
+    if start[6:9] == SAFETENSORS_MAGIC:  # before those that look at bytes of this header's length
+        return "safetensors"
     if start.startswith(PICKLE_MAGIC):
         return "torch"
-    if start[8:9] == b"{":
-        return "safetensors"
     if start[:1] and start[0] in MSGPACK_MAPS:
         return "msgpack"
     if path.suffix in SUFFIXES:  # empty, truncated or corrupt: its reader says so

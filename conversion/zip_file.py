@@ -90,7 +90,7 @@ class ZipEntry:
             return self._data
         content = np.empty(self.size, np.uint8)
         position = checksum = 0
-        for piece in self._inflated():
+        for piece in self._inflated(STEP):
             if position + len(piece) > self.size:
                 raise self._corrupt(f"holds more than the {self.size} bytes that it should")
             content[position : position + len(piece)] = np.frombuffer(piece, np.uint8)
@@ -112,7 +112,7 @@ class ZipEntry:
             return self._data[:count].tobytes()
         return next(self._inflated(count), b"")
 
-    def _inflated(self, step: int = STEP) -> Iterator[bytes]:
+    def _inflated(self, step: int) -> Iterator[bytes]:
         """The decompressed bytes, in pieces of at most `step`."""
         engine = zlib.decompressobj(-zlib.MAX_WBITS)  # without zlib's own header
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from conversion.converter import Conversion, convert
+from conversion.converter import UNTOLD, Conversion, convert
 from conversion.formats import FORMATS
 from conversion.frameworks import FRAMEWORKS, run_forward
 from conversion.passing import Progress
@@ -20,8 +20,6 @@ from vit_cli.terminal import bytes_in_words, printable
 
 TOLERANCE = 1e-5
 IMAGES, SEED = 2, 0
-#: What a file of weights alone does not tell of a model; beside a folder's weights lies its config.json.
-UNTOLD = ("num_attention_heads", "hidden_act", "layer_norm_eps", "image_size")
 
 
 def show_conversion(

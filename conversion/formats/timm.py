@@ -103,12 +103,13 @@ def _config_fields(metadata: Settings) -> dict[str, Any] | None:
     fields = {ours: arguments[theirs] for theirs, ours in MODEL_ARGUMENTS.items() if theirs in arguments}
     activation = arguments.get("act_layer")
     if activation is not None:
-        if activation not in ACTIVATIONS:
+        if not isinstance(activation, str) or activation not in ACTIVATIONS:
             raise ValueError(f"config.json asks for act_layer={activation!r}, which Trivit does not have.")
         fields["hidden_act"] = ACTIVATIONS[activation]
     if isinstance(names := metadata.get("label_names"), list):
         described = metadata.get("label_descriptions")
         described = described if isinstance(described, dict) else {}
+        names = [name if isinstance(name, str) else str(name) for name in names]
         fields["id2label"] = {number: str(described.get(name, name)) for number, name in enumerate(names)}
     return fields
 
@@ -120,9 +121,10 @@ def _preprocessing_fields(metadata: Settings, config: ViTConfig) -> dict[str, An
         return None
     keeps_proportions = said.get("crop_mode") != "squash"
     try:
-        crop_fraction: float | None = float(said.get("crop_pct") or UNSAID_FRACTION)
-        if crop_fraction == 1 and not keeps_proportions:
-            crop_fraction = None
+        share = float(said.get("crop_pct") or UNSAID_FRACTION)
+        if not 0.01 <= share <= 1:
+            raise ValueError("no share of an image")
+        crop_fraction = None if share == 1 and not keeps_proportions else share
         mean = tuple(float(value) for value in said.get("mean") or UNSAID.mean)
         std = tuple(float(value) for value in said.get("std") or UNSAID.std)
         resample = FILTERS.get(said.get("interpolation", ""), UNSAID.resample)

@@ -50,7 +50,7 @@ HELD: dict[str, list[dict[str, Any]]] = {
     "torchvision": [CLASSIFIER, POOLING, BARE],
     "keras-hub": [CLASSIFIER, POOLING, BARE],
 }
-ALWAYS_BIASED = ("google", "google-linen", "big-vision", "torchvision", "keras-hub")
+ALWAYS_BIASED = ("transformers-tf", "google", "google-linen", "big-vision", "torchvision", "keras-hub")
 #: One file for the weights alone.
 FILES = {
     "transformers": "vit.safetensors",

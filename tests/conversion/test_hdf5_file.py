@@ -632,6 +632,56 @@ def test_description_that_lies_is_refused_with_what_is_wrong(tmp_path, old, new,
         open_or_refuse(tmp_path / "file")
 
 
+def test_names_that_are_there_twice_are_refused(tmp_path):
+    with h5py.File(tmp_path / "file", "w") as file:
+        for name in ("first", "other"):
+            file[name] = np.ones(3, "f4")
+    patched(tmp_path / "file", b"other\0", b"first\0")
+    assert "its group '' holds 'first' twice" in refusal(tmp_path / "file")
+
+
+def test_one_of_several_files_is_refused(tmp_path):
+    with h5py.File(tmp_path / "file", "w") as file:
+        file["x"] = np.ones(3, "f4")
+    patched(
+        tmp_path / "file", b"\xff" * 8, struct.pack("<Q", 2048), 1
+    )  # the free space is the other address of nothing
+    assert "it is one of several files" in refusal(tmp_path / "file")
+
+
+@pytest.mark.parametrize("size", [2**64 - 1, 2**62])
+def test_shape_that_no_array_has_is_refused(tmp_path, size):
+    with h5py.File(tmp_path / "file", "w") as file:
+        file["x"] = np.ones(333, "f4")
+    patched(tmp_path / "file", struct.pack("<Q", 333), struct.pack("<Q", size))
+    assert f"has the shape ({size},), which no array has" in refusal(tmp_path / "file")
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_mark_that_is_not_where_it_should_be_is_none(tmp_path, number):
+    with h5py.File(tmp_path / "file", "w") as file:
+        file.create_dataset("x", data=np.zeros(3, "V2")).attrs["dtype"] = "bfloat16"
+    content = (tmp_path / "file").read_bytes()
+    text = content.index(b"bfloat16")
+    patched(tmp_path / "file", content[text - 16 : text], struct.pack("<H", number))  # its number in the heap, from 1
+    assert "'x' in it holds something else than numbers" in refusal(tmp_path / "file")
+    (tmp_path / "file").write_bytes(content.replace(b"GCOL", b"GCOM"))
+    assert "'x' in it holds something else than numbers" in refusal(tmp_path / "file")
+
+
+@pytest.mark.parametrize("itemsize", [0, 2, 8])
+def test_chunks_of_other_items_are_refused(tmp_path, itemsize):
+    file, dataset = chunked(tmp_path / "file", shuffle=True)
+    dataset[:] = 1
+    file.close()
+    before = (tmp_path / "file").read_bytes()
+    patched(tmp_path / "file", struct.pack("<II", 40, 4), struct.pack("<II", 40, itemsize))
+    assert f"has chunks of shape (40,) of {itemsize} bytes each" in refusal(tmp_path / "file")
+    (tmp_path / "file").write_bytes(before)
+    patched(tmp_path / "file", b"shuffle\0" + struct.pack("<I", 4), b"shuffle\0" + struct.pack("<I", itemsize))
+    assert "shuffled in another way" in refusal(tmp_path / "file")
+
+
 def test_datasets_that_share_bytes_are_refused(tmp_path):
     with h5py.File(tmp_path / "file", "w") as file:
         for name in "xy":

@@ -170,6 +170,37 @@ def test_compressed_entries_of_many_pieces_are_whole(tmp_path, size, kind):
     assert entry.head(1000) == content[:1000]
 
 
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 64, 257, 1024])
+def test_compressed_entries_are_whole_whatever_fits_in_a_piece(tmp_path, monkeypatch, step):
+    monkeypatch.setattr(zip_file, "STEP", step)
+    noise = np.random.default_rng(0).bytes(300)
+    files = {
+        f"{kind} {size}": (content * 3)[:size]
+        for kind, content in {"zeros": bytes(300), "noise": noise, "mixed": noise[:40] * 8}.items()
+        for size in (0, 1, 3, 257, 258, 259, 300, 515, 516, 517, 700)
+    }
+    (tmp_path / "file").write_bytes(archive(files, zipfile.ZIP_DEFLATED))
+    for name, entry in open_zip(tmp_path / "file", "npz file").items():
+        assert entry.read().tobytes() == files[name]
+
+
+def test_wide_sizes_stand_behind_other_extras(tmp_path):
+    with ZipWriter(tmp_path / "file") as writer:
+        writer.write("a", b"abc")
+    whole = (tmp_path / "file").read_bytes()
+    start = whole.index(ENTRY)
+    extra = struct.pack("<HHI", 0x7875, 4, 7) + struct.pack("<HHQ", 1, 8, 3)
+    entry = bytearray(whole[start : whole.index(END)] + extra)
+    struct.pack_into("<I", entry, 24, 0xFFFFFFFF)
+    struct.pack_into("<H", entry, 30, len(extra))
+    end = struct.pack("<4sHHHHIIH", END, 0, 0, 1, 1, len(entry), start, 0)
+    (tmp_path / "file").write_bytes(whole[:start] + entry + end)
+    assert open_zip(tmp_path / "file", "npz file")["a"].size == 3
+    struct.pack_into("<H", entry, 49, 0x7875)  # the other one's kind for both
+    entry[55:57] = struct.pack("<H", 0x7875)
+    assert "lacks its zip64 sizes" in refusal(tmp_path / "file", whole[:start] + entry + end)
+
+
 # Writing
 
 
@@ -462,6 +493,14 @@ def test_compressed_entry_that_lies_is_refused_when_it_is_read(tmp_path, number,
     with pytest.raises(ValueError, match=words) as caught:
         open_zip(tmp_path / "file", "npz file")[name].read()
     sentence(caught, tmp_path / "file")
+
+
+def test_compressed_data_that_is_none_is_refused(tmp_path):
+    content = archive({"a": b"\xff" * 50})
+    content = changed(changed(content, LOCAL, 8, b"\x08"), ENTRY, 10, b"\x08")
+    assert "cannot be decompressed (Error -3" in late_refusal(tmp_path / "file", "a", content)
+    with pytest.raises(ValueError, match="cannot be decompressed"):
+        open_zip(tmp_path / "file", "npz file")["a"].head(8)
 
 
 def test_bytes_behind_the_end_of_compressed_data_are_refused(tmp_path):
