@@ -99,13 +99,18 @@ def load(
 
 def read_source(source: ModelSource, config_fields: Mapping[str, Any]) -> Checkpoint:
     """What `load` does once it is known where the checkpoint is."""
-    if unknown := [name for name in config_fields if not hasattr(ViTConfig(), name)]:
-        raise TypeError(f"{unknown[0]!r} is no field of a config.")
+    require_fields(config_fields)
     files = open_files(source)
     recognised = recognise(files)
     if recognised is None:
         raise ValueError(_unrecognised(source.name, files))
     return _translate(source, files, *recognised, config_fields, config_fields.get("image_size"))
+
+
+def require_fields(config_fields: Mapping[str, Any]) -> None:
+    """Raise TypeError if there is no such field of a config."""
+    if unknown := [name for name in config_fields if not hasattr(ViTConfig(), name)]:
+        raise TypeError(f"{unknown[0]!r} is no field of a config.")
 
 
 def open_for_loading(source: ModelSource, config_fields: Mapping[str, Any]) -> core.Checkpoint:

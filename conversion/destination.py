@@ -64,7 +64,7 @@ class Destination:
         replaced = {self.weights, *(name for pattern in WEIGHT_FILES for name in fnmatch.filter(there, pattern))}
         if others := [name for name in there if Path(name).suffix in SUFFIXES and name not in replaced]:
             raise FileExistsError(
-                f"{self.folder} holds other weights, {others[0]}, which would stay beside the new ones; remove it first."
+                f"{self.folder} holds other weights, {others[0]}, which would stay beside these; remove it first."
             )
 
     def notes(self, config: ViTConfig, form: Format) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -83,9 +84,17 @@ def _compare_answers(source: str, conversion: Conversion, options: dict[str, Any
     before = run_forward(framework, source, images, **options)
     after = run_forward(framework, conversion.destination, images, **told)
     compared = [name for name in before if name in after]
-    difference = max(float(np.abs(before[name] - after[name]).max()) for name in compared)
-    largest = max(float(np.abs(before[name]).max()) for name in compared)
+    if not compared:  # a head was left out
+        return None
+    difference = max(_difference(before[name], after[name]) for name in compared)
+    largest = max(float(np.nan_to_num(np.abs(before[name])).max()) for name in compared)
     return {"framework": framework, "compared": compared, "difference": difference, "largest": largest}
+
+
+def _difference(before: np.ndarray, after: np.ndarray) -> float:
+    """The largest difference; NaN is the same as NaN, and as far as can be from anything else."""
+    apart = np.where(np.isnan(before) & np.isnan(after), 0, np.abs(before - after))
+    return float(np.nan_to_num(apart, nan=np.inf).max())
 
 
 def _print(conversion: Conversion, answers: dict[str, Any] | None, passed: bool) -> None:
@@ -113,7 +122,7 @@ def _print(conversion: Conversion, answers: dict[str, Any] | None, passed: bool)
         )
         lines.append(("", f"{' and '.join(answers['compared'])} in {answers['framework']}: {words}{amount}"))
     elif conversion.compared:
-        lines.append(("", "no framework is installed, so answers were not compared"))
+        lines.append(("", "answers were not compared: no framework is installed, or a head was left out"))
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -139,7 +148,7 @@ def _document(conversion: Conversion, answers: dict[str, Any] | None) -> dict[st
         "files": dict(conversion.files),
         "notes": list(conversion.notes),
         "compared_tensors": conversion.compared,
-        "answers": answers,
+        "answers": answers and {name: None if value == math.inf else value for name, value in answers.items()},
     }
 
 

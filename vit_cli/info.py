@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conversion.checkpoint import read_source, recognise
+from conversion.checkpoint import read_source, recognise, require_fields
 from conversion.formats import FORMATS
 from conversion.formats.transformers import TRANSFORMERS
 from conversion.inference import Assumption
@@ -73,6 +73,7 @@ def describe(model: str, config_fields: Mapping[str, Any] | None = None, revisio
     """
     assumed: tuple[Assumption, ...] = ()
     left_out: tuple[str, ...] = ()
+    require_fields(config_fields or {})
     source = locate(model, revision=revision)
     files = open_files(source)
     recognised = recognise(files)

@@ -177,7 +177,7 @@ def test_compressed_entries_are_whole_whatever_fits_in_a_piece(tmp_path, monkeyp
     files = {
         f"{kind} {size}": (content * 3)[:size]
         for kind, content in {"zeros": bytes(300), "noise": noise, "mixed": noise[:40] * 8}.items()
-        for size in (0, 1, 3, 257, 258, 259, 300, 515, 516, 517, 700)
+        for size in (*range(40), 257, 258, 259, 300, 515, 516, 517, 700)
     }
     (tmp_path / "file").write_bytes(archive(files, zipfile.ZIP_DEFLATED))
     for name, entry in open_zip(tmp_path / "file", "npz file").items():
