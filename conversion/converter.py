@@ -20,11 +20,11 @@ from conversion.formats.transformers import TRANSFORMERS
 from conversion.passing import Pass, Progress, forget
 from conversion.plan import Plan, base_names
 from conversion.weights_file import CONTAINERS
+from vit_core.array_bytes import contiguous
 from vit_core.checkpoint import plan_files
 from vit_core.checks import require_choice
 from vit_core.config import ViTConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME, WEIGHTS_NAME
-from vit_core.memory_order import contiguous
 from vit_core.parameters import BASE_MODEL_PREFIX
 from vit_core.pretrained import ARCHITECTURES
 from vit_core.safetensors_file import FLOAT_CODES, first_float_name

@@ -27,7 +27,7 @@ from conversion.hdf5_structure import (
     read_structure,
 )
 from conversion.mapped_file import map_bytes, view_as
-from vit_core.memory_order import contiguous
+from vit_core.array_bytes import STEP, contiguous
 from vit_core.safetensors_file import DTYPES, StoredTensor, shown
 
 if TYPE_CHECKING:
@@ -98,7 +98,11 @@ def _write_dataset(file: h5py.File, name: str, tensor: StoredTensor) -> None:
     bits = contiguous(tensor.read())
     if tensor.dtype == "BF16":
         bits = bits.view("V2")
-    dataset = file.create_dataset(name, bits.shape, bits.dtype, bits, track_times=False)
+    dataset = file.create_dataset(name, bits.shape, bits.dtype, None if bits.nbytes > STEP else bits, track_times=False)
+    if bits.nbytes > STEP:
+        rows = max(1, STEP * len(bits) // bits.nbytes)
+        for start in range(0, len(bits), rows):
+            dataset[start : start + rows] = bits[start : start + rows]
     if tensor.dtype == "BF16":
         dataset.attrs[BFLOAT16_MARK[0]] = BFLOAT16_MARK[1]
 

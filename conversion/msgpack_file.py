@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from conversion.mapped_file import is_shape, map_bytes, mapped_tensor
-from vit_core.memory_order import contiguous
+from vit_core.array_bytes import contiguous, steps_of
 from vit_core.safetensors_file import DTYPES, LARGEST_RANK, StoredTensor, shown
 
 #: dtype name -> Flax's, which is numpy's.
@@ -331,7 +331,7 @@ def _packed_array(bits: np.ndarray, dtype: str) -> Iterator[bytes | memoryview]:
     head = _packed_head(_Kind.LIST, 3) + _packed_head(_Kind.LIST, bits.ndim) + shape
     head += _packed_text(NAMES[dtype]) + _packed_head(_Kind.BYTES, bits.nbytes)
     yield _packed_head(_Kind.EXTENSION, len(head) + bits.nbytes) + bytes([ARRAY]) + head
-    yield bits.reshape(-1).view(np.uint8).data
+    yield from steps_of(bits)
 
 
 def _packed_text(text: str) -> bytes:

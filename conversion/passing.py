@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conversion.format import Tensors
-from vit_core.memory_order import contiguous
+from vit_core.array_bytes import contiguous
 from vit_core.safetensors_file import FLOAT_CODES, FLOAT_NAMES, StoredTensor
 
 STEP = 2**18  # entries that stay in the processor's cache while they are rounded

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from vit_core.memory_order import contiguous
+from vit_core.array_bytes import steps_of
 
 #: dtype name -> numpy's type of its bytes. In this order of dtypes, from the last to the first, files hold their
 #: tensors; within one dtype they are sorted by name. Numpy has no bfloat16: its bits travel as uint16.
@@ -154,7 +154,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in names:
-            file.write(contiguous(tensors[name].read()).reshape(-1).view(np.uint8).data)
+            file.writelines(steps_of(tensors[name].read()))
         file.flush()
         os.fsync(file.fileno())
 

@@ -14,7 +14,7 @@ from jax import Array
 from jax.sharding import Sharding
 
 from vit_core.layouts import Layout
-from vit_core.memory_order import contiguous
+from vit_core.array_bytes import contiguous
 from vit_core.parameters import LAYERS, Parameter
 from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
 

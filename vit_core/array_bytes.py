@@ -1,11 +1,21 @@
-"""Arrays in row order: copying a transposed matrix in strips, eight times as fast as numpy's own copy."""
+"""The bytes of arrays: in row order, and to a file; large arrays in small steps, which is several times as fast."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 CACHE_LINE = 64  # bytes
+#: Bytes given to a file at once. Given a whole tensor, a file system may look for as much memory in one piece.
+STEP = 2**18
+
+
+def steps_of(array: np.ndarray) -> Iterator[memoryview]:
+    """The array's bytes in row order, in pieces to be written one after the other."""
+    content = contiguous(array).reshape(-1).view(np.uint8).data
+    return (content[start : start + STEP] for start in range(0, len(content), STEP))
 
 
 def contiguous(array: np.ndarray) -> np.ndarray:
