@@ -27,7 +27,7 @@ from conversion.hdf5_structure import (
     read_structure,
 )
 from conversion.mapped_file import map_bytes, view_as
-from vit_core.array_bytes import STEP, contiguous
+from vit_core.array_bytes import steps_of
 from vit_core.safetensors_file import DTYPES, StoredTensor, shown
 
 if TYPE_CHECKING:
@@ -83,28 +83,36 @@ def write_hdf5(
 
     _check_names(tensors)
     with h5py.File(path, "w") as file:
-        for name, tensor in tensors.items():
-            _write_dataset(file, name, tensor)
+        places = {name: _place(file, name, tensor) for name, tensor in tensors.items()}
         for place, values in (attributes or {}).items():
             target = file[place or "/"] if not place or place in file else file.create_group(place)
             for name, value in values.items():
                 for part, part_value in _attribute_parts(name, value):
                     target.attrs[part] = part_value
+    # The library describes where the bytes are; they themselves need nothing of it, and are written faster without.
     with open(path, "r+b") as written:
+        for name, offset in places.items():
+            if offset is not None:
+                written.seek(offset)
+                written.writelines(steps_of(tensors[name].read()))
+        written.flush()
         os.fsync(written.fileno())
 
 
-def _write_dataset(file: h5py.File, name: str, tensor: StoredTensor) -> None:
-    bits = contiguous(tensor.read())
-    if tensor.dtype == "BF16":
-        bits = bits.view("V2")
-    dataset = file.create_dataset(name, bits.shape, bits.dtype, None if bits.nbytes > STEP else bits, track_times=False)
-    if bits.nbytes > STEP:
-        rows = max(1, STEP * len(bits) // bits.nbytes)
-        for start in range(0, len(bits), rows):
-            dataset[start : start + rows] = bits[start : start + rows]
+def _place(file: h5py.File, name: str, tensor: StoredTensor) -> int | None:
+    """Describe a dataset, and say where in the file its bytes belong; None if it has none."""
+    import h5py
+
+    allocated = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    allocated.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    allocated.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    dtype = "V2" if tensor.dtype == "BF16" else DTYPES[tensor.dtype]
+    # h5py gives a single value no place before it is written.
+    value = tensor.read().view(dtype) if tensor.shape == () else None
+    dataset = file.create_dataset(name, tensor.shape, dtype, value, track_times=False, dcpl=allocated)
     if tensor.dtype == "BF16":
         dataset.attrs[BFLOAT16_MARK[0]] = BFLOAT16_MARK[1]
+    return None if tensor.shape == () else dataset.id.get_offset()
 
 
 def _tensor(where: str, dataset: Dataset, data: np.ndarray) -> StoredTensor:
