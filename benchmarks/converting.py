@@ -1,7 +1,7 @@
 """Converting ViT-L/16 (1.2 GB) to each format: time against copying its file, and peak memory.
 
-Copies and conversions take turns, each in a process of its own, and end when the data have reached the disk. The limit
-is the time to copy the file plus one pass over its bytes. Usage: python benchmarks/converting.py [--rounds N] [FORMAT ...]
+Copies and conversions take turns, each in a process of its own, and end when the data have reached the disk. To copy is
+to copy the file and look once at each of its bytes. Usage: python benchmarks/converting.py [--rounds N] [FORMAT ...]
 """
 
 from __future__ import annotations

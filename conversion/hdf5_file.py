@@ -76,11 +76,14 @@ def write_hdf5(
             ..., as Keras reads them.
 
     Raises:
+        ImportError: h5py is not installed.
         OSError: it cannot be written.
         ValueError: a name cannot be a path in HDF5, names a dataset inside a dataset, or an attribute is too long.
     """
-    import h5py
-
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError('writing HDF5 needs h5py, which is not installed: pip install "trivit[cli]"') from error
     _check_names(tensors)
     with h5py.File(path, "w") as file:
         places = {name: _place(file, name, tensor) for name, tensor in tensors.items()}

@@ -13,8 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 from jax.sharding import Sharding
 
-from vit_core.layouts import Layout
 from vit_core.array_bytes import contiguous
+from vit_core.layouts import Layout
 from vit_core.parameters import LAYERS, Parameter
 from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
 

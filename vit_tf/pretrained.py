@@ -16,10 +16,10 @@ from keras import ops
 
 from conversion.checkpoint import open_for_loading
 from vit_core import ViTConfig
+from vit_core.array_bytes import contiguous
 from vit_core.checkpoint import save_checkpoint
 from vit_core.checks import check_head_mask, require_choice
 from vit_core.layouts import KERAS
-from vit_core.array_bytes import contiguous
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import ARCHITECTURES, PARTS, LoadingPlan, prepare_loading
 from vit_core.push import Pushable

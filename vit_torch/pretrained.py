@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from conversion.checkpoint import open_for_loading
 from vit_core import ViTConfig
-from vit_core.checkpoint import save_checkpoint
 from vit_core.array_bytes import contiguous
+from vit_core.checkpoint import save_checkpoint
 from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, Task, parameters
 from vit_core.pretrained import ARCHITECTURES, LoadingPlan, prepare_loading
 from vit_core.push import Pushable

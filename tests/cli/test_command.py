@@ -86,7 +86,11 @@ def test_wrong_call_is_one_line_and_status_2(trivit: Run, arguments: list[str], 
 
 def test_failure_is_one_line_and_status_1(trivit: Run) -> None:
     result = trivit("info", "./gone")
-    assert (result.status, result.out, result.err) == (1, "", "trivit: there is no folder or file ./gone; check the path.\n")
+    assert (result.status, result.out, result.err) == (
+        1,
+        "",
+        "trivit: there is no folder or file ./gone; check the path.\n",
+    )
 
 
 def failing(error: BaseException) -> Callable[..., None]:

@@ -78,9 +78,7 @@ def test_same_results_pass() -> None:
 
 def test_the_summary_tells_the_largest_difference_and_the_share(frameworks: dict[str, Any]) -> None:
     frameworks["flax"]["logits"] = frameworks["torch"]["logits"] + np.float32(2**-18)
-    assert verify("my-model").summary == (
-        "torch, tf and flax agree: no difference is above 38% of the allowed"
-    )
+    assert verify("my-model").summary == ("torch, tf and flax agree: no difference is above 38% of the allowed")
 
 
 def test_the_first_layer_that_differs_is_named(frameworks: dict[str, Any]) -> None:
