@@ -25,6 +25,9 @@ from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import ARCHITECTURES
 from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor, shown
 
+#: Fields of a config that decide what the tensors are, and that their shapes may leave open.
+LEFT_OPEN = ("num_attention_heads", "pruned_heads", "classifier_uses_pooler")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -129,16 +132,17 @@ def open_for_loading(source: ModelSource, config_fields: Mapping[str, Any]) -> c
     """
     files = open_files(source)
     recognised = recognise(files)
+    is_described = TRANSFORMERS.config_fields(files.config) is not None and not source.weights
     if recognised is None:
-        if files.config.get("model_type", MODEL_TYPE) == MODEL_TYPE and files.config:
+        if is_described:
             return files
         raise ValueError(_unrecognised(source.name, files))
     form, found = recognised
-    if form is TRANSFORMERS and files.config and not source.weights:
+    if form is TRANSFORMERS and is_described:
         return files if found.wrapper in ("", BASE_MODEL_PREFIX) else replace(files, tensors=found.tensors)
     # The other fields may be about the model that is wanted, with another head or for another image size.
-    heads = {name: config_fields[name] for name in ("num_attention_heads",) if name in config_fields}
-    checkpoint = _translate(source, files, form, found, heads, config_fields.get("image_size"))
+    told = {name: value for name in LEFT_OPEN if (value := config_fields.get(name))}
+    checkpoint = _translate(source, files, form, found, told, config_fields.get("image_size"))
     for assumption in checkpoint.assumed:
         if assumption.name == "num_attention_heads" and not assumption.is_published:
             warnings.warn(f"{source.name}: assumed {assumption}; if it has others, give them.", stacklevel=4)

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from conversion.mapped_file import is_shape
 from conversion.zip_file import DEFLATE_EXPANSION, HARMLESS_SIZE, LARGEST_EXPANSION
-from vit_core.safetensors_file import DTYPES, shown
+from vit_core.safetensors_file import DTYPES, is_shape, shown
 
 LARGEST_COUNT = 500_000  # records that are looked at; a ViT-H has some ten thousand
 LARGEST_DEPTH = 64  # of groups in groups; Keras nests some ten

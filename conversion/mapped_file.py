@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from vit_core.safetensors_file import DTYPES, LARGEST_OFFSET, LARGEST_RANK, StoredTensor
+from vit_core.safetensors_file import DTYPES, StoredTensor
 
 
 def map_bytes(file: BinaryIO) -> np.ndarray:
@@ -30,7 +28,7 @@ def mapped_tensor(data: np.ndarray, dtype: str, shape: tuple[int, ...], in_colum
     Args:
         data: its bytes, uint8, as many as shape and dtype take.
         dtype: a name of `vit_core.safetensors_file.DTYPES`.
-        shape: its shape, one that `is_shape` accepts.
+        shape: its shape, one that `vit_core.safetensors_file.is_shape` accepts.
         in_columns: the first index varies fastest (Fortran order), not the last.
     """
 
@@ -47,10 +45,3 @@ def view_as(data: np.ndarray, dtype: str, shape: tuple[int, ...], in_columns: bo
         data = data.copy()
     values = data.view(numpy_dtype)
     return values.reshape(shape[::-1]).T if in_columns else values.reshape(shape)
-
-
-def is_shape(sizes: Sequence[Any]) -> bool:
-    """Whether there can be an array of that shape: numpy counts an empty one without its axes of length zero."""
-    if len(sizes) > LARGEST_RANK or not all(type(size) is int and 0 <= size <= LARGEST_OFFSET for size in sizes):
-        return False
-    return math.prod(size or 1 for size in sizes) <= LARGEST_OFFSET // 8  # of the largest dtype

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from conversion.mapped_file import is_shape, map_bytes, mapped_tensor
+from conversion.mapped_file import map_bytes, mapped_tensor
 from vit_core.array_bytes import contiguous, steps_of
-from vit_core.safetensors_file import DTYPES, LARGEST_RANK, StoredTensor, shown
+from vit_core.safetensors_file import DTYPES, LARGEST_RANK, StoredTensor, is_shape, shown
 
 #: dtype name -> Flax's, which is numpy's.
 NAMES = {code: np.dtype(numpy_code).name for code, numpy_code in DTYPES.items()} | {"BF16": "bfloat16"}

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion.mapped_file import is_shape, mapped_tensor, view_as
+from conversion.mapped_file import mapped_tensor, view_as
 from conversion.zip_file import ZipEntry, ZipWriter, open_zip
-from vit_core.safetensors_file import DTYPES, StoredTensor, shown
+from vit_core.safetensors_file import DTYPES, StoredTensor, is_shape, shown
 
 SUFFIX = ".npy"
 MAGIC = b"\x93NUMPY"

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from conversion.mapped_file import is_shape
-from vit_core.safetensors_file import DTYPES, FLOAT_NAMES, LARGEST_OFFSET, shown
+from vit_core.safetensors_file import DTYPES, FLOAT_NAMES, LARGEST_OFFSET, is_shape, shown
 
 
 class Pairs(list[tuple[Any, Any]]):

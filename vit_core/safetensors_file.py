@@ -14,7 +14,7 @@ import math
 import os
 import reprlib
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -204,7 +204,7 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _checked_entry(path: Path, name: str, entry: Any) -> Entry:
     match entry:
         case {"dtype": dtype, "shape": [*shape], "data_offsets": [start, end]} if (
-            _is_shape(shape) and _is_size(start) and _is_size(end)
+            is_shape(shape) and _is_size(start) and _is_size(end)
         ):
             pass
         case _:
@@ -227,7 +227,7 @@ def _is_size(number: Any) -> bool:
     return type(number) is int and 0 <= number <= LARGEST_OFFSET  # True is an int, too
 
 
-def _is_shape(sizes: list[Any]) -> bool:
+def is_shape(sizes: Sequence[Any]) -> bool:
     """Whether there can be an array of that shape: numpy counts an empty one without its axes of length zero."""
     if len(sizes) > LARGEST_RANK or not all(map(_is_size, sizes)):
         return False
