@@ -34,11 +34,13 @@ def install(session: nox.Session, *extras: str, groups: tuple[str, ...] = ()) ->
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Classify handwritten digits that training never saw, and draw where the model looked."""
+    """Classify handwritten digits in every framework, draw where the model looked, and convert and verify the model."""
     install(session, *BACKENDS, "cli")
     for backend in BACKENDS:
         images = "vit_core/bundled/vit-digits/test_images"
         session.run("trivit", "classify", images, "--backend", backend, "--picture", f"demo/{backend}.png")
+    session.run("trivit", "convert", "bundled/vit-digits", "demo/flax", "--to", "transformers-flax", "--overwrite")
+    session.run("trivit", "verify", "demo/flax")
 
 
 @nox.session
