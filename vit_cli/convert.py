@@ -63,7 +63,7 @@ def show_conversion(
             **fields,
         )
     answers = _compare_answers(source, conversion, {**fields, "revision": revision}) if verify else None
-    passed = dtype is not None or answers is None or answers["difference"] <= TOLERANCE
+    passed = dtype is not None or answers is None or answers["difference"] <= TOLERANCE * max(1.0, answers["largest"])
     if as_json:
         print(json.dumps(_document(conversion, answers), indent=2, allow_nan=False))
     else:
@@ -73,7 +73,7 @@ def show_conversion(
 
 def _compare_answers(source: str, conversion: Conversion, options: dict[str, Any]) -> dict[str, Any] | None:
     """How far the answers of source and result are apart, in the first framework that is installed."""
-    framework = next((name for name, each in FRAMEWORKS.items() if each.missing is None), None)
+    framework = _installed_framework()
     if framework is None:
         return None
     config, told = conversion.config, {}
@@ -89,6 +89,10 @@ def _compare_answers(source: str, conversion: Conversion, options: dict[str, Any
     difference = max(_difference(before[name], after[name]) for name in compared)
     largest = max(float(np.nan_to_num(np.abs(before[name])).max()) for name in compared)
     return {"framework": framework, "compared": compared, "difference": difference, "largest": largest}
+
+
+def _installed_framework() -> str | None:
+    return next((name for name, each in FRAMEWORKS.items() if each.missing is None), None)
 
 
 def _difference(before: np.ndarray, after: np.ndarray) -> float:
@@ -122,7 +126,8 @@ def _print(conversion: Conversion, answers: dict[str, Any] | None, passed: bool)
         )
         lines.append(("", f"{' and '.join(answers['compared'])} in {answers['framework']}: {words}{amount}"))
     elif conversion.compared:
-        lines.append(("", "answers were not compared: no framework is installed, or a head was left out"))
+        reason = "since a head was left out" if _installed_framework() else "since no framework is installed"
+        lines.append(("", f"answers were not compared, {reason}"))
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
