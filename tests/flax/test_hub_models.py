@@ -33,12 +33,13 @@ def test_model_config_and_preprocessing_come_from_one_id(hub, fixture_folder, tm
     assert AutoImageProcessor.from_pretrained("org/model", **options).size == {"height": 32, "width": 32}
 
 
-def test_pickled_weights_are_not_downloaded(hub, fixture_folder, tmp_path):
+def test_pickled_weights_are_found_on_the_hub(hub, fixture_folder, tmp_path):
     folder = fixture_folder / "hf_vit_model"
     hub.add("org/old", {name: (folder / name).read_bytes() for name in ("config.json", "pytorch_model.bin")})
-    with pytest.raises(OSError, match="org/old has no weights that can be read here; looked for model.safetensors"):
-        FlaxViTModel.from_pretrained("org/old", cache_dir=tmp_path)
-    assert not list(tmp_path.rglob("pytorch_model.bin"))
+    model = FlaxViTModel.from_pretrained("org/old", cache_dir=tmp_path)
+    expected = np.load(folder / "expected.npz")
+    hidden = model(expected["pixel_values"]).last_hidden_state
+    np.testing.assert_allclose(hidden, expected["last_hidden_state"], atol=1e-5, rtol=0)
 
 
 def test_a_model_that_does_not_exist_is_one_sentence(hub, tmp_path):
