@@ -54,13 +54,17 @@ class Destination:
         """Raise an OSError unless the destination may be written."""
         if self.is_file:
             if (self.folder / self.weights).exists() and not overwrite:
-                raise FileExistsError(f"{self.folder / self.weights} exists and is kept; allow overwriting it.")
+                raise FileExistsError(
+                    f"{self.folder / self.weights} exists and is kept; overwrite=True (--overwrite) replaces it."
+                )
             return
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{self.folder} is a file; name a folder.")
         there = sorted(file.name for file in self.folder.iterdir()) if self.folder.is_dir() else []
         if there and not overwrite:
-            raise FileExistsError(f"{self.folder} holds {there[0]} and is kept; allow overwriting it, or name another.")
+            raise FileExistsError(
+                f"{self.folder} holds {there[0]} and is kept; overwrite=True (--overwrite) replaces it."
+            )
         replaced = {self.weights, *(name for pattern in WEIGHT_FILES for name in fnmatch.filter(there, pattern))}
         if others := [name for name in there if Path(name).suffix in SUFFIXES and name not in replaced]:
             raise FileExistsError(

@@ -62,7 +62,9 @@ class Pass:
             self._previous = tensor.read()
             if count := _count_nan(tensor, self._previous):
                 if not self.allow_nan:
-                    raise ValueError(f"{name} has NaN, {count} of its values; allow NaN to convert it all the same.")
+                    raise ValueError(
+                        f"{name} has NaN, {count} of its values; allow_nan=True (--allow-nan) converts it all the same."
+                    )
                 self._nan[name] = count
             return self._previous if code == tensor.dtype else _cast(name, tensor, code)
 

@@ -366,7 +366,9 @@ def with_nan(request: pytest.FixtureRequest, write_checkpoint: Folder, tmp_path:
 
 @pytest.mark.parametrize("compare", [False, True])
 def test_nan_is_refused_by_name(with_nan: Path, tmp_path: Path, compare: bool) -> None:
-    with pytest.raises(ValueError, match="^classifier.bias has NaN, 3 of its values; allow NaN to convert it"):
+    with pytest.raises(
+        ValueError, match="^classifier.bias has NaN, 3 of its values; allow_nan=True .--allow-nan. converts it"
+    ):
         conversion.convert(with_nan, tmp_path / "out", "google", compare=compare)
     assert not (tmp_path / "out").exists()
 
@@ -428,11 +430,13 @@ def occupied(tmp_path: Path, write_checkpoint: Folder) -> Path:
 def test_a_destination_that_exists_is_kept_byte_for_byte(occupied: Path, fixture_folder: Path, tmp_path: Path) -> None:
     before = content(occupied)
     source = fixture_folder / "hf_vit_classifier"
-    with pytest.raises(FileExistsError, match=r"holds config\.json and is kept; allow overwriting it, or name another"):
+    with pytest.raises(
+        FileExistsError, match=r"holds config\.json and is kept; overwrite=True .--overwrite. replaces it"
+    ):
         conversion.convert(source, occupied)
     file = tmp_path / "vit.npz"
     file.write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match=r"vit\.npz exists and is kept; allow overwriting it"):
+    with pytest.raises(FileExistsError, match=r"vit\.npz exists and is kept; overwrite=True .--overwrite. replaces it"):
         conversion.convert(source, file, "google")
     assert (content(occupied), file.read_bytes()) == (before, b"precious")
     (tmp_path / "notes").write_text("a note")

@@ -9,7 +9,8 @@ import warnings
 import numpy as np
 import PIL.Image
 import pytest
-import torch
+
+torch = pytest.importorskip("torch")
 
 transformers = pytest.importorskip("transformers")
 
