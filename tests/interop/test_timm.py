@@ -263,7 +263,7 @@ OTHER_MODELS = {
         {"class_token": False, "global_pool": "avg", "fc_norm": False},
         "no tensor of this model|in no format",
     ),
-    "no position of the class token": ({"no_embed_class": True}, "15 patches"),
+    "no position of the class token": ({"no_embed_class": True}, "none of which is for the class token"),
     "normalised queries": ({"qk_norm": True}, "normalises queries and keys"),
     "scaled layers": ({"init_values": 1e-5}, "scale what they add"),
     "register tokens": ({"reg_tokens": 2}, "register tokens"),
