@@ -12,7 +12,7 @@ from conversion.checkpoint import Checkpoint
 from conversion.format import Format, Tensors
 from conversion.passing import Pass
 from vit_core.config import ViTConfig
-from vit_core.parameters import BASE_MODEL_PREFIX, Task
+from vit_core.parameters import BASE_MODEL_PREFIX, HEADS, Task
 from vit_core.pretrained import ARCHITECTURES
 from vit_core.safetensors_file import DTYPES, StoredTensor, from_numpy
 
@@ -75,7 +75,7 @@ class Plan:
 
 
 def _is_head(name: str) -> bool:
-    return name.split(".")[0] in rules.HEADS
+    return name.split(".")[0] in HEADS
 
 
 def _needs_whole_heads(rule: rules.Rule) -> bool:

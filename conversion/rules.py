@@ -18,11 +18,11 @@ import numpy as np
 
 from vit_core.config import LARGEST_LAYER_COUNT, ViTConfig
 from vit_core.layouts import Leaf
-from vit_core.parameters import BASE_MODEL_PREFIX, Kind, parameters
+from vit_core.parameters import BASE_MODEL_PREFIX, HEADS, LAYERS, Kind, parameters
 from vit_core.safetensors_file import StoredTensor
 
 LAYER = "*"
-HEADS = ("classifier", "decoder")  # what a model with a head adds to the base model
+IN_A_LAYER = ".".join((*LAYERS, ""))  # what stands before a layer's number in a canonical name
 
 Shape = tuple[int, ...]
 #: Where in an attention projection the heads are: what it returns, or what it takes.
@@ -286,6 +286,12 @@ def _expanded(module: Module, leaves: Mapping[Kind, Leaf]) -> Iterable[Rule]:
         yield Rule(ours, (module.theirs.format(leaf=leaves[kind].name),), (*steps, *module.steps))
 
 
+def template_of(name: str) -> tuple[str, str]:
+    """A canonical name with `*` for its layer's number, and that number ("" if there is none)."""
+    match = re.fullmatch(rf"{re.escape(IN_A_LAYER)}(\d+)(\..+)", name)
+    return (f"{IN_A_LAYER}{LAYER}{match[2]}", match[1]) if match else (name, "")
+
+
 def _kinds() -> dict[str, Kind]:
     """What each canonical tensor is, by its name in the base model, with `*` for a layer's number."""
     config = ViTConfig(num_hidden_layers=1)
@@ -294,13 +300,7 @@ def _kinds() -> dict[str, Kind]:
         parameters(config, "image-classification"),
         parameters(config, "masked-image-modeling"),
     )
-    return {
-        row.name.removeprefix(BASE_MODEL_PREFIX).replace(".0.", f".{LAYER}.")
-        if row.layer is not None
-        else row.name.removeprefix(BASE_MODEL_PREFIX): row.kind
-        for table in tables
-        for row in table
-    }
+    return {template_of(row.name.removeprefix(BASE_MODEL_PREFIX))[0]: row.kind for table in tables for row in table}
 
 
 KINDS = _kinds()
@@ -377,12 +377,6 @@ def write(
         ours = [canonical[each.replace(LAYER, number)] for each in rule.ours]
         stored |= zip(theirs, rule.write(ours, heads), strict=True)
     return stored
-
-
-def template_of(name: str) -> tuple[str, str]:
-    """A canonical name with `*` for its layer's number, and that number ("" if there is none)."""
-    match = re.fullmatch(r"(encoder\.layer\.)(\d+)(\..+)", name)
-    return (f"{match[1]}{LAYER}{match[3]}", match[2]) if match else (name, "")
 
 
 def _numbers(rule: Rule, stored: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from conversion.comparison import TOLERANCE
 from conversion.converter import UNTOLD, Conversion, convert
 from conversion.formats import FORMATS
 from conversion.frameworks import FRAMEWORKS, run_forward
@@ -19,7 +20,6 @@ from conversion.passing import Progress
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import bytes_in_words, printable
 
-TOLERANCE = 1e-5
 IMAGES, SEED = 2, 0
 
 

@@ -22,6 +22,8 @@ Task = Literal["model", "image-classification", "masked-image-modeling"]
 
 #: The name under which a model with a head holds the base model, and so the prefix of the base model's tensors there.
 BASE_MODEL_PREFIX = "vit."
+#: What a model with a head adds to the base model, by the first parts of its tensors' names.
+HEADS = ("classifier", "decoder")
 #: Where the transformer layers stand, each by its number.
 LAYERS = ("encoder", "layer")
 #: The tensor that is resampled when a model is loaded for another image size.
@@ -60,7 +62,7 @@ class Parameter:
     def part(self) -> str:
         """The part of the model it belongs to: "embeddings", "encoder", "layernorm", "pooler" or "head"."""
         first = self.name.removeprefix(BASE_MODEL_PREFIX).split(".")[0]
-        return "head" if first in ("classifier", "decoder") else first
+        return "head" if first in HEADS else first
 
     @property
     def layer(self) -> int | None:

@@ -17,7 +17,8 @@ from safetensors.numpy import load_file, save_file
 import conversion
 from conversion.format_names import WRITABLE_NAMES
 from conversion.formats import WRITABLE
-from conversion.weights_file import read_weights
+from conversion.weights_file import SUFFIXES, read_weights
+from vit_core.hub import WEIGHT_SUFFIXES
 
 HEADS = {"num_attention_heads": 4}
 Arrays = dict[str, np.ndarray]
@@ -38,6 +39,10 @@ def require_same(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndar
 
 def test_the_command_line_knows_the_formats_that_can_be_written() -> None:
     assert tuple(WRITABLE) == WRITABLE_NAMES
+
+
+def test_names_that_never_go_to_the_hub_end_like_the_files_that_are_read() -> None:
+    assert set(WEIGHT_SUFFIXES) == set(SUFFIXES)
 
 
 #: A source in one format, another format, and the same weights as that format's own code wrote them.
