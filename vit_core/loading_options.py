@@ -1,0 +1,53 @@
+"""Options of transformers 4's from_pretrained that scripts still pass: which change nothing, which have another name.
+
+This file is for those scripts alone. What an option means stands in the signature of each `from_pretrained`; here is
+what no signature has. None of them ever becomes a field of a config or a setting of a processor: some are secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Options of `vit_core.hub.locate`.
+LOCATION = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
+
+#: Options that say what is always so here, or that concern what Trivit does not do.
+WITHOUT_EFFECT = frozenset(
+    (
+        *("resume_download", "proxies", "mirror", "user_agent", "trust_remote_code", "code_revision"),
+        *("low_cpu_mem_usage", "_fast_init", "weights_only", "offload_folder", "offload_state_dict", "offload_buffers"),
+        *("max_memory", "tp_plan", "tp_size", "device_mesh", "key_mapping", "adapter_kwargs", "generation_config"),
+        *("_commit_hash", "_from_auto", "_from_pipeline", "_configuration_file", "local_dir_use_symlinks"),
+    )
+)
+
+#: Options that ask for what Trivit does not have, unless they are off; with what to do instead.
+REFUSED = {
+    "load_in_8bit": "quantize the loaded model, with torchao in PyTorch or quantize('int8') in Keras",
+    "load_in_4bit": "quantize the loaded model, with torchao in PyTorch or quantize('int4') in Keras",
+    "quantization_config": "quantize the loaded model, with torchao in PyTorch or quantize('int8') in Keras",
+    "gguf_file": "load the checkpoint that the GGUF file was made from",
+}
+
+
+def loading_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a `from_pretrained` that mean something here, under the names that they have here.
+
+    Args:
+        options: as a script for transformers 4 gives them.
+
+    Returns:
+        Those that are left when `WITHOUT_EFFECT` is taken away, with `token` for `use_auth_token`, and without None
+        where None says "as usual".
+
+    Raises:
+        ValueError: an option asks for what Trivit does not have; the message says what to do instead.
+    """
+    for name, advice in REFUSED.items():
+        if options.get(name):
+            raise ValueError(f"{name}={options[name]!r} asks for what Trivit does not have; {advice}.")
+    kept = {name: value for name, value in options.items() if name not in WITHOUT_EFFECT and name not in REFUSED}
+    if (token := kept.pop("use_auth_token", None)) is not None and kept.get("token") is None:
+        kept["token"] = token
+    return kept
