@@ -9,6 +9,7 @@ from vit_core.image_processing import (
     ViTImageProcessor,
 )
 from vit_core.outputs import (
+    BaseModelOutput,
     BaseModelOutputWithPooling,
     ImageClassifierOutput,
     MaskedImageModelingOutput,
@@ -18,6 +19,7 @@ from vit_core.parameters import Parameter, parameters
 
 __all__ = [
     "AutoImageProcessor",
+    "BaseModelOutput",
     "BaseModelOutputWithPooling",
     "BatchFeature",
     "DeiTImageProcessor",

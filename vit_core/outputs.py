@@ -2,59 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(eq=False)
-class ModelOutput:
-    """The results of a forward pass, by name and by position.
+class ModelOutput(dict[str, Any]):
+    """The results of a forward pass: a dict whose items are attributes too, and that can be indexed by position.
 
-    `output.logits`, `output["logits"]`, `output[0]`, `output[:2]`, `loss, logits = output`, `**output` and
-    `output.to_tuple()` all work. Fields that are None are not items: they count for no position.
+    `output.logits`, `output["logits"]`, `output[0]`, `output[:2]`, `**output` and `output.to_tuple()` all work;
+    iterating gives the names, as of every dict. Fields that are None are not items: they count for no position. Items
+    are in the order of the fields, then those that were added under other names.
+
+    Subclasses are dataclasses whose fields all have the default None. Instead of the first field a mapping, or pairs of
+    name and value, may be given: so does whoever makes a dict of the same type from the items of this one, as data
+    parallelism and collation do.
     """
+
+    def __post_init__(self) -> None:
+        first = fields(self)[0].name if fields(self) else ""
+        if len(self) == 1 and first in self and (pairs := _pairs(self[first])) is not None:
+            del self[first]
+            self.update(pairs)
+
+    @classmethod
+    def of(cls, names: Iterable[str], values: Iterable[Any]) -> Self:
+        """An output with these items, whatever their values are."""
+        output = cls()
+        for name, value in zip(names, values, strict=True):
+            output[name] = value
+        return output
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The items in order."""
         return tuple(self.values())
 
-    def keys(self) -> list[str]:
-        """The names of the items."""
-        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
-
-    def values(self) -> list[Any]:
-        """The items."""
-        return [getattr(self, name) for name in self.keys()]
-
-    def items(self) -> list[tuple[str, Any]]:
-        """The names with their items."""
-        return [(name, getattr(self, name)) for name in self.keys()]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The item of that name, or a default."""
-        return getattr(self, name) if name in self else default
-
-    def __getitem__(self, key: int | slice | str) -> Any:
-        if isinstance(key, str):
-            if key not in self:
-                raise KeyError(f"{key!r} is not in this output, which has {', '.join(self.keys())}")
-            return getattr(self, key)
-        return self.to_tuple()[key]
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, int | slice):
+            return self.to_tuple()[key]
+        if key not in self:
+            raise KeyError(f"{key!r} is not in this output, which has {', '.join(self.keys())}")
+        return super().__getitem__(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        if key not in {field.name for field in fields(self)}:
-            raise KeyError(f"a {type(self).__name__} has no field {key!r}")
-        setattr(self, key, value)
+        if not isinstance(key, str):
+            raise TypeError(f"{key!r} is no name of an item; items of a {type(self).__name__} are set by name.")
+        object.__setattr__(self, key, value)
+        if value is None:
+            dict.pop(self, key, None)
+            return
+        is_new = key not in self
+        super().__setitem__(key, value)
+        if is_new:
+            self._put_in_order(key)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.keys()
+    def __delitem__(self, key: str) -> None:
+        super().__delitem__(key)
+        object.__setattr__(self, key, None)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.to_tuple())
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dataclass_fields__ or name in self:
+            self[name] = value
+        else:
+            super().__setattr__(name, value)
 
-    def __len__(self) -> int:
-        return len(self.keys())
+    # What a dict does without asking the methods above, for subclasses to see.
+    clear = MutableMapping.clear
+    pop = MutableMapping.pop  # type: ignore[assignment]
+    popitem = MutableMapping.popitem
+    setdefault = MutableMapping.setdefault  # type: ignore[assignment]
+    update = MutableMapping.update  # type: ignore[assignment]
+
+    def _put_in_order(self, key: str) -> None:
+        """Move the items of later fields, and those that are no fields, behind a new one."""
+        names = [field.name for field in fields(self)]
+        if key in names:
+            earlier = set(names[: names.index(key) + 1])
+            for later in [name for name in self if name not in earlier]:
+                super().__setitem__(later, dict.pop(self, later))
+
+
+@dataclass(eq=False)
+class BaseModelOutput(ModelOutput):
+    """What an encoder returns.
+
+    Attributes:
+        last_hidden_state: (batch, 1 + patches, hidden), before the model's last LayerNorm.
+        hidden_states: on request, as of `BaseModelOutputWithPooling`.
+        attentions: on request, likewise.
+    """
+
+    last_hidden_state: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
 
 
 @dataclass(eq=False)
@@ -112,3 +153,12 @@ class MaskedImageModelingOutput(ModelOutput):
     def logits(self) -> Any:
         """The reconstruction, under the name that older scripts use."""
         return self.reconstruction
+
+
+def _pairs(value: Any) -> dict[str, Any] | None:
+    """The items that a mapping or pairs of name and value hold; None if this is neither."""
+    if not isinstance(value, Mapping | Iterator | list | tuple):
+        return None
+    pairs = list(value.items()) if isinstance(value, Mapping) else list(value)
+    is_pair = all(isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs)
+    return dict(pairs) if pairs and is_pair else None

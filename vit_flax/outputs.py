@@ -10,7 +10,7 @@ from typing import Any, Self
 import jax
 from jax import export
 
-from vit_core import BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
+from vit_core import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
 from vit_core.outputs import ModelOutput
 
 
@@ -20,6 +20,11 @@ class OutputPytree(ModelOutput):
     def replace(self, **changes: Any) -> Self:
         """The output with some fields set anew."""
         return dataclasses.replace(self, **changes)
+
+
+@dataclass(eq=False)
+class FlaxBaseModelOutput(OutputPytree, BaseModelOutput):
+    """What an encoder returns; see `vit_core.BaseModelOutput`."""
 
 
 @dataclass(eq=False)
@@ -43,10 +48,7 @@ def _register(output_class: type[OutputPytree]) -> None:
     def flatten_with_keys(output: OutputPytree) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
         return [(jax.tree_util.GetAttrKey(name), item) for name, item in output.items()], tuple(output.keys())
 
-    def unflatten(names: tuple[str, ...], items: Any) -> OutputPytree:
-        return output_class(**dict(zip(names, items, strict=True)))
-
-    jax.tree_util.register_pytree_with_keys(output_class, flatten_with_keys, unflatten)
+    jax.tree_util.register_pytree_with_keys(output_class, flatten_with_keys, output_class.of)
     export.register_pytree_node_serialization(
         output_class,
         serialized_name=f"trivit.{output_class.__name__}",
@@ -55,5 +57,10 @@ def _register(output_class: type[OutputPytree]) -> None:
     )
 
 
-for _output_class in (FlaxBaseModelOutputWithPooling, FlaxSequenceClassifierOutput, FlaxMaskedImageModelingOutput):
+for _output_class in (
+    FlaxBaseModelOutput,
+    FlaxBaseModelOutputWithPooling,
+    FlaxSequenceClassifierOutput,
+    FlaxMaskedImageModelingOutput,
+):
     _register(_output_class)

@@ -6,44 +6,48 @@ With that they pass through tf.function, functional models, `predict` and distri
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import optree
 
-from vit_core import BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
+from vit_core import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
 from vit_core.outputs import ModelOutput
 
 
-class NestedOutput(ModelOutput):
-    """An output whose items are what a nested structure holds; its fields that are None are not there."""
-
-    def __tf_flatten__(self) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-        return tuple(self.keys()), self.to_tuple()
-
-    @classmethod
-    def __tf_unflatten__(cls, names: tuple[str, ...], items: tuple[Any, ...]) -> Self:
-        return cls(**dict(zip(names, items, strict=True)))
+@dataclass(eq=False)
+class TFBaseModelOutput(BaseModelOutput):
+    """What an encoder returns; see `vit_core.BaseModelOutput`."""
 
 
 @dataclass(eq=False)
-class TFBaseModelOutputWithPooling(NestedOutput, BaseModelOutputWithPooling):
+class TFBaseModelOutputWithPooling(BaseModelOutputWithPooling):
     """What TFViTModel returns; see `vit_core.BaseModelOutputWithPooling`."""
 
 
 @dataclass(eq=False)
-class TFSequenceClassifierOutput(NestedOutput, ImageClassifierOutput):
+class TFSequenceClassifierOutput(ImageClassifierOutput):
     """What TFViTForImageClassification returns; see `vit_core.ImageClassifierOutput`."""
 
 
 @dataclass(eq=False)
-class TFMaskedImageModelingOutput(NestedOutput, MaskedImageModelingOutput):
+class TFMaskedImageModelingOutput(MaskedImageModelingOutput):
     """What TFViTForMaskedImageModeling returns; see `vit_core.MaskedImageModelingOutput`."""
 
 
-def _items_and_names(output: NestedOutput) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-    return output.to_tuple(), tuple(output.keys())
+def _register(output_class: type[ModelOutput]) -> None:
+    """Tell Keras, which uses optree, how to take an output apart; TensorFlow takes it apart as any dict."""
 
+    def flatten(output: ModelOutput) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+        return output.to_tuple(), tuple(output)
 
-for _output in (TFBaseModelOutputWithPooling, TFSequenceClassifierOutput, TFMaskedImageModelingOutput):
     # Any class may be registered, though optree's types ask for collections.
-    optree.register_pytree_node(_output, _items_and_names, _output.__tf_unflatten__, namespace="keras")  # type: ignore
+    optree.register_pytree_node(output_class, flatten, output_class.of, namespace="keras")  # type: ignore
+
+
+for _output_class in (
+    TFBaseModelOutput,
+    TFBaseModelOutputWithPooling,
+    TFSequenceClassifierOutput,
+    TFMaskedImageModelingOutput,
+):
+    _register(_output_class)

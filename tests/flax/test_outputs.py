@@ -33,12 +33,12 @@ def classifier(load):
 
 
 def assert_an_output(output):
-    """Attribute, key, index, slice, unpacking and to_tuple give the same items, and None is none."""
+    """Attribute, key, index, slice, and to_tuple give the same items, and None is none."""
     names = ["loss", "logits", "hidden_states", "attentions"]
     assert type(output) is FlaxSequenceClassifierOutput
     assert list(output.keys()) == list(dict(**output)) == names
     assert len(output) == 4
-    loss, logits, hidden_states, attentions = output
+    loss, logits, hidden_states, attentions = output.to_tuple()
     assert output.loss is output["loss"] is output[0] is loss
     assert output.logits is output["logits"] is output[1] is logits
     assert output.attentions is output[-1] is output.to_tuple()[3] is attentions

@@ -374,7 +374,7 @@ def test_predict_returns_an_output_of_all_images(tiny_config):
     expected = model(IMAGES[:5])
     predicted = model.predict(IMAGES[:5], batch_size=2, verbose=0)
     assert type(predicted) is type(expected)
-    assert predicted.keys() == ["logits", "hidden_states", "attentions"]
+    assert list(predicted) == ["logits", "hidden_states", "attentions"]
     assert (len(predicted.hidden_states), len(predicted.attentions)) == (3, 2)
     pairs = [(predicted.logits, expected.logits)]
     pairs += zip(predicted.hidden_states, expected.hidden_states, strict=True)
@@ -387,7 +387,7 @@ def test_predict_returns_an_output_of_all_images(tiny_config):
 def test_predicted_reconstructions_come_without_a_loss(masked_model):
     batch = {"pixel_values": IMAGES, "bool_masked_pos": MASKS}
     predicted = masked_model.predict(batch, batch_size=4, verbose=0)
-    assert predicted.keys() == ["reconstruction"]
+    assert list(predicted) == ["reconstruction"]
     np.testing.assert_allclose(predicted.reconstruction, masked_model(batch).reconstruction, atol=TOLERANCE, rtol=0)
 
 
