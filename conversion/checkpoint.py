@@ -15,7 +15,7 @@ from conversion.format import Format, Found, Tensors, matching
 from conversion.formats import FORMATS
 from conversion.formats.transformers import TRANSFORMERS
 from conversion.inference import Assumption, assumed_fields, assumed_values, fields_from_shapes
-from conversion.sources import open_files
+from conversion.sources import ANY_WEIGHTS, open_files
 from vit_core import checkpoint as core
 from vit_core.config import MODEL_TYPE, ViTConfig
 from vit_core.file_names import PROCESSOR_NAME
@@ -24,6 +24,7 @@ from vit_core.json_file import read_json_file
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import ARCHITECTURES
 from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor, shown
+from vit_core.weights_choice import WeightsChoice
 
 #: Fields of a config that decide what the tensors are, and that their shapes may leave open.
 LEFT_OPEN = ("num_attention_heads", "pruned_heads", "classifier_uses_pooler")
@@ -116,7 +117,9 @@ def require_fields(config_fields: Mapping[str, Any]) -> None:
         raise TypeError(f"{unknown[0]!r} is no field of a config.")
 
 
-def open_for_loading(source: ModelSource, config_fields: Mapping[str, Any]) -> core.Checkpoint:
+def open_for_loading(
+    source: ModelSource, config_fields: Mapping[str, Any], choice: WeightsChoice = ANY_WEIGHTS
+) -> core.Checkpoint:
     """What `from_pretrained` of every backend opens: a checkpoint of any format, by canonical names.
 
     A checkpoint in canonical names is passed on as it is, so that tensors that are missing, unexpected or of another
@@ -125,12 +128,13 @@ def open_for_loading(source: ModelSource, config_fields: Mapping[str, Any]) -> c
     Args:
         source: where it is.
         config_fields: what the caller says of the config, for what files leave open.
+        choice: which of several files.
 
     Raises:
-        OSError: there are no weights.
+        OSError: there are no weights, or none of those that are wanted.
         ValueError: a file is corrupt, or tensors are missing or of a wrong shape.
     """
-    files = open_files(source)
+    files = open_files(source, choice)
     recognised = recognise(files)
     is_described = TRANSFORMERS.config_fields(files.config) is not None and not source.weights
     if recognised is None:

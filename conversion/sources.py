@@ -6,32 +6,33 @@ from pathlib import Path
 
 from conversion.weights_file import SUFFIXES, read_weights
 from vit_core.checkpoint import Checkpoint, open_checkpoint, read_config
-from vit_core.file_names import WEIGHTS_NAME
+from vit_core.file_names import KERAS_NAME, USUAL_NAMES
 from vit_core.hub import ModelSource
 from vit_core.json_file import read_json_file
+from vit_core.weights_choice import WeightsChoice
 
 #: KerasHub's presets have a file for the backbone and, for a task, one for the head and one that describes it.
-BACKBONE_NAME, HEAD_NAME, TASK_NAME = "model.weights.h5", "task.weights.h5", "task.json"
+HEAD_NAME, TASK_NAME = "task.weights.h5", "task.json"
 TASK_KEY = "keras_hub_task"  # under which the description is added to what `config.json` says
-#: Names of weights beside safetensors that a folder or a repository may have, the likeliest first.
-KNOWN_NAMES = ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", BACKBONE_NAME)
+ANY_WEIGHTS = WeightsChoice()
 
 
-def open_files(source: ModelSource) -> Checkpoint:
+def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS) -> Checkpoint:
     """Open the weights of a source, in whatever format they are.
 
     Args:
-        source: a file, or where there is `model.safetensors` (or its shards), one of `KNOWN_NAMES`, or, in a local
-            folder, a single other file of weights.
+        source: a file, or where there is one with a usual name (or its shards), or, in a local folder, a single other
+            file of weights.
+        choice: which of several files with usual names.
 
     Raises:
-        OSError: there are no weights, or several.
+        OSError: there are no weights, or several, or none of those that are wanted.
         ValueError: a file is not what it should be.
     """
-    weights = source.weights or _only_file_of_weights(source)
+    weights = source.weights or _only_file_of_weights(source, choice)
     if weights is None:
-        opened = open_checkpoint(source, dict.fromkeys((WEIGHTS_NAME, *KNOWN_NAMES), read_weights))
-        return _with_head(opened, source) if opened.files[-1].name == BACKBONE_NAME else opened
+        opened = open_checkpoint(source, dict.fromkeys(USUAL_NAMES, read_weights), choice)
+        return _with_head(opened, source) if opened.files[-1].name == KERAS_NAME else opened
     file = source.require(weights)
     config, config_files = read_config(source)
     return Checkpoint(config, read_weights(file), (*config_files, file))
@@ -49,18 +50,17 @@ def _with_head(backbone: Checkpoint, source: ModelSource) -> Checkpoint:
     )
 
 
-def _only_file_of_weights(source: ModelSource) -> str | None:
-    """The name of a local folder's weights, if they have no name that is known."""
-    if source.folder is None:
+def _only_file_of_weights(source: ModelSource, choice: WeightsChoice) -> str | None:
+    """The name of a local folder's weights, if they have no usual name; a variant always has one."""
+    folder = source.folder
+    if folder is None or choice.variant or any(_is_there(folder, choice, name) for name in choice.names):
         return None
-    usual = [name for name in (WEIGHTS_NAME, *KNOWN_NAMES) if _is_there(source.folder, name)]
-    files = sorted(path.name for path in source.folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
-    if usual or not files:
-        return None
+    there = (path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(name for name in there if choice.allows(name))
     if len(files) > 1:
         raise OSError(f"{source.name} has several files of weights, {', '.join(files[:6])}; name the one to read.")
-    return files[0]
+    return files[0] if files else None
 
 
-def _is_there(folder: Path, name: str) -> bool:
-    return (folder / name).is_file() or (folder / f"{name}.index.json").is_file()
+def _is_there(folder: Path, choice: WeightsChoice, name: str) -> bool:
+    return (folder / choice.file_name(name)).is_file() or (folder / choice.index_name(name)).is_file()

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vit_core.config import ViTConfig
-from vit_core.file_names import CONFIG_NAME, INDEX_SUFFIX, WEIGHT_FILES, WEIGHTS_NAME
+from vit_core.file_names import CONFIG_NAME, INDEX_SUFFIX, WEIGHTS_NAME
 from vit_core.hub import ModelSource
 from vit_core.json_file import read_json_file
 from vit_core.safetensors_file import StoredTensor, first_float_name, map_safetensors, shown, write_safetensors
 from vit_core.saving import replacing_files, undisturbed, write_flushed
+from vit_core.weights_choice import WeightsChoice, checked_variant, variant_name, weight_files
 
 SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -39,7 +40,9 @@ class Checkpoint:
     files: tuple[Path, ...]
 
 
-def open_checkpoint(source: ModelSource, readers: Mapping[str, Reader] | None = None) -> Checkpoint:
+def open_checkpoint(
+    source: ModelSource, readers: Mapping[str, Reader] | None = None, choice: WeightsChoice | None = None
+) -> Checkpoint:
     """Open the checkpoint of a model, mapping its tensors rather than reading them.
 
     All of it comes from one save, even if a folder is saved to at the same time; what is open stays as it is when the
@@ -49,13 +52,15 @@ def open_checkpoint(source: ModelSource, readers: Mapping[str, Reader] | None = 
         source: where it is.
         readers: {file name: what reads such a file}, in the order in which files are looked for;
             `model.safetensors` alone unless given.
+        choice: which of these files, and in which order; all of them in the order of `readers` unless given.
 
     Raises:
         OSError: there are no weights, or a shard is missing.
         ValueError: a file is not what it should be.
     """
     with undisturbed(source.folder) if source.folder else contextlib.nullcontext():
-        return _open(source, readers or {WEIGHTS_NAME: map_safetensors})
+        readers = readers or {WEIGHTS_NAME: map_safetensors}
+        return _open(source, readers, choice or WeightsChoice(tuple(readers)))
 
 
 def read_config(source: ModelSource) -> tuple[dict[str, Any], tuple[Path, ...]]:
@@ -64,24 +69,29 @@ def read_config(source: ModelSource) -> tuple[dict[str, Any], tuple[Path, ...]]:
     return (read_json_file(file), (file,)) if file else ({}, ())
 
 
-def _open(source: ModelSource, readers: Mapping[str, Reader]) -> Checkpoint:
+def _open(source: ModelSource, readers: Mapping[str, Reader], choice: WeightsChoice) -> Checkpoint:
     config, config_files = read_config(source)
-    for name, read in readers.items():
+    names = [name for name in choice.names if name in readers]
+    for name in names:
         tensors: Mapping[str, StoredTensor] | None = None
-        if whole := source.file(name):
-            tensors, files = read(whole), [whole]
-        elif index := source.file(f"{name}{INDEX_SUFFIX}"):
-            tensors, files = _read_shards(source, index, read)
+        if whole := source.file(choice.file_name(name)):
+            tensors, files = readers[name](whole), [whole]
+        elif index := source.file(choice.index_name(name)):
+            tensors, files = _read_shards(source, index, readers[name])
         if tensors is not None:
             return Checkpoint(config, tensors, (*config_files, *files))
-    looked_for = ", ".join(f"{name} (or shards with {name}{INDEX_SUFFIX})" for name in readers)
+    looked_for = ", ".join(f"{choice.file_name(name)} (or shards with {choice.index_name(name)})" for name in names)
     raise OSError(
         f"{source.name} has no weights that can be read here{source.offline_note()}; looked for {looked_for}."
     )
 
 
 def save_checkpoint(
-    folder: Path, config: ViTConfig, tensors: Mapping[str, StoredTensor], max_shard_size: int | str = "5GB"
+    folder: Path,
+    config: ViTConfig,
+    tensors: Mapping[str, StoredTensor],
+    max_shard_size: int | str = "5GB",
+    variant: str | None = None,
 ) -> None:
     """Write `config.json` and the weights; either all of them are replaced or nothing is.
 
@@ -90,13 +100,16 @@ def save_checkpoint(
         config: the config; its `torch_dtype` is set from the tensors in the file.
         tensors: the weights by canonical name, in the order of the parameter table, which is the order of the shards.
         max_shard_size: largest size of a file, in bytes or as "5GB", "200MB", ...; one larger tensor gets its own file.
+        variant: "fp16" writes `model.fp16.safetensors`; weights of another variant that lie there stay.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
-        ValueError: `max_shard_size` is no size.
+        TypeError: `variant` is no text.
+        ValueError: `max_shard_size` is no size, or `variant` cannot be a part of a file's name.
     """
-    shards, texts = plan_files(config, tensors, max_shard_size)
-    with replacing_files(Path(folder), obsolete=WEIGHT_FILES) as staging:
+    variant = checked_variant(variant)
+    shards, texts = plan_files(config, tensors, max_shard_size, variant)
+    with replacing_files(Path(folder), obsolete=weight_files(variant)) as staging:
         for name, names in shards.items():
             write_safetensors(staging / name, {tensor: tensors[tensor] for tensor in names})
         for name, content in texts.items():
@@ -104,7 +117,10 @@ def save_checkpoint(
 
 
 def plan_files(
-    config: ViTConfig, tensors: Mapping[str, StoredTensor], max_shard_size: int | str = "5GB"
+    config: ViTConfig,
+    tensors: Mapping[str, StoredTensor],
+    max_shard_size: int | str = "5GB",
+    variant: str | None = None,
 ) -> tuple[dict[str, list[str]], dict[str, bytes]]:
     """What the files of a checkpoint are, before any is written; for arguments and errors see `save_checkpoint`.
 
@@ -113,13 +129,15 @@ def plan_files(
     """
     described = ViTConfig.from_dict({**config.to_dict(), "torch_dtype": first_float_name(tensors)})
     texts: dict[str, bytes] = {CONFIG_NAME: described.to_json_string().encode()}
-    shards = split_into_shards(tensors, max_shard_size)
+    shards = split_into_shards(tensors, max_shard_size, variant)
     if len(shards) > 1:
-        texts[f"{WEIGHTS_NAME}{INDEX_SUFFIX}"] = _index(shards, tensors)
+        texts[variant_name(f"{WEIGHTS_NAME}{INDEX_SUFFIX}", variant)] = _index(shards, tensors)
     return shards, texts
 
 
-def split_into_shards(tensors: Mapping[str, StoredTensor], max_shard_size: int | str) -> dict[str, list[str]]:
+def split_into_shards(
+    tensors: Mapping[str, StoredTensor], max_shard_size: int | str, variant: str | None = None
+) -> dict[str, list[str]]:
     """Distribute tensors over files: in order, a new file whenever the next tensor would pass the size.
 
     Returns:
@@ -134,9 +152,11 @@ def split_into_shards(tensors: Mapping[str, StoredTensor], max_shard_size: int |
             filled = 0
         shards[-1].append(name)
         filled += tensor.nbytes
+    whole = variant_name(WEIGHTS_NAME, variant)
     if len(shards) == 1:
-        return {WEIGHTS_NAME: shards[0]}
-    return {f"model-{i:05}-of-{len(shards):05}.safetensors": names for i, names in enumerate(shards, start=1)}
+        return {whole: shards[0]}
+    stem = whole.removesuffix(".safetensors")
+    return {f"{stem}-{i:05}-of-{len(shards):05}.safetensors": names for i, names in enumerate(shards, start=1)}
 
 
 def parse_size(size: int | str) -> int:
