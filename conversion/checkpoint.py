@@ -118,7 +118,10 @@ def require_fields(config_fields: Mapping[str, Any]) -> None:
 
 
 def open_for_loading(
-    source: ModelSource, config_fields: Mapping[str, Any], choice: WeightsChoice = ANY_WEIGHTS
+    source: ModelSource,
+    config_fields: Mapping[str, Any],
+    choice: WeightsChoice = ANY_WEIGHTS,
+    config_class: type[ViTConfig] = ViTConfig,
 ) -> core.Checkpoint:
     """What `from_pretrained` of every backend opens: a checkpoint of any format, by canonical names.
 
@@ -129,6 +132,7 @@ def open_for_loading(
         source: where it is.
         config_fields: what the caller says of the config, for what files leave open.
         choice: which of several files.
+        config_class: the class of the model's config, which may be someone's own with another model type.
 
     Raises:
         OSError: there are no weights, or none of those that are wanted.
@@ -136,7 +140,12 @@ def open_for_loading(
     """
     files = open_files(source, choice)
     recognised = recognise(files)
-    is_described = TRANSFORMERS.config_fields(files.config) is not None and not source.weights
+    is_own = TRANSFORMERS.config_fields(files.config) is not None or config_class.describes(
+        files.config.get("model_type")
+    )
+    is_described = is_own and not source.weights
+    if is_described and _is_of_a_subclass(files.config):
+        return files  # whose names only that class knows
     if recognised is None:
         if is_described:
             return files
@@ -151,6 +160,12 @@ def open_for_loading(
         if assumption.name == "num_attention_heads" and not assumption.is_published:
             warnings.warn(f"{source.name}: assumed {assumption}; if it has others, give them.", stacklevel=4)
     return core.Checkpoint(checkpoint.config.to_dict(), checkpoint.tensors, checkpoint.files)
+
+
+def _is_of_a_subclass(metadata: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` names a class that is none of Trivit's."""
+    named = metadata.get("architectures")
+    return isinstance(named, list) and bool(named) and named[0] not in ARCHITECTURES.values()
 
 
 def recognise(files: core.Checkpoint) -> tuple[Format, Found] | None:

@@ -122,7 +122,7 @@ def _write(
     max_shard_size: int | str,
 ) -> None:
     """Write all files, each flushed to disk."""
-    config = ViTConfig.from_dict({**plan.config.to_dict(), "torch_dtype": first_float_name(plan.tensors)})
+    config = plan.config.replaced(torch_dtype=first_float_name(plan.tensors))
     container, base = CONTAINERS[target.container], base_names(plan.tensors)
     has_head = config.architectures != [ARCHITECTURES["model"]]
     prefix = form.base_prefix if has_head else ""

@@ -127,7 +127,7 @@ def plan_files(
     Returns:
         For each file of weights, the names of its tensors; and each other file with its content.
     """
-    described = ViTConfig.from_dict({**config.to_dict(), "torch_dtype": first_float_name(tensors)})
+    described = config.replaced(torch_dtype=first_float_name(tensors))
     texts: dict[str, bytes] = {CONFIG_NAME: described.to_json_string().encode()}
     shards = split_into_shards(tensors, max_shard_size, variant)
     if len(shards) > 1:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import copy
 import json
 import math
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from vit_core.activations import ACTIVATION_NAMES
 from vit_core.checks import require_choice, require_integer, require_number
+from vit_core.config_scripts import GENERAL_SETTINGS, ScriptConfig
 from vit_core.file_names import CONFIG_NAME
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
-from vit_core.push import Pushable
+from vit_core.loading_options import LOCATION, loading_options
+from vit_core.push import Pushable, push_saved
 from vit_core.saving import write_file
 
 MODEL_TYPE = "vit"
 
-#: The names of activations that every backend has. "gelu" is exact, "gelu_new" and "gelu_pytorch_tanh" are its tanh
-#: approximation (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415), "quick_gelu" is x * sigmoid(1.702 x).
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "selu", "silu", "quick_gelu", "tanh")
 ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
+#: Kernels that are asked for by name elsewhere; "sdpa" picks such a kernel by itself where there is one.
+FASTER_ATTENTION = ("flash_attention_2", "flash_attention_3", "flex_attention")
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 IGNORED_LABEL = -100  # a label that counts for nothing, as in torch's cross_entropy
@@ -47,12 +50,16 @@ GENERAL_DEFAULTS: dict[str, Any] = {
     "pruned_heads": {},
     "return_dict": True,
     "torch_dtype": None,
+    "torchscript": False,
 }
+
+#: What concerns this run and not the model; no file gets it.
+RUN_SETTINGS = ("attn_implementation", "_name_or_path", "_commit_hash")
 
 SizePair = int | tuple[int, int]
 
 
-class ViTConfig(Pushable):
+class ViTConfig(ScriptConfig, Pushable):
     """The configuration of a Vision Transformer (Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929).
 
     Args:
@@ -60,8 +67,8 @@ class ViTConfig(Pushable):
         num_hidden_layers: number of transformer layers.
         num_attention_heads: attention heads of a layer; divides `hidden_size`.
         intermediate_size: width of the hidden layer of the MLP.
-        hidden_act: activation of the MLP, one of `ACTIVATIONS` or a callable of the framework in use (which a JSON
-            file cannot hold: such a config cannot be saved).
+        hidden_act: activation of the MLP, one of `vit_core.activations.ACTIVATION_NAMES` or a callable of the
+            framework in use (which a JSON file cannot hold: such a config cannot be saved).
         hidden_dropout_prob: dropout of embeddings, attention output and MLP output in training, in [0, 1).
         attention_probs_dropout_prob: dropout of attention probabilities in training, in [0, 1).
         initializer_range: standard deviation of the truncated normal that initialises weights.
@@ -72,11 +79,13 @@ class ViTConfig(Pushable):
         qkv_bias: whether query, key and value projections have a bias.
         encoder_stride: pixels to a patch's side in the decoder of masked image modeling.
         **kwargs: `id2label`, `label2id`, `num_labels` (2 unless given), `problem_type` (one of `PROBLEM_TYPES`),
-            `output_attentions`, `output_hidden_states`, `return_dict`, `attn_implementation` ("sdpa" or "eager"; a
-            choice of this run, never saved), `pooler_output_size` (`hidden_size` unless given), `pooler_act`,
-            `classifier_uses_pooler` (False; True has the model for image classification read the pooler's output
-            instead of the class token, a field of Trivit's own), `pruned_heads` ({layer: [heads]}). Other keys are
-            kept as attributes and written back.
+            `output_attentions`, `output_hidden_states`, `return_dict`, `torchscript` (True has models return tuples),
+            `attn_implementation` ("sdpa" or "eager"; a choice of this run, never saved), `pooler_output_size`
+            (`hidden_size` unless given), `pooler_act`, `classifier_uses_pooler` (False; True has the model for image
+            classification read the pooler's output instead of the class token, a field of Trivit's own),
+            `pruned_heads` ({layer: [heads]}). Other keys are kept as attributes and written back.
+
+    A subclass may have a `model_type` and fields of its own, as arguments with defaults.
 
     Raises:
         ValueError: a value is impossible; the message names the field and the value.
@@ -91,6 +100,7 @@ class ViTConfig(Pushable):
     pooler_output_size: int | None
     problem_type: str | None
     return_dict: bool
+    torchscript: bool
 
     def __init__(
         self,
@@ -120,30 +130,46 @@ class ViTConfig(Pushable):
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
         self.initializer_range = initializer_range
         self.layer_norm_eps = layer_norm_eps
-        self.image_size = _as_size(image_size)
-        self.patch_size = _as_size(patch_size)
+        self.image_size = image_size
+        self.patch_size = patch_size
         self.num_channels = num_channels
         self.qkv_bias = qkv_bias
         self.encoder_stride = encoder_stride
 
-        model_type = kwargs.pop("model_type", MODEL_TYPE)
-        if model_type != MODEL_TYPE:
-            raise ValueError(f"model_type is {model_type!r}, but a ViTConfig describes models of type {MODEL_TYPE!r}.")
+        model_type = kwargs.pop("model_type", self.model_type)
+        if not self.describes(model_type):
+            raise ValueError(
+                f"model_type is {model_type!r}, but a {type(self).__name__} describes models of type "
+                f"{self.model_type!r}."
+            )
         private_choice = kwargs.pop("_attn_implementation", None)
-        self.attn_implementation = (
-            kwargs.pop("attn_implementation", None) or private_choice or ATTENTION_IMPLEMENTATIONS[0]
-        )
+        self.attn_implementation = kwargs.pop("attn_implementation", None) or private_choice
         self._set_labels(kwargs.pop("id2label", None), kwargs.pop("label2id", None), kwargs.pop("num_labels", None))
-        self.pruned_heads = _as_pruned_heads(kwargs.pop("pruned_heads", None))
         dtype = kwargs.pop("dtype", None)  # transformers 5 writes the dtype under this name
-        self.torch_dtype = _as_dtype_name(kwargs.pop("torch_dtype", None) or dtype)
-        for name in GENERAL_DEFAULTS.keys() - {"id2label", "label2id", "pruned_heads", "torch_dtype"}:
-            setattr(self, name, kwargs.pop(name, GENERAL_DEFAULTS[name]))
-        for name, value in kwargs.items():
-            if hasattr(type(self), name):
-                raise ValueError(f"{name!r} is a part of ViTConfig that cannot be set; remove it.")
-            setattr(self, name, value)
+        self.torch_dtype = kwargs.pop("torch_dtype", None) or dtype
+        for name, default in GENERAL_DEFAULTS.items():
+            if name not in ("id2label", "label2id", "torch_dtype"):
+                setattr(self, name, kwargs.pop(name, copy.copy(default)))
+        self._set_fields(kwargs)
         self.validate()
+
+    @classmethod
+    def describes(cls, model_type: Any) -> bool:
+        """Whether this class, or one that it extends, describes models of a type."""
+        return model_type is not None and any(vars(each).get("model_type") == model_type for each in cls.__mro__)
+
+    def _set_fields(self, values: Mapping[str, Any]) -> None:
+        """Set fields by name, but no methods and nothing that follows from other fields."""
+        for name, value in values.items():
+            part = getattr(type(self), name, None)
+            is_derived = isinstance(part, property) and part.fset is None
+            if name.startswith("__") or callable(part) or is_derived:
+                raise ValueError(f"{name!r} is a part of {type(self).__name__} that cannot be set; remove it.")
+            setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        name = self.attribute_map.get(name, name)
+        super().__setattr__(name, FIELD_READERS[name](value) if name in FIELD_READERS else value)
 
     # What follows from the fields
 
@@ -160,7 +186,28 @@ class ViTConfig(Pushable):
     @property
     def use_return_dict(self) -> bool:
         """Whether a forward pass returns an output object (rather than a tuple) when the call does not say."""
-        return self.return_dict
+        return self.return_dict and not self.torchscript
+
+    @property
+    def torch_dtype(self) -> Any:
+        """The dtype of the weights in the checkpoint: a name, or where torch is imported the `torch.dtype`."""
+        name = vars(self).get("torch_dtype")
+        torch = sys.modules.get("torch")
+        return name if name is None or torch is None else getattr(torch, name, name)
+
+    @torch_dtype.setter
+    def torch_dtype(self, value: Any) -> None:
+        # A dtype's bare name: "float32" for "torch.float32" and for torch.float32.
+        vars(self)["torch_dtype"] = None if value is None else str(value).removeprefix("torch.")
+
+    @property
+    def dtype(self) -> Any:
+        """`torch_dtype`, as transformers 5 calls it."""
+        return self.torch_dtype
+
+    @dtype.setter
+    def dtype(self, value: Any) -> None:
+        self.torch_dtype = value
 
     @property
     def _attn_implementation(self) -> str:  # the name that scripts written for transformers use
@@ -283,92 +330,152 @@ class ViTConfig(Pushable):
             raise ValueError(f"label2id is a {type(label2id).__name__}; give a mapping of names to class numbers.")
         self.label2id = dict(label2id)
 
+    def replaced(self, **changes: Any) -> Self:
+        """A copy of the same class with some fields set anew.
+
+        Args:
+            **changes: the fields' new values. With `num_labels` classes are named anew, with `id2label` so is
+                `label2id` unless it is given.
+
+        Raises:
+            ValueError: a value is impossible.
+        """
+        copied = copy.deepcopy(self)
+        labels = {name: changes.pop(name) for name in ("id2label", "label2id", "num_labels") if name in changes}
+        if labels.get("id2label") is not None:
+            copied._set_labels(labels["id2label"], labels.get("label2id"), labels.get("num_labels"))
+        else:
+            for name, value in labels.items():
+                if value is not None:
+                    setattr(copied, name, value)
+        if self.describes(changes.get("model_type")):
+            del changes["model_type"]
+        copied._set_fields(changes)
+        copied.validate()
+        return copied
+
     # Files
 
     @classmethod
     def from_pretrained(
         cls,
-        model_id_or_path: str | PathLike[str],
+        pretrained_model_name_or_path: str | PathLike[str],
         *,
-        revision: str = "main",
         cache_dir: str | PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
         force_download: bool = False,
-        subfolder: str = "",
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str | None = "main",
+        subfolder: str | None = "",
+        return_unused_kwargs: bool = False,
         **overrides: Any,
-    ) -> ViTConfig:
+    ) -> Any:
         """Read the config of a checkpoint.
 
         Args:
-            model_id_or_path: a folder, a Hub id, or a checkpoint that ships with the package.
-            revision: branch, tag or commit on the Hub.
+            pretrained_model_name_or_path: a folder, a Hub id, or a checkpoint that ships with the package.
             cache_dir: where downloads are kept; huggingface_hub's cache unless given.
-            token: access token for the Hub; huggingface_hub's own unless given.
-            local_files_only: never ask the network.
             force_download: download again what is in the cache.
+            local_files_only: never ask the network.
+            token: access token for the Hub; huggingface_hub's own unless given.
+            revision: branch, tag or commit on the Hub.
             subfolder: folder inside the repository.
-            **overrides: fields to set, as in the constructor.
+            return_unused_kwargs: also return what in `overrides` is no field.
+            **overrides: fields to set, as in the constructor, and the options of `vit_core.loading_options`.
+
+        Returns:
+            The config, or (config, unused) with `return_unused_kwargs`.
 
         Raises:
             OSError: there is no such checkpoint, or it cannot be reached.
-            ValueError: the file is no config of a ViT.
+            ValueError: the file is no config of a ViT, or a value is impossible.
         """
-        source = locate(
-            model_id_or_path,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-            subfolder=subfolder,
-        )
-        values = read_json_file(source.require(CONFIG_NAME))
+        location = {
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+            "token": token,
+            "revision": revision,
+            "subfolder": subfolder,
+        }
+        values, overrides = cls._read(pretrained_model_name_or_path, {**overrides, **location})
         if values and not values.keys() & {"model_type", "hidden_size"}:
             raise ValueError(
-                f"{source.name} has a {CONFIG_NAME} in other terms than a ViTConfig's; conversion.load(...).config may "
-                f"know them."
+                f"{pretrained_model_name_or_path} has a {CONFIG_NAME} in other terms than a ViTConfig's; "
+                f"conversion.load(...).config may know them."
             )
-        return cls.from_dict(values, **overrides)
+        config, unused = cls.from_dict(values, return_unused_kwargs=True, **overrides)
+        config.name_or_path = pretrained_model_name_or_path
+        if return_unused_kwargs:
+            return config, unused
+        _warn_of_unused(cls.__name__, unused)
+        return config
 
     @classmethod
-    def from_json_file(cls, path: str | PathLike[str]) -> ViTConfig:
+    def _read(
+        cls, model_id_or_path: str | PathLike[str], options: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a checkpoint's `config.json` says, and the options that are left."""
+        options = loading_options(options)
+        location = {name: options.pop(name) for name in LOCATION if name in options}
+        source = locate(model_id_or_path, **location)
+        return read_json_file(source.require(CONFIG_NAME)), options
+
+    @classmethod
+    def from_json_file(cls, json_file: str | PathLike[str]) -> Self:
         """Read a config from a JSON file."""
-        return cls.from_dict(read_json_file(Path(path)))
+        return cls.from_dict(read_json_file(Path(json_file)))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], **overrides: Any) -> ViTConfig:
-        """Build a config from what `to_dict` or a JSON file gives, with some fields set anew."""
-        if "num_labels" in overrides and "id2label" not in overrides:
-            named = values.get("id2label") or GENERAL_DEFAULTS["id2label"]
-            if overrides["num_labels"] != len(named):
-                values = {name: value for name, value in values.items() if name not in ("id2label", "label2id")}
-        elif "id2label" in overrides:
-            values = {name: value for name, value in values.items() if name not in ("num_labels", "label2id")}
-        if overrides.get("dtype") is not None or overrides.get("torch_dtype") is not None:
-            values = {name: value for name, value in values.items() if name not in ("dtype", "torch_dtype")}
-        return cls(**{**values, **overrides})
+    def from_dict(cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any) -> Any:
+        """Build a config from what `to_dict` or a JSON file gives, with some fields set anew.
 
-    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        Args:
+            config_dict: the fields. Other keys are kept and written back.
+            return_unused_kwargs: also return what in `overrides` is no field.
+            **overrides: fields to set anew. What is no field is left out, with a warning unless it is returned.
+
+        Returns:
+            The config, or (config, unused) with `return_unused_kwargs`.
+
+        Raises:
+            ValueError: a value is impossible.
+        """
+        known = cls()
+        fields = {name: value for name, value in overrides.items() if name in config_dict or hasattr(known, name)}
+        unused = {name: value for name, value in overrides.items() if name not in fields}
+        config = cls(**{**_without_replaced(config_dict, fields), **fields})
+        if return_unused_kwargs:
+            return config, unused
+        _warn_of_unused(cls.__name__, unused)
+        return config
+
+    def save_pretrained(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **pushing: Any) -> None:
         """Write `config.json` into a folder, which is made if need be.
+
+        Args:
+            save_directory: the folder.
+            push_to_hub: also upload it to the Hub.
+            **pushing: `repo_id` (the folder's name unless given) and other options of `push_to_hub`.
 
         Raises:
             OSError: it cannot be written; what was there before is untouched.
             TypeError: a field, such as an activation given as a function, has no JSON form.
         """
-        write_file(Path(folder) / CONFIG_NAME, self.to_json_string().encode())
+        write_file(Path(save_directory) / CONFIG_NAME, self.to_json_string().encode())
+        if push_to_hub:
+            push_saved(save_directory, pushing)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as plain values that belong to the caller."""
-        fields = {name: value for name, value in vars(self).items() if name != "attn_implementation"}
+        fields = {name: value for name, value in vars(self).items() if name not in RUN_SETTINGS}
         return copy.deepcopy({**fields, "model_type": self.model_type})
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What is saved: the fields that describe the model, and general settings that are not at their default."""
+        defaults = {**GENERAL_DEFAULTS, **GENERAL_SETTINGS}
         return {
-            name: value
-            for name, value in self.to_dict().items()
-            if name not in GENERAL_DEFAULTS or value != GENERAL_DEFAULTS[name]
+            name: value for name, value in self.to_dict().items() if name not in defaults or value != defaults[name]
         }
 
     def to_json_string(self, use_diff: bool = True) -> str:
@@ -383,7 +490,7 @@ class ViTConfig(Pushable):
             ) from None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ViTConfig) and self.to_dict() == other.to_dict()
+        return type(other) is type(self) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]  # fields can be set
 
@@ -411,9 +518,42 @@ def _as_pruned_heads(value: Any) -> dict[int, list[int]]:
         raise ValueError(f"pruned_heads is {value!r}; give {{layer: [heads]}}.") from None
 
 
-def _as_dtype_name(value: Any) -> str | None:
-    """A dtype's bare name: "float32" for "torch.float32" and for torch.float32."""
-    return None if value is None else str(value).removeprefix("torch.")
+def _as_attention(name: Any) -> Any:
+    """The attention implementation; None is the usual one."""
+    if name in FASTER_ATTENTION:
+        warnings.warn(
+            f"attn_implementation={name!r} is not here; 'sdpa' is used, which picks the fastest kernel that the device "
+            f"has.",
+            stacklevel=4,
+        )
+        return "sdpa"
+    return ATTENTION_IMPLEMENTATIONS[0] if name is None else name
+
+
+#: What makes a field of what a caller or a file gives.
+FIELD_READERS: dict[str, Callable[[Any], Any]] = {
+    "attn_implementation": _as_attention,
+    "image_size": _as_size,
+    "patch_size": _as_size,
+    "pruned_heads": _as_pruned_heads,
+}
+
+
+def _without_replaced(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields without those that others which are set anew make stale."""
+    stale: tuple[str, ...] = ()
+    if overrides.get("id2label") is not None:
+        stale = ("num_labels", "label2id")
+    elif overrides.get("num_labels") not in (None, len(values.get("id2label") or GENERAL_DEFAULTS["id2label"])):
+        stale = ("id2label", "label2id")
+    if overrides.get("dtype") is not None or overrides.get("torch_dtype") is not None:
+        stale = (*stale, "dtype", "torch_dtype")
+    return {name: value for name, value in values.items() if name not in stale}
+
+
+def _warn_of_unused(config: str, unused: Mapping[str, Any]) -> None:
+    if unused:
+        warnings.warn(f"{config} has no {', '.join(unused)}, which is left out; set fields that exist.", stacklevel=4)
 
 
 def _has_json_form(value: Any) -> bool:
@@ -426,4 +566,4 @@ def _has_json_form(value: Any) -> bool:
 
 def _require_activation(name: str, value: Any) -> None:
     if not callable(value):
-        require_choice(name, value, ACTIVATIONS)
+        require_choice(name, value, ACTIVATION_NAMES)

@@ -23,7 +23,7 @@ def locate(
     token: str | bool | None = None,
     local_files_only: bool = False,
     force_download: bool = False,
-    subfolder: str = "",
+    subfolder: str | None = "",
 ) -> ModelSource:
     """Find out where a model's files are; nothing is downloaded before a file is asked for.
 
@@ -46,7 +46,7 @@ def locate(
         OSError: there is no such folder or bundled checkpoint, or it cannot be a Hub id.
         ValueError: `subfolder` is not a plain relative name, or `force_download` is combined with `local_files_only`.
     """
-    name = os.fspath(model_id_or_path)
+    name, subfolder = os.fspath(model_id_or_path), subfolder or ""
     if not name:
         raise OSError("the model id is empty; pass a folder, a Hub id or bundled/NAME.")
     if force_download and local_files_only:

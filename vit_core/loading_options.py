@@ -7,7 +7,10 @@ what no signature has. None of them ever becomes a field of a config or a settin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from vit_core.weights_choice import WeightsChoice
 
 #: Options of `vit_core.hub.locate`.
 LOCATION = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
@@ -31,6 +34,10 @@ REFUSED = {
 }
 
 
+#: Options of `WeightsChoice.from_options`.
+CHOICE = ("use_safetensors", "from_pt", "from_tf", "from_flax", "variant")
+
+
 def loading_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a `from_pretrained` that mean something here, under the names that they have here.
 
@@ -50,4 +57,37 @@ def loading_options(options: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in options.items() if name not in WITHOUT_EFFECT and name not in REFUSED}
     if (token := kept.pop("use_auth_token", None)) is not None and kept.get("token") is None:
         kept["token"] = token
+    if kept.pop("use_flash_attention_2", False):
+        kept["attn_implementation"] = "flash_attention_2"
     return kept
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call of `from_pretrained` asks for.
+
+    Attributes:
+        location: the options of `vit_core.hub.locate`.
+        choice: which file of weights.
+        config_overrides: fields of the config to set.
+    """
+
+    location: dict[str, Any]
+    choice: WeightsChoice
+    config_overrides: dict[str, Any]
+
+
+def request(options: Mapping[str, Any]) -> Request:
+    """Sort the options of a model's `from_pretrained`.
+
+    Raises:
+        ValueError: an option asks for what Trivit does not have, or a variant is impossible.
+    """
+    rest = loading_options(options)
+    location = {name: rest.pop(name) for name in LOCATION if name in rest}
+    choice = WeightsChoice.from_options(**{name: rest.pop(name) for name in CHOICE if name in rest})
+    for name in ("name_or_path", "_name_or_path"):  # the checkpoint's own is the one that counts
+        rest.pop(name, None)
+    if rest.get("attn_implementation", "") is None:
+        del rest["attn_implementation"]
+    return Request(location, choice, rest)

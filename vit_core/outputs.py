@@ -69,10 +69,10 @@ class ModelOutput(dict[str, Any]):
 
     # What a dict does without asking the methods above, for subclasses to see.
     clear = MutableMapping.clear
-    pop = MutableMapping.pop  # type: ignore[assignment]
+    pop = MutableMapping.pop
     popitem = MutableMapping.popitem
-    setdefault = MutableMapping.setdefault  # type: ignore[assignment]
-    update = MutableMapping.update  # type: ignore[assignment]
+    setdefault = MutableMapping.setdefault
+    update = MutableMapping.update
 
     def _put_in_order(self, key: str) -> None:
         """Move the items of later fields, and those that are no fields, behind a new one."""

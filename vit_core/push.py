@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from vit_core.file_names import CHECKPOINT_FILES, WEIGHT_FILES
+from vit_core.file_names import CHECKPOINT_FILES, MODEL_CARD_NAME, WEIGHT_FILES
 from vit_core.hub_client import LIBRARY_NAME, check_hub_id, endpoint, root_cause, sentence
 from vit_core.saving import finish_interrupted_save
 
@@ -26,6 +27,8 @@ def push_to_hub(
     token: str | bool | None = None,
     revision: str | None = None,
     create_pr: bool = False,
+    commit_description: str | None = None,
+    tags: str | Sequence[str] | None = None,
 ) -> str:
     """Upload a checkpoint folder to the Hub, in one commit.
 
@@ -41,6 +44,8 @@ def push_to_hub(
         token: a Hub token; the stored one unless given.
         revision: the branch to commit to; "main" unless given.
         create_pr: open a pull request instead of committing to the branch.
+        commit_description: more about the commit.
+        tags: what the model's card names as its tags, beside those that it has.
 
     Returns:
         The URL of the commit.
@@ -57,14 +62,56 @@ def push_to_hub(
         full_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         commit = api.create_commit(
             full_id,
-            _commit_operations(api, full_id, files, revision),
+            [*_commit_operations(api, full_id, files, revision), *_tagged_card(api, full_id, Path(folder), tags)],
             commit_message=commit_message or "Upload with Trivit",
+            commit_description=commit_description,
             revision=revision,
             create_pr=create_pr,
         )
     except Exception as error:  # as in downloads
         raise OSError(sentence(root_cause(error), f"push to {repo_id}", repo_id, revision or "main")) from error
     return commit.commit_url
+
+
+def push_saved(folder: str | os.PathLike[str], options: Mapping[str, Any]) -> str:
+    """Upload what `save_pretrained(folder, push_to_hub=True, ...)` wrote.
+
+    Args:
+        folder: where it was saved.
+        options: `repo_id`, the folder's name unless given, and other options of `Pushable.push_to_hub`.
+
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        OSError: the Hub could not be reached or refused.
+        TypeError: an option does not exist.
+    """
+    options = pushing_options(options)
+    return push_to_hub(folder, options.pop("repo_id", None) or Path(folder).resolve().name, **options)
+
+
+def pushing_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of transformers' push_to_hub that mean something here, under the names that they have here."""
+    kept = {name: value for name, value in options.items() if name not in WITHOUT_EFFECT}
+    for old, new in OLD_NAMES.items():
+        if (value := kept.pop(old, None)) is not None:
+            kept.setdefault(new, value)
+    return kept
+
+
+#: Options of transformers' push_to_hub that change nothing: a commit is always made from a folder of its own.
+WITHOUT_EFFECT = ("use_temp_dir", "repo_url", "organization")
+OLD_NAMES = {"use_auth_token": "token", "repo_path_or_name": "repo_id"}
+
+
+#: The card of a model that has none, when tags ask for one.
+NEW_CARD = """---
+library_name: {library}
+---
+
+# {name}
+"""
 
 
 class Pushable:
@@ -75,23 +122,29 @@ class Pushable:
     def push_to_hub(
         self,
         repo_id: str,
-        *,
+        use_temp_dir: bool | None = None,
         commit_message: str | None = None,
         private: bool | None = None,
         token: str | bool | None = None,
-        revision: str | None = None,
+        *,
         create_pr: bool = False,
+        revision: str | None = None,
+        commit_description: str | None = None,
+        tags: str | Sequence[str] | None = None,
         **saving: Any,
     ) -> str:
         """Save to a repository on the Hub, in one commit.
 
         Args:
             repo_id: `name` or `organisation/name`; the repository is made if it does not exist.
+            use_temp_dir: accepted for scripts that give it; a temporary folder is always used.
             commit_message: "Upload with Trivit" unless given.
             private: whether a repository made by this call is private; the account's default unless given.
             token: a Hub token; the stored one unless given.
-            revision: the branch to commit to; "main" unless given.
             create_pr: open a pull request instead of committing to the branch.
+            revision: the branch to commit to; "main" unless given.
+            commit_description: more about the commit.
+            tags: what the model's card names as its tags, beside those that it has.
             **saving: options of `save_pretrained`.
 
         Returns:
@@ -100,6 +153,9 @@ class Pushable:
         Raises:
             OSError: the Hub could not be reached or refused.
         """
+        saving = pushing_options(saving)
+        if token is None:
+            token = saving.pop("token", None)
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, **saving)
             return push_to_hub(
@@ -110,6 +166,8 @@ class Pushable:
                 token=token,
                 revision=revision,
                 create_pr=create_pr,
+                commit_description=commit_description,
+                tags=tags,
             )
 
 
@@ -136,6 +194,24 @@ def _commit_operations(
         stale = sorted(path for path in there - names if _is_weights(path))
     additions = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in files]
     return [*additions, *(CommitOperationDelete(path_in_repo=path) for path in stale)]
+
+
+def _tagged_card(api: HfApi, repo_id: str, folder: Path, tags: str | Sequence[str] | None) -> list[CommitOperationAdd]:
+    """The model's card with tags added: the folder's, the repository's, or a new one; nothing without tags."""
+    if not tags:
+        return []
+    from huggingface_hub import CommitOperationAdd, ModelCard, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    path = folder / MODEL_CARD_NAME
+    if not path.is_file():
+        with contextlib.suppress(EntryNotFoundError):
+            path = Path(hf_hub_download(repo_id, MODEL_CARD_NAME, endpoint=api.endpoint, token=api.token))
+    card = ModelCard.load(path) if path.is_file() else ModelCard(NEW_CARD.format(library=LIBRARY_NAME, name=repo_id))
+    added = [tags] if isinstance(tags, str) else list(tags)
+    data: Any = card.data
+    data.tags = list(dict.fromkeys([*(data.get("tags") or []), *added]))
+    return [CommitOperationAdd(path_in_repo=MODEL_CARD_NAME, path_or_fileobj=str(card).encode())]
 
 
 def _is_weights(name: str) -> bool:

@@ -22,8 +22,10 @@ from conversion.checkpoint import open_for_loading
 from vit_core import ViTConfig
 from vit_core.checkpoint import save_checkpoint
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
+from vit_core.loading_options import request
+from vit_core.loading_plan import LoadingPlan, require_memory
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
-from vit_core.pretrained import ARCHITECTURES, PARTS, LoadingPlan, prepare_loading, require_memory
+from vit_core.pretrained import ARCHITECTURES, PARTS, prepare_loading
 from vit_core.push import Pushable
 from vit_flax import parameter_tree
 from vit_flax.checks import CHANNELS_FIRST, check_pixel_values
@@ -275,16 +277,16 @@ class FlaxViTPreTrainedModel(Pushable):
     @classmethod
     def from_pretrained(
         cls,
-        model_id_or_path: str | PathLike[str],
+        pretrained_model_name_or_path: str | PathLike[str],
         dtype: Any = None,
         *,
         config: ViTConfig | str | PathLike[str] | None = None,
-        revision: str = "main",
+        revision: str | None = "main",
         cache_dir: str | PathLike[str] | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
         force_download: bool = False,
-        subfolder: str = "",
+        subfolder: str | None = "",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         torch_dtype: Any = None,
@@ -297,8 +299,8 @@ class FlaxViTPreTrainedModel(Pushable):
         start at random and are named in one warning.
 
         Args:
-            model_id_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the package
-                ("bundled/vit-digits"), in any format that `conversion.load` reads.
+            pretrained_model_name_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the
+                package ("bundled/vit-digits"), in any format that `conversion.load` reads.
             dtype: what the model computes in, such as `jnp.bfloat16`; "auto" takes the dtype of the checkpoint.
                 float32 unless given. Parameters are float32, unless `param_dtype` says otherwise.
             config: a config, or where to find one, instead of the checkpoint's own.
@@ -325,27 +327,26 @@ class FlaxViTPreTrainedModel(Pushable):
             ValueError: a file is corrupt, the config is impossible, or a shape does not fit.
             TypeError: an option does not exist.
         """
-        location = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "token": token,
-            "local_files_only": local_files_only,
-            "force_download": force_download,
-            "subfolder": subfolder,
-        }
         options = {"input_shape", "seed", *cls._module_options()}
         model_arguments = {name: config_overrides.pop(name) for name in options if name in config_overrides}
         do_init = config_overrides.pop("_do_init", True)
-        if attn_implementation is not None:
-            config_overrides["attn_implementation"] = attn_implementation
 
         loading = prepare_loading(
-            model_id_or_path,
-            cls.task,
+            pretrained_model_name_or_path,
+            request(
+                {
+                    **config_overrides,
+                    "cache_dir": cache_dir,
+                    "force_download": force_download,
+                    "local_files_only": local_files_only,
+                    "token": token,
+                    "revision": revision,
+                    "subfolder": subfolder,
+                    "attn_implementation": attn_implementation,
+                }
+            ),
             config=config,
-            location=location,
-            config_overrides=config_overrides,
-            parts={name: value for name, value in model_arguments.items() if name in PARTS},
+            config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             opener=open_for_loading,
         )
@@ -353,13 +354,14 @@ class FlaxViTPreTrainedModel(Pushable):
         if dtype is None or (isinstance(dtype, str) and dtype == "auto"):
             dtype = (loading.dtype if dtype else None) or jnp.float32
         model = cls(loading.config, dtype=dtype, _do_init=False, **model_arguments)
-        params = model._loaded(loading.plan, do_init)
-        loading.plan.warn(cls.__name__, loading.source)
+        plan = loading.plan(model.parameter_table())
+        params = model._loaded(plan, do_init)
+        plan.warn(cls.__name__, loading.source)
         if do_init:
             model.params = params
         returned = (model,) if do_init else (model, params)
         if output_loading_info:
-            returned = (*returned, loading.plan.loading_info())
+            returned = (*returned, plan.loading_info())
         return returned if len(returned) > 1 else model
 
     def _loaded(self, plan: LoadingPlan, do_init: bool) -> dict[str, Any]:
@@ -409,7 +411,7 @@ class FlaxViTPreTrainedModel(Pushable):
         if not (jax.process_index() == 0 if is_main_process is None else is_main_process):
             return
         weights = parameter_tree.stored(params, self.parameter_table(), self.layout)
-        config = ViTConfig.from_dict({**self.config.to_dict(), "architectures": [ARCHITECTURES[self.task]]})
+        config = self.config.replaced(architectures=[ARCHITECTURES[self.task]])
         save_checkpoint(Path(folder), config, weights, max_shard_size)
 
     # Conveniences

@@ -20,8 +20,10 @@ from vit_core.array_bytes import contiguous
 from vit_core.checkpoint import save_checkpoint
 from vit_core.checks import check_head_mask, require_choice
 from vit_core.layouts import KERAS
+from vit_core.loading_options import request
+from vit_core.loading_plan import LoadingPlan
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
-from vit_core.pretrained import ARCHITECTURES, PARTS, LoadingPlan, prepare_loading
+from vit_core.pretrained import ARCHITECTURES, PARTS, prepare_loading
 from vit_core.push import Pushable
 from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
 from vit_tf.checks import check_pixel_values
@@ -110,15 +112,15 @@ class ViTPreTrainedModel(FittingModel, Pushable):
     @classmethod
     def from_pretrained(
         cls,
-        model_id_or_path: str | PathLike[str],
+        pretrained_model_name_or_path: str | PathLike[str],
         *,
         config: ViTConfig | str | PathLike[str] | None = None,
-        revision: str = "main",
+        revision: str | None = "main",
         cache_dir: str | PathLike[str] | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
         force_download: bool = False,
-        subfolder: str = "",
+        subfolder: str | None = "",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         dtype: Any = None,
@@ -132,8 +134,8 @@ class ViTPreTrainedModel(FittingModel, Pushable):
         warning.
 
         Args:
-            model_id_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the package
-                ("bundled/vit-digits"), in any format that `conversion.load` reads.
+            pretrained_model_name_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the
+                package ("bundled/vit-digits"), in any format that `conversion.load` reads.
             config: a config, or where to find one, instead of the checkpoint's own.
             revision: branch, tag or commit on the Hub.
             cache_dir: where downloads are kept; huggingface_hub's cache unless given.
@@ -159,36 +161,37 @@ class ViTPreTrainedModel(FittingModel, Pushable):
             ValueError: a file is corrupt, the config is impossible, or a shape does not fit.
             TypeError: an option does not exist.
         """
-        location = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "token": token,
-            "local_files_only": local_files_only,
-            "force_download": force_download,
-            "subfolder": subfolder,
-        }
         model_arguments = {
             name: config_overrides.pop(name)
             for name in (*inspect.signature(cls.__init__).parameters, "name", "trainable")
             if name in config_overrides
         }
-        if attn_implementation is not None:
-            config_overrides["attn_implementation"] = attn_implementation
 
         loading = prepare_loading(
-            model_id_or_path,
-            cls.task,
+            pretrained_model_name_or_path,
+            request(
+                {
+                    **config_overrides,
+                    "cache_dir": cache_dir,
+                    "force_download": force_download,
+                    "local_files_only": local_files_only,
+                    "token": token,
+                    "revision": revision,
+                    "subfolder": subfolder,
+                    "attn_implementation": attn_implementation,
+                }
+            ),
             config=config,
-            location=location,
-            config_overrides=config_overrides,
-            parts={name: value for name, value in model_arguments.items() if name in PARTS},
+            config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             opener=open_for_loading,
         )
         policy = _dtype_policy(torch_dtype if dtype is None else dtype, loading.dtype)
-        model = cls._filled(loading.config, {**model_arguments, "dtype": policy}, loading.plan)
-        loading.plan.warn(cls.__name__, loading.source)
-        return (model, loading.plan.loading_info()) if output_loading_info else model
+        parts = {name: value for name, value in model_arguments.items() if name in PARTS}
+        plan = loading.plan(parameters(loading.config, cls.task, **parts))
+        model = cls._filled(loading.config, {**model_arguments, "dtype": policy}, plan)
+        plan.warn(cls.__name__, loading.source)
+        return (model, plan.loading_info()) if output_loading_info else model
 
     @classmethod
     def _filled(cls, config: ViTConfig, model_arguments: Mapping[str, Any], plan: LoadingPlan) -> Self:
@@ -228,7 +231,7 @@ class ViTPreTrainedModel(FittingModel, Pushable):
         if not is_main_process:
             return
         weights = {row.name: self._stored(row) for row in self.parameter_table()}
-        config = ViTConfig.from_dict({**self.config.to_dict(), "architectures": [ARCHITECTURES[self.task]]})
+        config = self.config.replaced(architectures=[ARCHITECTURES[self.task]])
         save_checkpoint(Path(folder), config, weights, max_shard_size)
 
     def _stored(self, row: Parameter) -> StoredTensor:

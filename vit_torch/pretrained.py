@@ -16,8 +16,10 @@ from conversion.checkpoint import open_for_loading
 from vit_core import ViTConfig
 from vit_core.array_bytes import contiguous
 from vit_core.checkpoint import save_checkpoint
+from vit_core.loading_options import request
+from vit_core.loading_plan import LoadingPlan
 from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, Task, parameters
-from vit_core.pretrained import ARCHITECTURES, LoadingPlan, prepare_loading
+from vit_core.pretrained import ARCHITECTURES, prepare_loading
 from vit_core.push import Pushable
 from vit_core.safetensors_file import StoredTensor, dtype_name
 from vit_torch.pruning import prune_heads
@@ -56,15 +58,15 @@ class ViTPreTrainedModel(nn.Module, Pushable):
     @classmethod
     def from_pretrained(
         cls,
-        model_id_or_path: str | PathLike[str],
+        pretrained_model_name_or_path: str | PathLike[str],
         *,
         config: ViTConfig | str | PathLike[str] | None = None,
-        revision: str = "main",
+        revision: str | None = "main",
         cache_dir: str | PathLike[str] | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
         force_download: bool = False,
-        subfolder: str = "",
+        subfolder: str | None = "",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         dtype: torch.dtype | str | None = None,
@@ -78,8 +80,8 @@ class ViTPreTrainedModel(nn.Module, Pushable):
         lacks start at random and are named in one warning.
 
         Args:
-            model_id_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the package
-                ("bundled/vit-digits"), in any format that `conversion.load` reads.
+            pretrained_model_name_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the
+                package ("bundled/vit-digits"), in any format that `conversion.load` reads.
             config: a config, or where to find one, instead of the checkpoint's own.
             revision: branch, tag or commit on the Hub.
             cache_dir: where downloads are kept; huggingface_hub's cache unless given.
@@ -104,35 +106,35 @@ class ViTPreTrainedModel(nn.Module, Pushable):
             ValueError: a file is corrupt, the config is impossible, or a shape does not fit.
             TypeError: an option does not exist.
         """
-        location = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "token": token,
-            "local_files_only": local_files_only,
-            "force_download": force_download,
-            "subfolder": subfolder,
-        }
         model_arguments = {
             name: config_overrides.pop(name)
             for name in list(inspect.signature(cls).parameters)[1:]
             if name in config_overrides
         }
-        if attn_implementation is not None:
-            config_overrides["attn_implementation"] = attn_implementation
 
         loading = prepare_loading(
-            model_id_or_path,
-            cls.task,
+            pretrained_model_name_or_path,
+            request(
+                {
+                    **config_overrides,
+                    "cache_dir": cache_dir,
+                    "force_download": force_download,
+                    "local_files_only": local_files_only,
+                    "token": token,
+                    "revision": revision,
+                    "subfolder": subfolder,
+                    "attn_implementation": attn_implementation,
+                }
+            ),
             config=config,
-            location=location,
-            config_overrides=config_overrides,
-            parts=model_arguments,
+            config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             opener=open_for_loading,
         )
-        model = cls._filled(loading.config, model_arguments, loading.plan, _dtype(dtype or torch_dtype, loading.dtype))
-        loading.plan.warn(cls.__name__, loading.source)
-        return (model, loading.plan.loading_info()) if output_loading_info else model
+        plan = loading.plan(parameters(loading.config, cls.task, **model_arguments))
+        model = cls._filled(loading.config, model_arguments, plan, _dtype(dtype or torch_dtype, loading.dtype))
+        plan.warn(cls.__name__, loading.source)
+        return (model, plan.loading_info()) if output_loading_info else model
 
     @classmethod
     def _filled(
@@ -181,7 +183,7 @@ class ViTPreTrainedModel(nn.Module, Pushable):
         for name, shape in expected.items():
             if tuple(weights[name].shape) != shape:
                 raise ValueError(f"state_dict holds {name} with shape {tuple(weights[name].shape)} instead of {shape}.")
-        config = ViTConfig.from_dict({**self.config.to_dict(), "architectures": [ARCHITECTURES[self.task]]})
+        config = self.config.replaced(architectures=[ARCHITECTURES[self.task]])
         save_checkpoint(Path(folder), config, {name: from_torch(weights[name]) for name in expected}, max_shard_size)
 
     # Training

@@ -18,7 +18,7 @@ def prune_heads(model: Any, heads_to_prune: Mapping[int, Iterable[int]]) -> None
     for layer, heads in heads_to_prune.items():
         pruned[layer] = pruned.get(layer, set()) | set(heads)
     recorded = {layer: sorted(heads) for layer, heads in sorted(pruned.items()) if heads}
-    ViTConfig.from_dict({**config.to_dict(), "pruned_heads": recorded})  # raises before anything is changed
+    config.replaced(pruned_heads=recorded)  # raises before anything is changed
     config.pruned_heads = recorded
 
     for layer in heads_to_prune:

@@ -239,7 +239,7 @@ def test_config_file_names_the_dtype_of_the_weights(tmp_path, dtype, name):
     config = ViTConfig(torch_dtype="float32")
     save_checkpoint(tmp_path, config, tensors)
     assert reopened(tmp_path).config.get("torch_dtype") == name
-    assert config.torch_dtype == "float32"
+    assert config.to_dict()["torch_dtype"] == "float32"
 
 
 def test_config_that_has_no_json_form_leaves_the_folder_alone(tmp_path):

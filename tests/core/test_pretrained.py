@@ -8,7 +8,9 @@ import pytest
 from vit_core import ViTConfig, parameters
 from vit_core.checkpoint import Checkpoint, open_checkpoint
 from vit_core.hub import locate
-from vit_core.pretrained import ARCHITECTURES, NEEDLESS_OPTIONS, config_for_loading, plan_loading
+from vit_core.loading_options import WITHOUT_EFFECT, request
+from vit_core.loading_plan import plan_loading
+from vit_core.pretrained import ARCHITECTURES, config_for_loading
 from vit_core.safetensors_file import StoredTensor, from_numpy
 
 HEAD, BASE, MASKED = "image-classification", "model", "masked-image-modeling"
@@ -351,10 +353,8 @@ def test_field_that_only_this_checkpoint_has_can_be_overridden():
     assert config_for_loading(checkpoint, "here", None, {"license": "ours"}).license == "ours"
 
 
-def test_options_that_say_what_is_so_anyway_change_nothing():
-    checkpoint = holding(small_config(), HEAD)
-    needless = dict.fromkeys(NEEDLESS_OPTIONS, True)
-    assert config_for_loading(checkpoint, "here", None, needless) == config_for_loading(checkpoint, "here", None, {})
+def test_options_that_change_nothing_are_no_fields():
+    assert request(dict.fromkeys(WITHOUT_EFFECT, True)) == request({})
 
 
 # Configs from strangers

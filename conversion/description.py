@@ -1,0 +1,100 @@
+"""What the tensors of a model say of its config, after parts of it were replaced."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from conversion.inference import fields_from_shapes
+from vit_core.config import ViTConfig
+from vit_core.loading_plan import Shape, some
+from vit_core.parameters import BASE_MODEL_PREFIX, HEADS, Parameter
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model as its checkpoint will have it.
+
+    Attributes:
+        config: one from which such tensors follow.
+        rows: the parameters of the table that the model has.
+        extras: the names of its other tensors.
+    """
+
+    config: ViTConfig
+    rows: tuple[Parameter, ...]
+    extras: tuple[str, ...]
+
+
+def described(
+    config: ViTConfig,
+    table_of: Callable[[ViTConfig], Sequence[Parameter]],
+    shapes: Mapping[str, Shape],
+    model: str,
+    *,
+    is_own: bool = True,
+    prefix: str = BASE_MODEL_PREFIX,
+) -> Description:
+    """Find the config from which a model's tensors follow.
+
+    Args:
+        config: the model's, which is stale if a script has put in another classifier, taken layers away, or the like.
+        table_of: the model's table of parameters with a config.
+        shapes: those of its tensors, by name.
+        model: what to call the model in messages.
+        is_own: whether the model is of one of Trivit's classes; what a subclass adds or takes away is its own affair,
+            and what anybody else does is said in a warning.
+        prefix: what the names of the base model's parameters start with in a model with a head.
+
+    Returns:
+        The description, with the config as it was where it fits.
+
+    Raises:
+        ValueError: a tensor has a shape that no config gives it; the message says what to set.
+    """
+    table = table_of(config)
+    if any(shapes.get(row.name) != row.shape for row in table):
+        config = _followed(config, table, shapes, prefix)
+        table = table_of(config)
+    for row in table:
+        if shapes.get(row.name, row.shape) != row.shape:
+            raise ValueError(
+                f"{row.name} has shape {shapes[row.name]}, but model.config makes it {row.shape}; set the fields of "
+                f"model.config that give such a model, or put the old part back."
+            )
+    rows = tuple(row for row in table if row.name in shapes)
+    known = {row.name for row in rows}
+    extras = tuple(name for name in shapes if name not in known)
+    absent = [row.name for row in table if row.name not in shapes]
+    if is_own and (extras or absent):
+        _warn(model, extras, absent)
+    return Description(config, rows, extras)
+
+
+def _followed(config: ViTConfig, table: Sequence[Parameter], shapes: Mapping[str, Shape], prefix: str) -> ViTConfig:
+    """The config with those fields changed that the shapes contradict."""
+    base = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    try:
+        changes = fields_from_shapes(base, {name: name for name in base}, [config.image_size], False)
+    except ValueError:  # this is no whole Vision Transformer; a row that does not fit says more
+        return config
+    changes.pop("classifier_uses_pooler", None)  # shapes do not tell
+    if changes.get("pooler_output_size", 0) is None and config.pooler_size == changes["hidden_size"]:
+        del changes["pooler_output_size"]
+    if any(row.part == "head" for row in table) and not any(name.split(".")[0] in HEADS for name in base):
+        changes["num_labels"] = 0  # nn.Identity() in place of the classifier
+    changes = {name: value for name, value in changes.items() if getattr(config, name) != value}
+    layers = changes.get("num_hidden_layers", config.num_hidden_layers)
+    changes["pruned_heads"] = {layer: heads for layer, heads in config.pruned_heads.items() if layer < layers}
+    return config.replaced(**changes)
+
+
+def _warn(model: str, extras: Sequence[str], absent: Sequence[str]) -> None:
+    facts = [f"it holds {some(extras)}, saved under these names"] if extras else []
+    facts += [f"it lacks {some(absent)}"] if absent else []
+    warnings.warn(
+        f"{model} was changed into what its class does not build: {' and '.join(facts)}. To load it as it is, make "
+        f"these changes in the __init__ of a subclass, and call from_pretrained of that.",
+        stacklevel=5,
+    )

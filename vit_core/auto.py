@@ -1,0 +1,186 @@
+"""The Auto classes: from a checkpoint's `model_type` to its config and model, as one table.
+
+A backend makes its classes of it (`vit_torch/auto.py`, ...): a subclass of `AutoModelClass` for each task, with the
+models by type.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from vit_core.config import ViTConfig
+from vit_core.file_names import CONFIG_NAME
+from vit_core.hub import locate
+from vit_core.json_file import read_json_file
+from vit_core.loading_options import LOCATION, loading_options
+
+#: The config of each model type.
+CONFIGS: dict[str, type[ViTConfig]] = {ViTConfig.model_type: ViTConfig}
+
+
+class AutoConfig:
+    """Finds out which config a checkpoint has; see `from_pretrained`."""
+
+    def __init__(self) -> None:
+        raise OSError(
+            "AutoConfig is not made directly; call AutoConfig.from_pretrained(model) or AutoConfig.for_model."
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Any:
+        """The config of a checkpoint, of the class that its `model_type` names.
+
+        Args:
+            pretrained_model_name_or_path: a folder, a Hub id, or a checkpoint that ships with the package.
+            **options: see `ViTConfig.from_pretrained`.
+
+        Raises:
+            OSError: there is no such checkpoint, or it cannot be reached.
+            ValueError: the model type is none that is known here, or the file is no config.
+        """
+        return config_class_of(pretrained_model_name_or_path, options).from_pretrained(
+            pretrained_model_name_or_path, **options
+        )
+
+    @classmethod
+    def for_model(cls, model_type: str, *args: Any, **fields: Any) -> ViTConfig:
+        """A config of a model type, with fields as its constructor takes them.
+
+        Raises:
+            ValueError: the model type is none that is known here, or a value is impossible.
+        """
+        return config_class(model_type, "for_model")(*args, **fields)
+
+    @staticmethod
+    def register(model_type: str, config: type[ViTConfig], exist_ok: bool = False) -> None:
+        """Make a config class of one's own known, for this process.
+
+        Args:
+            model_type: the `model_type` of the class.
+            config: the class.
+            exist_ok: whether it may take the place of another.
+
+        Raises:
+            ValueError: the class has another model type, or the type is known already.
+        """
+        if config.model_type != model_type:
+            raise ValueError(
+                f"{config.__name__} has the model_type {config.model_type!r}, but is registered for {model_type!r}; "
+                f"give both the same."
+            )
+        if CONFIGS.get(model_type, config) is not config and not exist_ok:
+            raise ValueError(
+                f"{model_type!r} is known already, as {CONFIGS[model_type].__name__}; choose another model_type, or "
+                f"pass exist_ok=True."
+            )
+        CONFIGS[model_type] = config
+
+
+class AutoModelClass:
+    """Finds out which model of one task a checkpoint or a config is for; a backend subclasses it for each task."""
+
+    models: ClassVar[dict[type[ViTConfig], type[Any]]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        name = type(self).__name__
+        raise OSError(f"{name} is not made directly; call {name}.from_pretrained(model) or {name}.from_config(config).")
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **options: Any
+    ) -> Any:
+        """Load a model of the class that the checkpoint's `model_type` names.
+
+        Args:
+            pretrained_model_name_or_path: as in `from_pretrained` of the models.
+            *model_args: further arguments of the model's constructor.
+            **options: see `from_pretrained` of the models.
+
+        Raises:
+            OSError: there is no such checkpoint, or it cannot be reached.
+            ValueError: there is no such model here; or as in `from_pretrained` of the models.
+        """
+        config = options.get("config")
+        if isinstance(config, str | os.PathLike):
+            options["config"] = config = AutoConfig.from_pretrained(config)
+        if config is not None:
+            chosen = type(config)
+        elif pretrained_model_name_or_path is not None:
+            chosen = config_class_of(pretrained_model_name_or_path, options)
+        else:
+            raise ValueError(f"{cls.__name__} has no checkpoint to load; give its folder or Hub id.")
+        return cls._model_class(chosen).from_pretrained(pretrained_model_name_or_path, *model_args, **options)
+
+    @classmethod
+    def from_config(cls, config: ViTConfig, **options: Any) -> Any:
+        """A model with a random start.
+
+        Args:
+            config: the config; its class decides which model this is.
+            **options: arguments of the model's `_from_config`.
+
+        Raises:
+            ValueError: there is no model for such a config.
+        """
+        return cls._model_class(type(config))._from_config(config, **options)
+
+    @classmethod
+    def register(cls, config_class: type[ViTConfig], model_class: type[Any], exist_ok: bool = False) -> None:
+        """Make a model class of one's own known, for this process.
+
+        Args:
+            config_class: the class of its config.
+            model_class: the class.
+            exist_ok: whether it may take the place of another.
+
+        Raises:
+            ValueError: the model is for another config, or there is a model for such configs already.
+        """
+        if getattr(model_class, "config_class", config_class) is not config_class:
+            raise ValueError(
+                f"{model_class.__name__}.config_class is {model_class.config_class.__name__}, but it is registered for "
+                f"{config_class.__name__}; set config_class = {config_class.__name__} in it."
+            )
+        if cls.models.get(config_class, model_class) is not model_class and not exist_ok:
+            raise ValueError(
+                f"{cls.__name__} has {cls.models[config_class].__name__} for {config_class.__name__} already; pass "
+                f"exist_ok=True to replace it."
+            )
+        cls.models[config_class] = model_class
+
+    @classmethod
+    def _model_class(cls, config_class: type[ViTConfig]) -> type[Any]:
+        if config_class in cls.models:
+            return cls.models[config_class]
+        known = ", ".join(sorted(each.__name__ for each in cls.models))
+        raise ValueError(f"{cls.__name__} has no model for a {config_class.__name__}; it has those for {known}.")
+
+
+def config_class_of(model_id_or_path: str | os.PathLike[str], options: Mapping[str, Any]) -> type[ViTConfig]:
+    """The class of a checkpoint's config; a ViTConfig where no file names a type, as in other formats than ours.
+
+    Raises:
+        OSError: there is no such checkpoint, or it cannot be reached.
+        ValueError: the model type is none that is known here.
+    """
+    location = {name: value for name, value in loading_options(options).items() if name in LOCATION}
+    source = locate(model_id_or_path, **location)
+    file = None if source.weights else source.file(CONFIG_NAME)
+    model_type = None if file is None else read_json_file(file).get("model_type")
+    return ViTConfig if model_type is None else config_class(model_type, source.name)
+
+
+def config_class(model_type: Any, source: str) -> type[ViTConfig]:
+    """The class for a model type.
+
+    Raises:
+        ValueError: it is none that is known here.
+    """
+    if not isinstance(model_type, str) or model_type not in CONFIGS:
+        raise ValueError(
+            f"{source}: the model type is {model_type!r}, and Trivit has {', '.join(sorted(CONFIGS))}; "
+            f"AutoConfig.register makes one of your own known."
+        )
+    return CONFIGS[model_type]

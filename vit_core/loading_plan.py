@@ -1,0 +1,218 @@
+"""Which tensor of a checkpoint fills which parameter of a model."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from vit_core.checkpoint import Checkpoint
+from vit_core.config import ViTConfig
+from vit_core.parameters import BASE_MODEL_PREFIX, Parameter
+from vit_core.position import resample_position_embeddings
+from vit_core.safetensors_file import StoredTensor, shown
+
+Shape = tuple[int, ...]
+T = TypeVar("T")
+
+#: What data parallelism, torch.compile, FSDP and activation checkpointing put into names.
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+NAMES_SHOWN = 6  # in a warning; a model has hundreds
+
+
+@dataclass(frozen=True)
+class LoadingPlan:
+    """Which tensor of a checkpoint fills which parameter of a model.
+
+    Attributes:
+        tensors: what to load, by canonical name.
+        missing: parameters that nothing in the checkpoint fits, the mismatched included; they start at random.
+        missing_extras: likewise of what a subclass added; they keep the start that its constructor gave them.
+        unexpected: tensors of the checkpoint that the model does not have.
+        mismatched: (name, shape in the checkpoint, shape in the model) of parameters left at their random start.
+    """
+
+    tensors: dict[str, StoredTensor]
+    missing: tuple[Parameter, ...] = ()
+    missing_extras: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+
+    @property
+    def missing_names(self) -> list[str]:
+        """The names of all that is missing."""
+        return [*(row.name for row in self.missing), *self.missing_extras]
+
+    def loading_info(self) -> dict[str, list[Any]]:
+        """What `output_loading_info=True` returns beside the model."""
+        mismatched = {name for name, _, _ in self.mismatched}
+        return {
+            "missing_keys": [name for name in self.missing_names if name not in mismatched],
+            "unexpected_keys": list(self.unexpected),
+            "mismatched_keys": list(self.mismatched),
+            "error_msgs": [],
+        }
+
+    def warn(
+        self, model: str, source: str, missing_is_fine: Sequence[str] = (), unexpected_is_fine: Sequence[str] = ()
+    ) -> None:
+        """Name in one warning what was left at its random start and what was not used, if anything.
+
+        Args:
+            model: what to call the model.
+            source: what to call the checkpoint.
+            missing_is_fine: regular expressions of names that may be missing.
+            unexpected_is_fine: likewise of names that may be left over.
+        """
+        info = self.loading_info()
+        info["missing_keys"] = _without(info["missing_keys"], missing_is_fine)
+        info["unexpected_keys"] = _without(info["unexpected_keys"], unexpected_is_fine)
+        sentences = {
+            "were not in the checkpoint and start at random, so train them before use": info["missing_keys"],
+            "have another shape in the checkpoint and start at random": [
+                f"{name} {stored} -> {wanted}" for name, stored, wanted in self.mismatched
+            ],
+            "are in the checkpoint, but this model has no such tensors": info["unexpected_keys"],
+        }
+        told = [f"{some(names)} {sentence}" for sentence, names in sentences.items() if names]
+        if told:
+            warnings.warn(f"{model} from {source}: {'; '.join(told)}.", stacklevel=3)
+
+
+def plan_loading(
+    table: Sequence[Parameter],
+    checkpoint: Checkpoint,
+    config: ViTConfig,
+    source: str,
+    ignore_mismatched_sizes: bool = False,
+    extras: Mapping[str, Shape] | None = None,
+    prefix: str = BASE_MODEL_PREFIX,
+) -> LoadingPlan:
+    """Match the tensors of a checkpoint with the parameters of a model, before any memory is taken.
+
+    A checkpoint of the base model fits models with a head and the other way round. Position embeddings are resampled
+    when the model's image size is not that of the checkpoint's config.
+
+    Args:
+        table: the model's parameters.
+        checkpoint: the opened checkpoint.
+        config: the model's config.
+        source: what to call the checkpoint in messages.
+        ignore_mismatched_sizes: leave parameters whose shape does not fit at their random start.
+        extras: the shapes of what a subclass added to the table's parameters, by name.
+        prefix: what the names of the base model's parameters start with in a model with a head.
+
+    Raises:
+        ValueError: a shape does not fit (both are named), nothing fits at all, or what is missing would need more
+            memory than the machine has.
+    """
+    wanted = {row.name: row.shape for row in table} | dict(extras or {})
+    available = unwrapped(checkpoint.tensors, wanted)
+    stored_names = {name: _stored_name(name, available, prefix) for name in wanted}
+    if wanted and not any(stored_names.values()):
+        raise ValueError(
+            f"{source} holds no tensor of this model: it has {some(available)}, where {next(iter(wanted))} and "
+            f"others like it are needed."
+        )
+    rows = {row.name: row for row in table}
+    tensors: dict[str, StoredTensor] = {}
+    mismatched, resampled = [], []
+    for name, shape in wanted.items():
+        if (stored_name := stored_names[name]) is None:
+            continue
+        stored = tensor = available[stored_name]
+        if name in rows:
+            tensor = _resampled(stored, rows[name], checkpoint.config, config)
+        if tensor is not stored:
+            resampled.append(rows[name])
+        if tensor.shape == shape:
+            tensors[name] = tensor
+        elif ignore_mismatched_sizes:
+            mismatched.append((name, tensor.shape, shape))
+        else:
+            raise ValueError(
+                f"{source} holds {stored_name} with shape {tensor.shape}, but the config makes it {shape}; load "
+                f"with the checkpoint's own config, or with ignore_mismatched_sizes=True to start it at random."
+            )
+    missing = tuple(row for row in table if row.name not in tensors)
+    require_memory((*missing, *resampled), config)
+    used = set(stored_names.values())
+    return LoadingPlan(
+        tensors,
+        missing,
+        tuple(name for name in extras or () if name not in tensors),
+        tuple(name for name in available if name not in used),
+        tuple(mismatched),
+    )
+
+
+def unwrapped(tensors: Mapping[str, T], known: Iterable[str]) -> dict[str, T]:
+    """Tensors without what wrappers of a model put into their names.
+
+    Args:
+        tensors: by name.
+        known: the model's own names, which stay as they are.
+    """
+    known = set(known)
+    return {
+        name if name in known else ".".join(part for part in name.split(".") if part not in WRAPPERS): tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def require_memory(rows: Iterable[Parameter], config: ViTConfig) -> None:
+    """Check that the machine can hold such parameters in float32, before they are made.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed = 4 * sum(row.size for row in rows)
+    if needed > memory:
+        raise ValueError(
+            f"a config with hidden_size={config.hidden_size}, intermediate_size={config.intermediate_size}, "
+            f"num_hidden_layers={config.num_hidden_layers}, image_size={config.image_size} and {config.num_labels} "
+            f"labels asks for {needed / 2**30:.0f} GiB of new weights, but this machine has {memory / 2**30:.0f} GiB; "
+            f"check the config."
+        )
+
+
+def _stored_name(name: str, tensors: Mapping[str, StoredTensor], prefix: str) -> str | None:
+    """The name under which a checkpoint of the base model or of a model with a head holds a parameter."""
+    bare = name.removeprefix(prefix)
+    candidates = (name, bare, BASE_MODEL_PREFIX + bare, prefix + bare)
+    return next((each for each in candidates if each in tensors), None)
+
+
+def _resampled(tensor: StoredTensor, row: Parameter, stored: Mapping[str, Any], config: ViTConfig) -> StoredTensor:
+    """Position embeddings for the model's grid; anything else, and what is for that grid already, as it is."""
+    if row.kind != "positions" or not stored:
+        return tensor
+    # Only these fields: the rest may describe another kind of model, whose weights fit the config that was given.
+    sizes = {name: stored[name] for name in ("image_size", "patch_size") if name in stored}
+    old_grid, new_grid = ViTConfig(**sizes).grid, config.grid
+    hidden = row.shape[-1]
+    if old_grid == new_grid or tensor.shape != (1, 1 + old_grid[0] * old_grid[1], hidden):
+        return tensor
+    return StoredTensor(
+        "F32",
+        row.shape,
+        lambda: resample_position_embeddings(tensor.numpy(), old_grid, new_grid).astype("float32"),
+    )
+
+
+def _without(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if not any(re.search(pattern, name) for pattern in patterns)]
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few of many names, for a message."""
+    names = list(names)
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(name if name.isprintable() else shown(name) for name in names[:NAMES_SHOWN]) + more
