@@ -6,19 +6,25 @@ import json
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from vit_core.saving import write_file
 
 #: Settings of text models and of training that every config of transformers has, with what they are there.
 #: They change nothing in a Vision Transformer; one that is set is kept and written back.
 GENERAL_SETTINGS: dict[str, Any] = {
+    "_commit_hash": None,
     "add_cross_attention": False,
+    "bos_token_id": None,
     "chunk_size_feed_forward": 0,
     "cross_attention_hidden_size": None,
+    "eos_token_id": None,
     "finetuning_task": None,
     "is_decoder": False,
     "is_encoder_decoder": False,
+    "pad_token_id": None,
+    "prefix": None,
+    "sep_token_id": None,
     "task_specific_params": None,
     "tf_legacy_loss": False,
     "tie_encoder_decoder": False,
@@ -55,6 +61,10 @@ class ScriptConfig:
     @name_or_path.setter
     def name_or_path(self, name: str) -> None:
         self._name_or_path = str(name)
+
+    def get_text_config(self, *args: Any, **kwargs: Any) -> Self:
+        """This config: a Vision Transformer has no other part that would have one of its own."""
+        return self
 
     @classmethod
     def get_config_dict(
