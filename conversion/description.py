@@ -54,7 +54,7 @@ def described(
         ValueError: a tensor has a shape that no config gives it; the message says what to set.
     """
     table = table_of(config)
-    if any(shapes.get(row.name) != row.shape for row in table):
+    if {row.name: row.shape for row in table} != dict(shapes):
         config = _followed(config, table, shapes, prefix)
         table = table_of(config)
     for row in table:
@@ -74,17 +74,24 @@ def described(
 
 def _followed(config: ViTConfig, table: Sequence[Parameter], shapes: Mapping[str, Shape], prefix: str) -> ViTConfig:
     """The config with those fields changed that the shapes contradict."""
-    base = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    heads = {row.name for row in table if row.part == "head"}
+    told = {
+        name.removeprefix(prefix): shape
+        for name, shape in shapes.items()
+        if name in heads or name.split(".")[0] not in HEADS  # a subclass may have another head of that name
+    }
     try:
-        changes = fields_from_shapes(base, {name: name for name in base}, [config.image_size], False)
+        changes = fields_from_shapes(told, {name: name for name in told}, [config.image_size], False)
     except ValueError:  # this is no whole Vision Transformer; a row that does not fit says more
         return config
     changes.pop("classifier_uses_pooler", None)  # shapes do not tell
     if changes.get("pooler_output_size", 0) is None and config.pooler_size == changes["hidden_size"]:
         del changes["pooler_output_size"]
-    if any(row.part == "head" for row in table) and not any(name.split(".")[0] in HEADS for name in base):
-        changes["num_labels"] = 0  # nn.Identity() in place of the classifier
+    if heads and not any(name.split(".")[0] in HEADS for name in shapes):
+        changes["num_labels"] = 0  # an identity in place of the classifier
     changes = {name: value for name, value in changes.items() if getattr(config, name) != value}
+    if not changes:
+        return config
     layers = changes.get("num_hidden_layers", config.num_hidden_layers)
     changes["pruned_heads"] = {layer: heads for layer, heads in config.pruned_heads.items() if layer < layers}
     return config.replaced(**changes)

@@ -62,7 +62,10 @@ def push_to_hub(
         full_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         commit = api.create_commit(
             full_id,
-            [*_commit_operations(api, full_id, files, revision), *_tagged_card(api, full_id, Path(folder), tags)],
+            [
+                *_commit_operations(api, full_id, files, revision),
+                *_tagged_card(api, full_id, Path(folder), tags, revision),
+            ],
             commit_message=commit_message or "Upload with Trivit",
             commit_description=commit_description,
             revision=revision,
@@ -196,18 +199,30 @@ def _commit_operations(
     return [*additions, *(CommitOperationDelete(path_in_repo=path) for path in stale)]
 
 
-def _tagged_card(api: HfApi, repo_id: str, folder: Path, tags: str | Sequence[str] | None) -> list[CommitOperationAdd]:
+def _tagged_card(
+    api: HfApi, repo_id: str, folder: Path, tags: str | Sequence[str] | None, revision: str | None
+) -> list[CommitOperationAdd]:
     """The model's card with tags added: the folder's, the repository's, or a new one; nothing without tags."""
     if not tags:
         return []
     from huggingface_hub import CommitOperationAdd, ModelCard, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    path = folder / MODEL_CARD_NAME
-    if not path.is_file():
-        with contextlib.suppress(EntryNotFoundError):
-            path = Path(hf_hub_download(repo_id, MODEL_CARD_NAME, endpoint=api.endpoint, token=api.token))
-    card = ModelCard.load(path) if path.is_file() else ModelCard(NEW_CARD.format(library=LIBRARY_NAME, name=repo_id))
+    text = NEW_CARD.format(library=LIBRARY_NAME, name=repo_id)
+    if (folder / MODEL_CARD_NAME).is_file():
+        text = (folder / MODEL_CARD_NAME).read_text(encoding="utf-8")
+    else:
+        with TemporaryDirectory() as downloads, contextlib.suppress(EntryNotFoundError):
+            file = hf_hub_download(
+                repo_id,
+                MODEL_CARD_NAME,
+                revision=revision,
+                endpoint=api.endpoint,
+                token=api.token,
+                local_dir=downloads,
+            )
+            text = Path(file).read_text(encoding="utf-8")
+    card = ModelCard(text)
     added = [tags] if isinstance(tags, str) else list(tags)
     data: Any = card.data
     data.tags = list(dict.fromkeys([*(data.get("tags") or []), *added]))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vit_core.hub
+from vit_core import ViTConfig
 from vit_core.hub import ModelSource, locate
 from vit_core.push import push_to_hub
 
@@ -436,3 +437,36 @@ def test_impossible_id_is_not_pushed_to(hub: HubServer, checkpoint: Path) -> Non
     with pytest.raises(OSError, match="neither a folder nor a Hub id"):
         push(checkpoint, "a/b/c")
     assert hub.requests == []
+
+
+# Pushing as scripts for transformers do
+
+
+def test_what_is_saved_is_pushed_on_request_under_the_name_of_its_folder(hub: HubServer, tmp_path: Path) -> None:
+    ViTConfig(num_labels=7).save_pretrained(tmp_path / "my-model", push_to_hub=True, use_auth_token=TOKEN)
+    assert hub.repositories["me/my-model"].head().keys() == {".gitattributes", "config.json"}
+    ViTConfig().save_pretrained(tmp_path / "my-model", push_to_hub=True, repo_id="org/other", token=TOKEN)
+    assert hub.repositories["org/other"].head().keys() == {".gitattributes", "config.json"}
+
+
+def test_old_options_of_pushing_are_understood(hub: HubServer) -> None:
+    url = ViTConfig().push_to_hub("org/new", True, "A message", commit_description="More", use_auth_token=TOKEN)
+    assert "/org/new/commit/" in url
+    assert hub.repositories["org/new"].head().keys() == {".gitattributes", "config.json"}
+
+
+def test_tags_are_added_to_a_card_that_is_there_or_new(hub: HubServer) -> None:
+    config = ViTConfig()
+    config.push_to_hub("org/new", token=TOKEN, tags=["vit", "digits"])
+    card = hub.repositories["org/new"].head()["README.md"].decode()
+    assert "# org/new" in card
+    assert "library_name: trivit" in card
+    assert card.index("- vit") < card.index("- digits")
+    config.push_to_hub("org/new", token=TOKEN, tags="third")
+    again = hub.repositories["org/new"].head()["README.md"].decode()
+    assert again.count("- vit") == again.count("- third") == 1
+
+
+def test_an_option_that_does_not_exist_is_a_type_error(hub: HubServer, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="comit_message"):
+        ViTConfig().save_pretrained(tmp_path, push_to_hub=True, comit_message="x")

@@ -1,6 +1,7 @@
 import re
 import tracemalloc
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -420,3 +421,50 @@ def test_mapped_weights_may_be_larger_than_memory():
     config = small_config(hidden_size=2**20, intermediate_size=2**24)
     checkpoint = promising(config, HEAD)
     assert plan(checkpoint, config, HEAD).tensors == checkpoint.tensors
+
+
+# What a subclass added
+
+
+def test_what_a_subclass_added_is_loaded_under_its_own_name():
+    config = small_config()
+    checkpoint = holding(config, HEAD, {"extra.weight": from_numpy(np.ones((3, 2), "f4"))})
+    table = parameters(config, HEAD)
+    found = plan_loading(table, checkpoint, config, "here", extras={"extra.weight": (3, 2), "other.bias": (4,)})
+    assert found.tensors["extra.weight"] is checkpoint.tensors["extra.weight"]
+    assert found.missing == ()
+    assert found.missing_extras == ("other.bias",)
+    assert found.loading_info()["missing_keys"] == ["other.bias"]
+    assert "other.bias were not in the checkpoint" in warning_text(found)
+    with pytest.raises(ValueError, match=r"holds extra.weight with shape \(3, 2\), but the config makes it \(5,\)"):
+        plan_loading(table, checkpoint, config, "here", extras={"extra.weight": (5,)})
+    left = plan_loading(table, checkpoint, config, "here", True, extras={"extra.weight": (5,)})
+    assert left.mismatched == (("extra.weight", (3, 2), (5,)),)
+    assert left.missing_extras == ("extra.weight",)
+
+
+def test_a_base_model_under_another_name_is_filled():
+    config = small_config()
+    table = [replace(row, name=f"backbone.{row.name}") for row in parameters(config)]
+    for checkpoint in (holding(config, BASE), holding(config, HEAD)):
+        found = plan_loading(table, checkpoint, config, "here", prefix="backbone.")
+        assert {row.name for row in table if "pooler" not in row.name} <= found.tensors.keys()
+
+
+@pytest.mark.parametrize("wrapped", ["module.{}", "_orig_mod.{}", "module._orig_mod.{}"])
+def test_what_wrappers_put_into_names_is_understood(wrapped):
+    config = small_config()
+    plain = holding(config, HEAD)
+    tensors = {wrapped.format(name): tensor for name, tensor in plain.tensors.items()}
+    found = plan(Checkpoint(plain.config, tensors, ()), config, HEAD)
+    assert found.tensors == plain.tensors
+    assert found.unexpected == ()
+
+
+def test_what_may_be_missing_or_left_over_is_not_told():
+    config = small_config()
+    checkpoint = holding(config, BASE)
+    found = plan(checkpoint, config, HEAD)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found.warn("ViTModel", "here", missing_is_fine=["^classifier"], unexpected_is_fine=["pooler"])
