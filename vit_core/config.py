@@ -301,9 +301,8 @@ class ViTConfig(ScriptConfig, Pushable):
         require_choice("attn_implementation", self.attn_implementation, ATTENTION_IMPLEMENTATIONS)
         if self.problem_type is not None:
             require_choice("problem_type", self.problem_type, PROBLEM_TYPES)
+        self.pruned_heads = _counted_from_the_first(self.pruned_heads, self.num_hidden_layers)
         for layer, heads in self.pruned_heads.items():
-            if not 0 <= layer < self.num_hidden_layers:
-                raise ValueError(f"pruned_heads names layer {layer}; the model has {self.num_hidden_layers} layers.")
             if bad := [head for head in heads if not 0 <= head < self.num_attention_heads]:
                 raise ValueError(
                     f"pruned_heads names head {bad[0]} of layer {layer}; a layer has {self.num_attention_heads} heads."
@@ -516,6 +515,16 @@ def _as_pruned_heads(value: Any) -> dict[int, list[int]]:
         return {int(layer): sorted(int(head) for head in heads) for layer, heads in (value or {}).items() if heads}
     except (AttributeError, TypeError, ValueError):
         raise ValueError(f"pruned_heads is {value!r}; give {{layer: [heads]}}.") from None
+
+
+def _counted_from_the_first(pruned_heads: dict[int, list[int]], layers: int) -> dict[int, list[int]]:
+    """Pruned heads whose layers are counted from the first one; -1 is the last one."""
+    counted: dict[int, list[int]] = {}
+    for layer, heads in pruned_heads.items():
+        if not -layers <= layer < layers:
+            raise ValueError(f"pruned_heads names layer {layer}; the model has {layers} layers.")
+        counted[layer % layers] = sorted({*heads, *counted.get(layer % layers, ())})
+    return counted
 
 
 def _as_attention(name: Any) -> Any:

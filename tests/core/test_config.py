@@ -116,6 +116,13 @@ def test_setting_num_labels_names_classes_anew():
     assert config.label2id == {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}
 
 
+def test_pruned_layers_may_be_counted_from_the_last():
+    config = ViTConfig(pruned_heads={-1: [2], 11: [0], -12: [1]})
+    assert config.pruned_heads == {11: [0, 2], 0: [1]}
+    with pytest.raises(ValueError, match="pruned_heads names layer -13"):
+        ViTConfig(pruned_heads={-13: [0]})
+
+
 def test_label_numbers_are_numbers_even_from_json():
     assert ViTConfig.from_dict({"id2label": {"0": "cat", "7": "dog"}}).id2label == {0: "cat", 7: "dog"}
 
