@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from vit_core.image_file import file_name, is_image_file, opened_picture, reading
 
 #: PIL's mode for a number of channels.
 PIL_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 #: Modes whose colors are multiplied by alpha, and where they are not: PIL converts these no further.
 PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
-
-#: Formats whose decoder runs another program (Ghostscript) or the operating system's drawing code on the file.
-VECTOR_FORMATS = {"EPS", "WMF"}
-
-#: Several frames, of which the first is the photograph and the others are its depth map, preview or second eye.
-ONE_PHOTO_FORMATS = {"MPO"}
-
-_OPENING = threading.Lock()  # warning filters belong to the whole process
 
 
 class ChannelDimension(StrEnum):
@@ -41,7 +31,7 @@ def list_images(images: Any) -> list[Any]:
     """The images of a batch, each as it was given.
 
     Args:
-        images: one image (see `ImageReader.read`), a list or tuple of them, or a 4-D array or tensor.
+        images: one image (see `ImageReader.read`), a list or another sequence of them, or a 4-D array or tensor.
 
     Returns:
         A list of at least one image.
@@ -50,12 +40,12 @@ def list_images(images: Any) -> list[Any]:
         TypeError: this is nothing an image can be.
         ValueError: there are no images.
     """
-    if isinstance(images, list | tuple):
-        if not images:
+    if is_array(images):
+        return list(as_array(images, "the batch")) if len(images.shape) == 4 else [images]
+    if isinstance(images, Sequence) and not is_image_file(images):
+        if not len(images):
             raise ValueError("there are no images: the list is empty.")
         return list(images)
-    if is_array(images) and len(images.shape) == 4:
-        return list(as_array(images, "the batch"))
     return [images]
 
 
@@ -117,7 +107,8 @@ class ImageReader:
         """Read one image.
 
         Args:
-            image: a PIL image (its current frame), a path, the bytes of an image file, or a 2-D or 3-D array or tensor.
+            image: a PIL image (its current frame, as it is), an image file (a path, its bytes, an open file, or a row
+                {"bytes": ..., "path": ...}; turned as its EXIF data say), or a 2-D or 3-D array or tensor.
             name: what to call the image in an error, unless it has a path.
 
         Returns:
@@ -129,20 +120,18 @@ class ImageReader:
             ValueError: the image has no pixels, too many, several frames, or not the model's channels.
         """
         if isinstance(image, Image.Image):
-            with _reading(name):
+            with reading(name):
                 image.load()
             return self._picture(image, name)
-        if isinstance(image, str | os.PathLike):
-            with _opened(image, os.fspath(image)) as picture:
-                return self._picture(picture, os.fspath(image))
-        if isinstance(image, bytes | bytearray | memoryview):
-            with _opened(BytesIO(image), name) as picture:
-                return self._picture(picture, name)
         if is_array(image):
             return self._array(as_array(image, name), name)
+        if is_image_file(image):
+            name = file_name(image, name)
+            with opened_picture(image, name) as picture:
+                return self._picture(picture, name)
         raise TypeError(
             f"{name} is a {type(image).__name__}; an image is a PIL image, a path, the bytes of an image file, "
-            "or an array or tensor."
+            "an open file, or an array or tensor."
         )
 
     def _picture(self, picture: Image.Image, name: str) -> Image.Image:
@@ -225,56 +214,6 @@ class ImageReader:
         if count == 1 and self.channels == 3:
             return 3
         raise ValueError(f"{name} has {count} channels, but image_mean and image_std are for {self.channels}.")
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """PIL's decoders raise whatever comes to them (struct.error, SyntaxError, EOFError, ...): make it one sentence."""
-    try:
-        yield
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(
-            f"{name} is suspiciously large ({error}); make it smaller, "
-            "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-        ) from error
-    except Exception as error:
-        raise OSError(f"{name} cannot be read as an image ({error}); get it again, or convert it to PNG.") from error
-
-
-@contextmanager
-def _opened(source: str | os.PathLike[str] | BytesIO, name: str) -> Iterator[Image.Image]:
-    """An image file's picture, decoded after what its header says was checked."""
-    with _open(source, name) as picture:
-        with _reading(name):
-            animated = getattr(picture, "is_animated", False) and picture.format not in ONE_PHOTO_FORMATS
-        if animated:
-            raise ValueError(
-                f"{name} has several frames; open it with PIL.Image.open, pick one with seek(number), "
-                "and pass the PIL image."
-            )
-        if picture.format in VECTOR_FORMATS:
-            raise ValueError(f"{name} is a drawing ({picture.format}), not pixels; convert it to PNG.")
-        with _reading(name):
-            picture.load()
-        yield picture
-
-
-def _open(source: str | os.PathLike[str] | BytesIO, name: str) -> Image.Image:
-    try:
-        with _reading(name), _OPENING, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(source)
-    except OSError as error:
-        match error.__cause__:
-            case FileNotFoundError():
-                raise FileNotFoundError(f"there is no file {name}; check the path.") from error
-            case IsADirectoryError():
-                raise IsADirectoryError(f"{name} is a folder; pass the image files in it.") from error
-            case UnidentifiedImageError():
-                size = source.getbuffer().nbytes if isinstance(source, BytesIO) else os.path.getsize(source)
-                what = "not an image that PIL can read; convert it to PNG" if size else "empty; get it again"
-                raise OSError(f"{name} is {what}.") from error
-        raise
 
 
 def _convert(picture: Image.Image, mode: str, name: str) -> Image.Image:

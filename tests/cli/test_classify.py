@@ -54,6 +54,17 @@ def test_answers_are_those_of_the_reference(trivit: Run, checkpoint: Copy, image
     assert result.err == ""
 
 
+def test_a_photo_that_was_taken_sideways_is_turned_upright(
+    trivit: Run, checkpoint: Copy, images: Path, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: turn it clockwise to see it
+    with Image.open(images / "cat.png") as upright:
+        upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "sideways.png", exif=exif)
+    result = trivit("classify", tmp_path / "sideways.png", "-m", checkpoint(), "--json", "--top-k", 3)
+    assert answers(result) == {"sideways.png": rounded(CAT)}
+
+
 def test_a_classifier_may_read_a_pooler(trivit: Run, pooling_checkpoint: Path, images: Path, backend: str) -> None:
     files = [images / "photo.jpg", images / "cat.png"]
     result = trivit("classify", *files, "-m", pooling_checkpoint, "--json", "--top-k", 3, "--backend", backend)

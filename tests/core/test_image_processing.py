@@ -65,9 +65,10 @@ def test_every_case_that_transformers_accepts_is_the_same_to_the_bit(reference):
 
 
 def test_paths_and_bytes_give_what_the_opened_image_gives(reference):
+    """But for the photo that its EXIF data turn; see test_image_files.py."""
     folder, cases, expected, _ = reference
     for case in cases.values():
-        if case["as_array"] is None and "refused" not in case:
+        if case["as_array"] is None and "refused" not in case and case["files"] != ["exif_rotated.jpg"]:
             paths = [folder / name for name in case["files"]]
             np.testing.assert_array_equal(run(case, paths), expected[case["name"]], err_msg=case["name"])
             np.testing.assert_array_equal(run(case, [str(path) for path in paths]), expected[case["name"]])

@@ -1,0 +1,133 @@
+"""Image files: from a path, bytes, an open file or a row of a dataset to a decoded picture that stands upright."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from typing import Any
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+#: Formats whose decoder runs another program (Ghostscript) or the operating system's drawing code on the file.
+VECTOR_FORMATS = {"EPS", "WMF"}
+
+#: Several frames, of which the first is the photograph and the others are its depth map, preview or second eye.
+ONE_PHOTO_FORMATS = {"MPO"}
+
+#: The keys of a row in which `datasets` keeps an image file that is not decoded.
+ROW_KEYS = ("bytes", "path")
+
+_OPENING = threading.Lock()  # warning filters belong to the whole process
+
+
+def is_image_file(image: Any) -> bool:
+    """Whether this stands for an image file: a path, its bytes, an open file, or a row {"bytes": ..., "path": ...}."""
+    return (
+        isinstance(image, str | os.PathLike | bytes | bytearray | memoryview)
+        or callable(getattr(image, "read", None))
+        or (isinstance(image, Mapping) and bool(image.keys() & set(ROW_KEYS)))
+    )
+
+
+def file_name(file: Any, name: str) -> str:
+    """What to call an image file in an error: its path, or this name if it has none."""
+    if isinstance(file, Mapping):
+        file = _of_row(file)
+    path = file if isinstance(file, str | os.PathLike) else getattr(file, "name", None)
+    return os.fspath(path) if isinstance(path, str | os.PathLike) else name
+
+
+@contextmanager
+def opened_picture(file: Any, name: str) -> Iterator[Image.Image]:
+    """An image file's picture, decoded after what its header says was checked, and turned as its EXIF data say.
+
+    Args:
+        file: what `is_image_file` knows. An open file is read from its start if it can be rewound; of a row, the bytes
+            come before the path.
+        name: what to call it in an error.
+
+    Raises:
+        OSError: the file is missing, is empty, is cut short or is no image.
+        TypeError: an open file gives text.
+        ValueError: the image has too many pixels or several frames, is a drawing, or the row holds no image.
+    """
+    source = _source(file, name)
+    with _open(source, name) as picture:
+        with reading(name):
+            animated = getattr(picture, "is_animated", False) and picture.format not in ONE_PHOTO_FORMATS
+        if animated:
+            raise ValueError(
+                f"{name} has several frames; open it with PIL.Image.open, pick one with seek(number), "
+                "and pass the PIL image."
+            )
+        if picture.format in VECTOR_FORMATS:
+            raise ValueError(f"{name} is a drawing ({picture.format}), not pixels; convert it to PNG.")
+        with reading(name):
+            picture.load()
+        with suppress(Exception):  # damaged EXIF data take nothing from the pixels
+            ImageOps.exif_transpose(picture, in_place=True)
+        yield picture
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """PIL's decoders raise whatever comes to them (struct.error, SyntaxError, EOFError, ...): make it one sentence."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(
+            f"{name} is suspiciously large ({error}); make it smaller, "
+            "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+        ) from error
+    except Exception as error:
+        raise OSError(f"{name} cannot be read as an image ({error}); get it again, or convert it to PNG.") from error
+
+
+def _source(file: Any, name: str) -> str | os.PathLike[str] | BytesIO:
+    """What PIL opens."""
+    if isinstance(file, Mapping):
+        file = _of_row(file)
+        if file is None:
+            raise ValueError(f"{name} is a row whose bytes and path are None; leave it out of the batch.")
+    if isinstance(file, str | os.PathLike):
+        return file
+    if isinstance(file, bytes | bytearray | memoryview):
+        return BytesIO(file)
+    try:
+        with suppress(AttributeError, OSError):  # what cannot be rewound is read from where it is
+            file.seek(0)
+        content = file.read()
+    except Exception as error:  # each kind of file has its own
+        raise OSError(f"{name} cannot be read ({error}); open it again.") from error
+    if not isinstance(content, bytes):
+        raise TypeError(f'{name} was opened as text; open it with mode "rb".')
+    return BytesIO(content)
+
+
+def _of_row(row: Mapping[str, Any]) -> Any:
+    """The bytes of a row, or else its path; None if it has neither."""
+    return next((row[key] for key in ROW_KEYS if row.get(key) is not None), None)
+
+
+def _open(source: str | os.PathLike[str] | BytesIO, name: str) -> Image.Image:
+    try:
+        with reading(name), _OPENING, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(source)
+    except OSError as error:
+        match error.__cause__:
+            case FileNotFoundError() if name.startswith(("http://", "https://")):
+                raise FileNotFoundError(f"{name} is a URL; pass what fetch_images(url) returns.") from error
+            case FileNotFoundError():
+                raise FileNotFoundError(f"there is no file {name}; check the path.") from error
+            case IsADirectoryError():
+                raise IsADirectoryError(f"{name} is a folder; pass the image files in it.") from error
+            case UnidentifiedImageError():
+                size = source.getbuffer().nbytes if isinstance(source, BytesIO) else os.path.getsize(source)
+                what = "not an image that PIL can read; convert it to PNG" if size else "empty; get it again"
+                raise OSError(f"{name} is {what}.") from error
+        raise
