@@ -34,15 +34,18 @@ from vit_tf.modeling import (
     ViTForMaskedImageModeling,
     ViTModel,
 )
+from vit_tf.optimization import AdamWeightDecay, GradientAccumulator, WarmUp, create_optimizer
 from vit_tf.outputs import TFBaseModelOutputWithPooling, TFMaskedImageModelingOutput, TFSequenceClassifierOutput
 from vit_tf.pretrained import ViTPreTrainedModel
 
 TFViTPreTrainedModel = ViTPreTrainedModel
 
 __all__ = [
+    "AdamWeightDecay",
     "AutoImageProcessor",
     "BatchFeature",
     "DeiTImageProcessor",
+    "GradientAccumulator",
     "TFBaseModelOutputWithPooling",
     "TFMaskedImageModelingOutput",
     "TFSequenceClassifierOutput",
@@ -57,4 +60,6 @@ __all__ = [
     "ViTImageProcessor",
     "ViTModel",
     "ViTPreTrainedModel",
+    "WarmUp",
+    "create_optimizer",
 ]
