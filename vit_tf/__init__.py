@@ -1,5 +1,8 @@
 """Vision Transformers in Keras: the models, and the config and preprocessing that every framework shares."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 try:
     import jaxtyping  # noqa: F401, I001
     import optree  # noqa: F401
@@ -38,12 +41,33 @@ from vit_tf.optimization import AdamWeightDecay, GradientAccumulator, WarmUp, cr
 from vit_tf.outputs import TFBaseModelOutputWithPooling, TFMaskedImageModelingOutput, TFSequenceClassifierOutput
 from vit_tf.pretrained import ViTPreTrainedModel
 
+if TYPE_CHECKING:
+    from vit_tf.data_collator import DefaultDataCollator, default_data_collator
+
 TFViTPreTrainedModel = ViTPreTrainedModel
+
+#: What scripts for transformers 4 import besides models, and where it is; imported when it is first asked for.
+_FOR_SCRIPTS = {
+    "DefaultDataCollator": "data_collator",
+    "default_data_collator": "data_collator",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FOR_SCRIPTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_FOR_SCRIPTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AdamWeightDecay",
     "AutoImageProcessor",
     "BatchFeature",
+    "DefaultDataCollator",
     "DeiTImageProcessor",
     "GradientAccumulator",
     "TFBaseModelOutputWithPooling",
@@ -62,4 +86,5 @@ __all__ = [
     "ViTPreTrainedModel",
     "WarmUp",
     "create_optimizer",
+    "default_data_collator",
 ]

@@ -27,13 +27,14 @@ from vit_core.pretrained import ARCHITECTURES, PARTS, prepare_loading
 from vit_core.push import Pushable
 from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
 from vit_tf.checks import check_pixel_values
+from vit_tf.dataset_methods import DatasetMethods
 from vit_tf.fitting import FittingModel
 from vit_tf.initialization import initialize, left_unfilled
 
 DATA_FORMATS = ("channels_first", "channels_last")
 
 
-class ViTPreTrainedModel(FittingModel, Pushable):
+class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
     """What the models share: a config, weights from and to checkpoints, and a few conveniences."""
 
     task: ClassVar[Task]
