@@ -1,5 +1,6 @@
 """Every check and demonstration of this project: `nox -l` lists them, `nox -s NAME` runs one."""
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -22,6 +23,13 @@ OTHER_SIDES = {
     ),
     "timm-torchvision": ("torch", ["timm==1.0.*", "torchvision"], ["timm", "torchvision"]),
     "keras-hub": ("tf", ["keras-hub==0.32.*"], ["keras_hub"]),
+}
+#: Whose common tests our classes pass, and what they need: our backends, packages, and the tests in tests/peer_tests.
+PEER = "transformers==4.47.1"
+PEER_TESTS = {
+    "torch": (["torch"], ["accelerate"], ["torch", "config", "image_processors"]),
+    "tf": (["tf", "torch"], ["tf-keras", "datasets"], ["tf"]),
+    "flax": (["flax", "torch"], [], ["flax"]),
 }
 GROUPS = nox.project.load_toml("pyproject.toml")
 
@@ -90,3 +98,27 @@ def interop(session: nox.Session, side: str) -> None:
     session.install(*constrained, f".[{backend}]", *packages, "pytest", "hypothesis", "safetensors")
     files = [f"tests/interop/test_{test}.py" for test in tests]
     session.run("pytest", *files, "-W", "default", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("backend", list(PEER_TESTS), ids=list(PEER_TESTS))
+def peer_tests(session: nox.Session, backend: str) -> None:
+    """Run the common tests that transformers 4.47.1 runs on its own ViT on our classes; tests/peer_tests tells more."""
+    frameworks = ("torch", "tensorflow", "keras", "optree", "jax", "jaxlib", "flax", "optax", "numpy")
+    constraints = Path("constraints.txt").read_text().splitlines()
+    constrained = [line for line in constraints if line.partition("==")[0] in frameworks]
+    folder = Path(session.create_tmp()).resolve()
+    (folder / "constraints.txt").write_text("\n".join(constrained))
+    extras, packages, tests = PEER_TESTS[backend]
+    session.install(
+        *("-c", str(folder / "constraints.txt"), f".[{','.join(extras)}]", PEER, *packages),
+        *("pytest", "hypothesis", "safetensors", "parameterized"),
+    )
+    session.run("pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", str(folder), PEER)
+    shutil.unpack_archive(next(folder.glob("transformers-*.tar.gz")), folder, filter="data")
+    environment = {
+        "TRANSFORMERS_SDIST": str(folder / PEER.replace("==", "-")),
+        **{"RUN_SLOW": "1", "RUN_PT_TF_CROSS_TESTS": "1", "RUN_PT_FLAX_CROSS_TESTS": "1", "HF_HUB_OFFLINE": "1"},
+    }
+    files = [f"tests/peer_tests/test_{test}.py" for test in tests]
+    session.run("pytest", *files, "-W", "default", *session.posargs, env=environment)  # warnings are theirs to have
