@@ -43,6 +43,8 @@ from vit_tf.pretrained import ViTPreTrainedModel
 
 if TYPE_CHECKING:
     from vit_tf.data_collator import DefaultDataCollator, default_data_collator
+    from vit_tf.hub_callback import PushToHubCallback
+    from vit_tf.metric_callback import KerasMetricCallback
 
 TFViTPreTrainedModel = ViTPreTrainedModel
 
@@ -50,6 +52,8 @@ TFViTPreTrainedModel = ViTPreTrainedModel
 _FOR_SCRIPTS = {
     "DefaultDataCollator": "data_collator",
     "default_data_collator": "data_collator",
+    "KerasMetricCallback": "metric_callback",
+    "PushToHubCallback": "hub_callback",
 }
 
 
@@ -70,6 +74,8 @@ __all__ = [
     "DefaultDataCollator",
     "DeiTImageProcessor",
     "GradientAccumulator",
+    "KerasMetricCallback",
+    "PushToHubCallback",
     "TFBaseModelOutputWithPooling",
     "TFMaskedImageModelingOutput",
     "TFSequenceClassifierOutput",
