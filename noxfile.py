@@ -9,20 +9,30 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["tests", "lint", "types", "imports", "docs"]
 
 BACKENDS = ["torch", "tf", "flax"]  # extras of the package, and names for `trivit classify --backend`
-#: Whom checkpoints are exchanged with: our backend, their packages, and the tests in tests/interop.
+#: What scripts for transformers use beside it, and the tests of such scripts.
+BESIDE_TRANSFORMERS = ["accelerate", "datasets", "h5py", "lightning", "peft"]
+TRANSFORMERS_TESTS = [
+    *("interop/test_transformers.py", "interop/test_transformers_state_dict.py", "interop/test_trainer.py"),
+    *(f"docs/test_examples.py::test_examples_run[docs/{page}.md]" for page in ("migrate", "trainer")),
+]
+#: Whom checkpoints are exchanged with: our backend, their packages, and the tests.
 OTHER_SIDES = {
-    "transformers-4": ("torch", ["transformers==4.47.1"], ["transformers", "transformers_state_dict"]),
-    "transformers-5": ("torch", ["transformers==5.*", "peft"], ["transformers", "transformers_state_dict"]),
+    "transformers-4": ("torch", ["transformers==4.47.1", *BESIDE_TRANSFORMERS], TRANSFORMERS_TESTS),
+    "transformers-5": ("torch", ["transformers==5.*", *BESIDE_TRANSFORMERS], TRANSFORMERS_TESTS),
     "transformers-tf-flax": (
         "torch",
         [
             *("transformers==4.47.1", "tensorflow-cpu==2.17.1", "tf-keras==2.17.0"),
             *("jax==0.4.35", "jaxlib==0.4.35", "flax==0.10.2", "numpy<2"),
         ],
-        ["transformers_tf_flax"],
+        ["interop/test_transformers_tf_flax.py"],
     ),
-    "timm-torchvision": ("torch", ["timm==1.0.*", "torchvision"], ["timm", "torchvision"]),
-    "keras-hub": ("tf", ["keras-hub==0.32.*"], ["keras_hub"]),
+    "timm-torchvision": (
+        "torch",
+        ["timm==1.0.*", "torchvision"],
+        ["interop/test_timm.py", "interop/test_torchvision.py"],
+    ),
+    "keras-hub": ("tf", ["keras-hub==0.32.*"], ["interop/test_keras_hub.py"]),
 }
 #: Whose common tests our classes pass, and what they need: our backends, packages, and the tests in tests/peer_tests.
 PEER = "transformers==4.47.1"
@@ -96,8 +106,7 @@ def interop(session: nox.Session, side: str) -> None:
     backend, packages, tests = OTHER_SIDES[side]
     constrained = torch if backend == "torch" else []
     session.install(*constrained, f".[{backend}]", *packages, "pytest", "hypothesis", "safetensors")
-    files = [f"tests/interop/test_{test}.py" for test in tests]
-    session.run("pytest", *files, "-W", "default", *session.posargs)
+    session.run("pytest", *(f"tests/{test}" for test in tests), "-W", "default", *session.posargs)
 
 
 @nox.session

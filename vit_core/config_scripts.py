@@ -41,6 +41,7 @@ class ScriptConfig:
     is_composition: ClassVar[bool] = False
     base_config_key: ClassVar[str] = ""
     attribute_map: ClassVar[dict[str, str]] = {}  # other names of fields, for a subclass to fill
+    _commit_hash: str | None = None  # the Hub's commit, which transformers' pipeline asks for
 
     def __getattr__(self, name: str) -> Any:  # asked for what is not there
         if name in type(self).attribute_map:

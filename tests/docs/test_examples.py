@@ -22,11 +22,14 @@ FILES = {
     "torchvision_vit.pth": FIXTURES / "torchvision_vit/vit.pth",
 }
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-#: Each framework, and what in an example needs it.
+#: Each framework or library, and what in an example needs it.
 FRAMEWORKS = {
     "torch": re.compile(r'\bvit_torch\b|"torch"'),
     "tensorflow": re.compile(r'\bvit_tf\b|"tf"\]'),
     "jax": re.compile(r'\bvit_flax\b|"flax"'),
+    # Not installed with the other tests: `nox -s interop` runs these.
+    "transformers": re.compile(r"^from (transformers|vit_torch\.trainer) import", re.MULTILINE),
+    "accelerate": re.compile(r"^from (accelerate|vit_torch\.trainer) import", re.MULTILINE),
 }
 NO_FRAMEWORK = re.compile(r"^from (conversion|vit_core) import", re.MULTILINE)
 PAGES = [
@@ -48,7 +51,7 @@ def runnable(examples):
 def test_there_are_examples():
     with_examples = {str(page.relative_to(ROOT)) for page in PAGES}
     guides = ["index", "conversion", "migrate", "from-timm", "from-google", "images", "verify"]
-    backends = ["pytorch", "keras", "jax", "jax-sharding"]
+    backends = ["pytorch", "trainer", "keras", "jax", "jax-sharding"]
     formats = [f"formats/{page.stem}" for page in (ROOT / "docs/formats").glob("*.md")]
     assert len(formats) == 9
     assert {"README.md", *(f"docs/{page}.md" for page in [*guides, *backends, *formats])} <= with_examples

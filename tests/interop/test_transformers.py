@@ -102,6 +102,26 @@ def test_pruned_heads_travel(tmp_path):
     assert_same_results(ours, again, "ViTForImageClassification")
 
 
+@pytest.mark.parametrize("processor_class", ["ViTImageProcessor", "ViTImageProcessorFast"])
+def test_the_pipeline_of_transformers_answers_with_our_model_and_our_processor(processor_class, tmp_path):
+    labels = {0: "cat", 1: "dog", 2: "fox"}
+    model = vit_torch.ViTForImageClassification(vit_torch.ViTConfig(**SIZES, id2label=labels)).eval()
+    processor = getattr(vit_torch, processor_class)(size=32)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    image = PIL.Image.fromarray(pixels)
+    image.save(tmp_path / "image.png")
+    with torch.no_grad():
+        probabilities = model(**processor(image, return_tensors="pt")).logits.softmax(-1)[0]
+    expected = sorted(zip(probabilities.tolist(), labels.values(), strict=True), reverse=True)
+
+    classify = transformers.pipeline("image-classification", model=model, image_processor=processor, device="cpu")
+    for given in (image, str(tmp_path / "image.png")):
+        answers = classify(given, top_k=2)
+        assert [answer["label"] for answer in answers] == [label for _, label in expected[:2]]
+        assert [answer["score"] for answer in answers] == pytest.approx([score for score, _ in expected[:2]], abs=1e-6)
+    assert classify([image] * 3, top_k=2, batch_size=2) == [answers] * 3
+
+
 @pytest.mark.parametrize("problem_type", ["regression", "single_label_classification", "multi_label_classification"])
 def test_losses_and_gradients_are_equal(problem_type, tmp_path):
     labels = {
