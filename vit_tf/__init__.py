@@ -45,15 +45,20 @@ if TYPE_CHECKING:
     from vit_tf.data_collator import DefaultDataCollator, default_data_collator
     from vit_tf.hub_callback import PushToHubCallback
     from vit_tf.metric_callback import KerasMetricCallback
+    from vit_tf.seeds import set_seed
+    from vit_tf.training_arguments import TFTrainingArguments
 
 TFViTPreTrainedModel = ViTPreTrainedModel
 
-#: What scripts for transformers 4 import besides models, and where it is; imported when it is first asked for.
+#: What else scripts for transformers 4 import, and where it is; imported when it is first asked for. The optimizers are
+#: not here: Keras looks for them by name when it loads a model that was compiled with one.
 _FOR_SCRIPTS = {
     "DefaultDataCollator": "data_collator",
     "default_data_collator": "data_collator",
     "KerasMetricCallback": "metric_callback",
     "PushToHubCallback": "hub_callback",
+    "TFTrainingArguments": "training_arguments",
+    "set_seed": "seeds",
 }
 
 
@@ -79,6 +84,7 @@ __all__ = [
     "TFBaseModelOutputWithPooling",
     "TFMaskedImageModelingOutput",
     "TFSequenceClassifierOutput",
+    "TFTrainingArguments",
     "TFViTForImageClassification",
     "TFViTForMaskedImageModeling",
     "TFViTModel",
@@ -93,4 +99,5 @@ __all__ = [
     "WarmUp",
     "create_optimizer",
     "default_data_collator",
+    "set_seed",
 ]
