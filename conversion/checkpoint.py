@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from conversion import rules
+from conversion.adapters import refuse_adapters
 from conversion.format import Format, Found, Tensors, matching
 from conversion.formats import FORMATS
 from conversion.formats.transformers import TRANSFORMERS
-from conversion.inference import Assumption, assumed_fields, assumed_values, fields_from_shapes
+from conversion.inference import (
+    Assumption,
+    assumed_fields,
+    assumed_values,
+    fields_from_shapes,
+    warn_of_assumptions,
+)
+from conversion.recognition import recognise
 from conversion.sources import ANY_WEIGHTS, open_files
 from vit_core import checkpoint as core
 from vit_core.config import MODEL_TYPE, ViTConfig
@@ -28,6 +35,8 @@ from vit_core.weights_choice import WeightsChoice
 
 #: Fields of a config that decide what the tensors are, and that their shapes may leave open.
 LEFT_OPEN = ("num_attention_heads", "pruned_heads", "classifier_uses_pooler")
+
+Understood = TypeVar("Understood")
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ def load(
     local_files_only: bool = False,
     force_download: bool = False,
     subfolder: str = "",
+    under: str | None = None,
     **config_fields: Any,
 ) -> Checkpoint:
     """Open a checkpoint of any format that Trivit reads; see the page on conversion for a list.
@@ -78,6 +88,7 @@ def load(
         local_files_only: never ask the network.
         force_download: download again what is in the cache.
         subfolder: folder inside the repository.
+        under: what stands before the names of the model that is meant, where a file holds several: "student", "ema".
         **config_fields: fields of the config that the files do not tell or tell wrongly, such as
             `num_attention_heads=3`.
 
@@ -98,17 +109,14 @@ def load(
         force_download=force_download,
         subfolder=subfolder,
     )
-    return read_source(located, config_fields)
+    return read_source(located, config_fields, under)
 
 
-def read_source(source: ModelSource, config_fields: Mapping[str, Any]) -> Checkpoint:
+def read_source(source: ModelSource, config_fields: Mapping[str, Any], under: str | None = None) -> Checkpoint:
     """What `load` does once it is known where the checkpoint is."""
     require_fields(config_fields)
     files = open_files(source)
-    recognised = recognise(files)
-    if recognised is None:
-        raise ValueError(_unrecognised(source.name, files))
-    return _translate(source, files, *recognised, config_fields, config_fields.get("image_size"))
+    return _first_that_fits(source, files, lambda files: _translate(source, files, config_fields, config_fields, under))
 
 
 def require_fields(config_fields: Mapping[str, Any]) -> None:
@@ -125,41 +133,53 @@ def open_for_loading(
 ) -> core.Checkpoint:
     """What `from_pretrained` of every backend opens: a checkpoint of any format, by canonical names.
 
-    A checkpoint in canonical names is passed on as it is, so that tensors that are missing, unexpected or of another
-    shape are `vit_core.pretrained`'s to judge; of other formats, everything must be there.
+    Tensors in canonical names are passed on as they are, so that those that are missing, unexpected or of another
+    shape are `vit_core.pretrained`'s to judge; of other formats, everything must be there. What the files do not tell
+    is assumed, and one warning lists what of it may be otherwise.
 
     Args:
         source: where it is.
         config_fields: what the caller says of the config, for what files leave open.
-        choice: which of several files.
+        choice: which of several files, and of several models in one.
         config_class: the class of the model's config, which may be someone's own with another model type.
+
+    Returns:
+        The checkpoint; its config is that of `config.json`, or one that was made up of what the tensors tell.
 
     Raises:
         OSError: there are no weights, or none of those that are wanted.
         ValueError: a file is corrupt, or tensors are missing or of a wrong shape.
     """
-    files = open_files(source, choice)
-    recognised = recognise(files)
-    is_own = TRANSFORMERS.config_fields(files.config) is not None or config_class.describes(
-        files.config.get("model_type")
-    )
-    is_described = is_own and not source.weights
-    if is_described and _is_of_a_subclass(files.config):
-        return files  # whose names only that class knows
-    if recognised is None:
-        if is_described:
-            return files
-        raise ValueError(_unrecognised(source.name, files))
-    form, found = recognised
-    if form is TRANSFORMERS and is_described:
-        return files if found.wrapper in ("", BASE_MODEL_PREFIX) else replace(files, tensors=found.tensors)
+    opened = open_files(source, choice)
+    is_own = config_class.describes(opened.config.get("model_type"))
+    files = replace(opened, config={**opened.config, "model_type": MODEL_TYPE}) if is_own else opened
+    if not source.weights and (is_own or TRANSFORMERS.config_fields(files.config) is not None):
+        if _is_of_a_subclass(files.config) and choice.under is None:
+            return opened  # whose names only that class knows
+        recognised = recognised_in(source, files, choice.under)
+        if recognised is None:
+            return opened
+        form, found = recognised
+        if form is TRANSFORMERS:
+            return opened if found.whole.keys() == opened.tensors.keys() else replace(opened, tensors=found.whole)
     # The other fields may be about the model that is wanted, with another head or for another image size.
     told = {name: value for name in LEFT_OPEN if (value := config_fields.get(name))}
-    checkpoint = _translate(source, files, form, found, told, config_fields.get("image_size"))
-    for assumption in checkpoint.assumed:
-        if assumption.name == "num_attention_heads" and not assumption.is_published:
-            warnings.warn(f"{source.name}: assumed {assumption}; if it has others, give them.", stacklevel=4)
-    return core.Checkpoint(checkpoint.config.to_dict(), checkpoint.tensors, checkpoint.files)
+
+    def translated(files: core.Checkpoint) -> core.Checkpoint:
+        form, found = _require_recognised(source, files, choice.under)
+        is_canonical = form is TRANSFORMERS
+        try:
+            checkpoint = _translate(source, files, told, config_fields, choice.under)
+        except ValueError:
+            if is_canonical and not files.config and "hidden_size" in config_fields:  # the caller knows better
+                return replace(files, tensors={**found.beside, **found.whole})
+            raise
+        fields = checkpoint.config.to_dict()
+        warn_of_assumptions(source.name, form.unsure, checkpoint.assumed, fields, config_fields)
+        tensors = {**found.beside, **found.whole} if is_canonical else checkpoint.tensors
+        return core.Checkpoint({**fields, "model_type": config_class.model_type}, tensors, files.files)
+
+    return _first_that_fits(source, files, translated)
 
 
 def _is_of_a_subclass(metadata: Mapping[str, Any]) -> bool:
@@ -168,10 +188,31 @@ def _is_of_a_subclass(metadata: Mapping[str, Any]) -> bool:
     return isinstance(named, list) and bool(named) and named[0] not in ARCHITECTURES.values()
 
 
-def recognise(files: core.Checkpoint) -> tuple[Format, Found] | None:
-    """The format of opened files and the model in them; None if they are in no known format."""
-    candidates = ((form, form.find(files.tensors, files.config)) for form in FORMATS.values())
-    return next(((form, found) for form, found in candidates if found is not None), None)
+def _first_that_fits(
+    source: ModelSource, files: core.Checkpoint, understand: Callable[[core.Checkpoint], Understood]
+) -> Understood:
+    """What is made of opened files; a `config.json` that lies beside a lone file need not be about it."""
+    if source.weights and files.config:
+        with contextlib.suppress(ValueError):
+            return understand(files)
+        files = replace(files, config={})
+    return understand(files)
+
+
+def recognised_in(source: ModelSource, files: core.Checkpoint, under: str | None) -> tuple[Format, Found] | None:
+    """The format of opened files and the model in them; see `conversion.recognition.recognise`."""
+    refuse_adapters(source, files.tensors)
+    try:
+        return recognise(files, under)
+    except ValueError as error:
+        raise ValueError(f"{source.name}: {error}") from error
+
+
+def _require_recognised(source: ModelSource, files: core.Checkpoint, under: str | None) -> tuple[Format, Found]:
+    recognised = recognised_in(source, files, under)
+    if recognised is None:
+        raise ValueError(_unrecognised(source.name, files))
+    return recognised
 
 
 def _unrecognised(name: str, files: core.Checkpoint) -> str:
@@ -183,50 +224,64 @@ def _unrecognised(name: str, files: core.Checkpoint) -> str:
 def _translate(
     source: ModelSource,
     files: core.Checkpoint,
-    form: Format,
-    found: Found,
     overrides: Mapping[str, Any],
-    image_size: Any,
+    given: Mapping[str, Any],
+    under: str | None = None,
 ) -> Checkpoint:
     """The checkpoint in Trivit's terms, with everything checked that can be before weights are read.
 
     Args:
         source: where it is.
         files: what is there.
-        form: its format.
-        found: the model.
         overrides: fields of the config that the caller knows better.
-        image_size: what the caller says of it, which helps where positions are for no square.
+        given: fields of the config that is wanted, of which the size of images helps where positions are for no square.
+        under: see `load`.
     """
+    form, found = _require_recognised(source, files, under)
     reading = _read(source.name, form, found)
-    said = _said(source.name, files.config, form)
-    if source.weights and said:  # a config.json that lies beside a file need not be about it
-        with contextlib.suppress(ValueError):
-            return _described(source, files, form, found, reading, said, overrides, image_size)
-        files, said = replace(files, config={}), {}
-    return _described(source, files, form, found, reading, said, overrides, image_size)
+    config, task, assumed = _configured(source, files, form, reading, overrides, given)
+    table = parameters(
+        config,
+        task,
+        add_pooling_layer="pooler.dense.weight" in reading.tensors,
+        use_mask_token="embeddings.mask_token" in reading.tensors,
+    )
+    tensors = {row.name: _checked(source.name, row, reading, form) for row in table}
+    known = {row.name.removeprefix(BASE_MODEL_PREFIX) for row in table}
+    left_out = (*reading.unused, *(reading.sources[name] for name in reading.tensors if name not in known))
+    preprocessing, more = _preprocessing(source, files, form, config)
+    return Checkpoint(
+        config,
+        tensors,
+        task,
+        form.name,
+        preprocessing,
+        assumed=(*assumed, *more),
+        left_out=left_out,
+        wrapper=found.wrapper,
+        files=files.files,
+    )
 
 
-def _described(
+def _configured(
     source: ModelSource,
     files: core.Checkpoint,
     form: Format,
-    found: Found,
     reading: rules.Reading,
-    said: Mapping[str, Any],
     overrides: Mapping[str, Any],
-    image_size: Any,
-) -> Checkpoint:
-    """The checkpoint with a config, from what the `config.json` says, from shapes, or by the format's conventions."""
+    given: Mapping[str, Any],
+) -> tuple[ViTConfig, Task, list[Assumption]]:
+    """A config, of what the `config.json` says, shapes tell or the format takes for granted; and the model it is of."""
+    said = _said(source.name, files.config, form)
     try:
-        sizes = [size for size in (said.get("image_size"), image_size) if size is not None]
+        sizes = [size for size in (said.get("image_size"), given.get("image_size")) if size is not None]
         inferred = fields_from_shapes(
             {name: tensor.shape for name, tensor in reading.tensors.items()},
             reading.sources,
             sizes,
             form.head_reads_pooler,
         )
-        fields = {**inferred, **said}
+        fields = {**inferred, **form.named_fields(files.config, inferred["hidden_size"]), **said}
         if form.has_qkv_bias:  # whatever its config says, as that of transformers' TensorFlow may
             fields["qkv_bias"] = inferred.get("qkv_bias", True)
         if reading.heads:
@@ -240,28 +295,7 @@ def _described(
         config = ViTConfig.from_dict({**fields, "architectures": [ARCHITECTURES[task]]})
     except (ValueError, TypeError) as error:  # a stranger's config.json may hold anything
         raise ValueError(f"{source.name}, read as {form.title}: {str(error).rstrip('.')}.") from error
-    table = parameters(
-        config,
-        task,
-        add_pooling_layer="pooler.dense.weight" in reading.tensors,
-        use_mask_token="embeddings.mask_token" in reading.tensors,
-    )
-    tensors = {row.name: _checked(source.name, row, reading, form) for row in table}
-    known = {row.name.removeprefix(BASE_MODEL_PREFIX) for row in table}
-    left_out = (*reading.unused, *(reading.sources[name] for name in reading.tensors if name not in known))
-    beside = None if source.weights and not said else source.file(PROCESSOR_NAME)
-    preprocessing, more = _preprocessing(beside, files, form, config)
-    return Checkpoint(
-        config,
-        tensors,
-        task,
-        form.name,
-        preprocessing,
-        assumed=(*assumed, *more),
-        left_out=left_out,
-        wrapper=found.wrapper,
-        files=files.files,
-    )
+    return config, task, assumed
 
 
 def _read(name: str, form: Format, found: Found) -> rules.Reading:
@@ -284,13 +318,14 @@ def _read(name: str, form: Format, found: Found) -> rules.Reading:
 
 def _said(name: str, metadata: Mapping[str, Any], form: Format) -> dict[str, Any]:
     """What the `config.json` says, in whichever format's terms, as fields of a config."""
-    for reader in (form, *FORMATS.values()):
-        if (fields := reader.config_fields(metadata)) is not None:
-            return {field: value for field, value in fields.items() if field != "torch_dtype"}
-    if "model_type" in metadata and metadata["model_type"] != MODEL_TYPE:
-        raise ValueError(
-            f"{name} has a config.json of model_type {metadata['model_type']!r}; Trivit has no such model."
-        )
+    try:
+        for reader in (form, *FORMATS.values()):
+            if (fields := reader.config_fields(metadata)) is not None:
+                return {field: value for field, value in fields.items() if field != "torch_dtype"}
+    except ValueError as error:
+        raise ValueError(f"{name}, read as {form.title}: {error}") from error
+    if (model_type := metadata.get("model_type", MODEL_TYPE)) != MODEL_TYPE:
+        raise ValueError(f"{name} has a config.json of model_type {shown(model_type)}; Trivit has no such model.")
     return {}
 
 
@@ -329,10 +364,14 @@ def _their_name(base_name: str, form: Format) -> str:
 
 
 def _preprocessing(
-    file: Path | None, files: core.Checkpoint, form: Format, config: ViTConfig
+    source: ModelSource, files: core.Checkpoint, form: Format, config: ViTConfig
 ) -> tuple[dict[str, Any], list[Assumption]]:
     """The settings of the image processor, from its file if there is one, and what was assumed of them."""
-    if file is not None:
+    if source.weights and files.config:  # the file beside lone weights is theirs if `config.json` is
+        with contextlib.suppress(ValueError):
+            if file := source.file(PROCESSOR_NAME):
+                return read_json_file(file), []
+    elif not source.weights and (file := source.file(PROCESSOR_NAME)):
         return read_json_file(file), []
     for reader in (form, *FORMATS.values()):
         if (settings := reader.preprocessing_fields(files.config, config)) is not None:

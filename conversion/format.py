@@ -16,30 +16,15 @@ from vit_core.safetensors_file import StoredTensor
 Tensors = Mapping[str, StoredTensor]
 Settings = Mapping[str, Any]
 
-#: What may stand before the names of a model's tensors. Others, such as an optimizer's averages, are no models.
-WRAPPERS = frozenset(
-    (
-        *(
-            "model",
-            "module",
-            "state_dict",
-            "net",
-            "network",
-            "backbone",
-            "encoder",
-            "base_model",
-            "vit",
-            "deit",
-            "beit",
-        ),
-        *("teacher", "student", "ema", "model_ema", "state_dict_ema"),
-        *("params", "target", "opt"),  # Flax: the parameters, in older files in an optimizer's target
-        "img",  # big_vision: of two towers, that of images
-        *("_orig_mod", "_fsdp_wrapped_module"),  # torch.compile and FSDP
-    )
+#: Parts of what stands before an optimizer's averages, which look like a model and are none; in older files of Flax the
+#: model itself is the optimizer's target.
+OPTIMIZER = re.compile(
+    "opt(im(izers?)?)?(_?states?(_?dict)?)?|(max_)?exp_avg(_sq)?|mu|nu|trace|momentums?(_buffer)?|velocit(y|ies)"
+    "|grads?(ients)?(_ema)?",
+    re.IGNORECASE,
 )
-#: Words in the wrapper of the model that a training checkpoint's authors evaluate: DINO's teacher, timm's averages.
-PREFERRED_MODELS = ("teacher", "ema")
+TARGET = "target"
+MOST_MODELS = 64  # in a file; the folds of a cross-validation are ten
 
 
 @dataclass(frozen=True)
@@ -48,11 +33,18 @@ class Found:
 
     Attributes:
         wrapper: what stands before the names in the file, such as "model/" or "teacher/backbone.".
-        tensors: without it.
+        place: the wrapper without the base model's prefix and with dots alone, such as "teacher.backbone"; one name
+            for it in all formats.
+        tensors: without the wrapper.
+        whole: likewise, with the base model's prefix where there is one.
+        beside: what else is in the same dictionary and not under the wrapper, such as a head of someone's own.
     """
 
     wrapper: str
+    place: str
     tensors: Tensors
+    whole: Tensors
+    beside: Tensors
 
 
 def _as_they_are(tensors: Tensors) -> Tensors:
@@ -72,6 +64,10 @@ def _not_said(metadata: Settings, config: ViTConfig) -> None:
     return None
 
 
+def _not_named(metadata: Settings, hidden_size: int) -> dict[str, Any]:
+    return {}
+
+
 def _own_config_file(config: ViTConfig, preprocessing: Settings) -> str:
     return config.to_json_string()
 
@@ -87,6 +83,7 @@ class Format:
         signature: names that every such file holds; the first one finds the wrapper.
         conventions: config fields that its tensors cannot tell, as the code that writes such files has them.
         told: those of them that `config_file` tells whoever reads it.
+        unsure: fields in which such models differ, so that loading warns where they have to be assumed.
         preprocessing: what such models expect of images when no file says.
         files: the files that it is written to, {container: name}, the usual one first; empty if it is only read.
         base_prefix: what stands before the base model's names in a model with a head.
@@ -101,6 +98,7 @@ class Format:
         attributes: those of HDF5's groups, from what is written: {group: {name: value}}.
         config_fields: what a `config.json` in this format's own terms says, as fields of a ViTConfig; None if it is
             not in them.
+        named_fields: what the name of an architecture in that `config.json` tells of a model of some width.
         preprocessing_fields: what that `config.json` says of preprocessing, for a model with that config; likewise.
         config_file: (config, preprocessing) -> the text of the `config.json` beside the weights.
     """
@@ -111,6 +109,7 @@ class Format:
     signature: tuple[str, ...]
     conventions: Settings = field(default_factory=dict)
     told: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
     preprocessing: Preprocessing = PLAIN
     files: Mapping[str, str] = field(default_factory=dict)
     base_prefix: str = ""
@@ -123,44 +122,59 @@ class Format:
     spelt: Callable[[Tensors], Tensors] = _as_they_are
     attributes: Callable[[Tensors], Mapping[str, Settings]] | None = None
     config_fields: Callable[[Settings], dict[str, Any] | None] = _own_config
+    named_fields: Callable[[Settings, int], dict[str, Any]] = _not_named
     preprocessing_fields: Callable[[Settings, ViTConfig], dict[str, Any] | None] = _not_said
     config_file: Callable[[ViTConfig, Settings], str] = _own_config_file
 
-    def find(self, stored: Tensors, metadata: Settings) -> Found | None:
-        """The model of this format in a file, without its wrapper; None if there is none.
+    def find(self, stored: Tensors, metadata: Settings) -> list[Found]:
+        """The models of this format in a file, each without its wrapper.
 
         Args:
             stored: the file's tensors.
             metadata: what the `config.json` beside it says.
+
+        Raises:
+            ValueError: there are more than any file holds.
         """
         stored = self.normalised(stored)
         first = self.signature[0]
-        starts = (name.removesuffix(first) for name in stored if name.endswith(first))
-        wrappers = sorted((start for start in starts if self._is_wrapper(start)), key=_rank)
-        models = (Found(wrapper, self._unwrapped(stored, wrapper)) for wrapper in wrappers)
-        return next((model for model in models if self._is_one(model, metadata)), None)
+        starts = [name.removesuffix(first) for name in stored if name.endswith(first)]
+        starts = [start for start in starts if start[-1:] in ("", ".", "/") and not _is_optimizers(start)]
+        if len(starts) > MOST_MODELS:
+            raise ValueError(f"it holds {len(starts)} models, more than the {MOST_MODELS} that are looked at.")
+        models = (self._at(start, stored) for start in starts)
+        return [model for model in models if self._is_one(model, metadata)]
 
-    def _is_wrapper(self, start: str) -> bool:
-        outer = start.removesuffix(self.base_prefix)
-        return not outer or set(re.split("[./]", outer.rstrip("./"))) <= WRAPPERS
+    def _at(self, wrapper: str, stored: Tensors) -> Found:
+        outer = wrapper.removesuffix(self.base_prefix)
+        if outer and outer[-1] not in "./":  # "my_vit." is another name than "vit."
+            outer = wrapper
+        whole = {name.removeprefix(outer): tensor for name, tensor in stored.items() if name.startswith(outer)}
+        base_prefix = wrapper.removeprefix(outer)
+        tensors = {name.removeprefix(base_prefix): tensor for name, tensor in whole.items()}
+        level = outer[: outer.rfind("/") + 1]
+        beside = {
+            name.removeprefix(level): tensor
+            for name, tensor in stored.items()
+            if name.startswith(level) and not name.startswith(outer) and "/" not in name.removeprefix(level)
+        }
+        return Found(wrapper, outer.strip("./").replace("/", "."), tensors, whole, beside)
 
     def _is_one(self, model: Found, metadata: Settings) -> bool:
         return all(name in model.tensors for name in self.signature) and self.claims(model, metadata)
 
-    def _unwrapped(self, stored: Tensors, wrapper: str) -> Tensors:
-        outer = wrapper.removesuffix(self.base_prefix)
-        return {
-            name.removeprefix(wrapper if name.startswith(wrapper) else outer): tensor
-            for name, tensor in stored.items()
-            if name.startswith(outer)
-        }
+
+def words(name: str) -> list[str]:
+    """The words of a name in lower case: "modelEma" and "model_ema" have the same."""
+    return [word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", name)]
+
+
+def _is_optimizers(wrapper: str) -> bool:
+    parts = re.split("[./]", wrapper)
+    return TARGET not in parts and any(map(OPTIMIZER.fullmatch, parts))
 
 
 def matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     """The names that match one of the patterns, in which `*` stands for anything."""
     patterns = list(patterns)
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
-
-
-def _rank(wrapper: str) -> tuple[bool, int, str]:
-    return not any(word in wrapper for word in PREFERRED_MODELS), len(wrapper), wrapper

@@ -7,7 +7,7 @@ from typing import Any
 import vit_core
 from conversion.checkpoint import read_source
 from conversion.formats.transformers import TRANSFORMERS
-from vit_core.file_names import PROCESSOR_NAME
+from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource
 
 
@@ -29,6 +29,11 @@ class AutoImageProcessor(vit_core.AutoImageProcessor):
                 checkpoint = read_source(source, {"num_attention_heads": 1})
         except (OSError, ValueError) as error:
             raise OSError(f"{source.name} has no {PROCESSOR_NAME}, and its weights do not say more: {error}") from error
-        if checkpoint.format == TRANSFORMERS.name:  # whose models are trained in every way
+        is_assumed = any(assumption.name == "preprocessing" for assumption in checkpoint.assumed)
+        if is_assumed and checkpoint.format == TRANSFORMERS.name:  # whose models are trained in every way
             source.require(PROCESSOR_NAME)
+            raise OSError(
+                f"{source.name} is a file by itself: the {PROCESSOR_NAME} beside it counts only with a {CONFIG_NAME} "
+                f"of the same model; load it with ViTImageProcessor.from_pretrained if it suits the model."
+            )
         return checkpoint.preprocessing

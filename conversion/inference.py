@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ USUAL_HEAD_WIDTH = 64
 
 PROJECTION = "embeddings.patch_embeddings.projection.weight"
 FIRST_LAYER = ".".join((*LAYERS, "0"))
+CLASSIFIER = "ViTForImageClassification"
+LEVELS_BELOW_THE_CALLER = 7  # of `from_pretrained`, where a warning belongs
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,11 @@ class Assumption:
         name: the field, or "preprocessing".
         value: what was assumed.
         reason: why.
-        is_published: whether all published models of that kind have it.
     """
 
     name: str
     value: Any
     reason: str
-    is_published: bool = True
 
     def __str__(self) -> str:
         return f"{self.name} = {self.value} ({self.reason})"
@@ -110,6 +111,35 @@ def assumed_values(assumed: list[Assumption]) -> dict[str, Any]:
     return {each.name: imagenet_labels() if each.name == "id2label" else each.value for each in assumed}
 
 
+def warn_of_assumptions(
+    source: str,
+    unsure: Sequence[str],
+    assumed: Sequence[Assumption],
+    fields: Mapping[str, Any],
+    given: Mapping[str, Any],
+) -> None:
+    """List in one warning what was assumed and may be otherwise, so that the model's answers would be others.
+
+    Args:
+        source: what to call the checkpoint.
+        unsure: fields in which models of its format differ, beside the number of heads.
+        assumed: what was assumed.
+        fields: of the config that came of it.
+        given: fields that the caller gives, of which nothing needs to be said.
+    """
+    listed = [str(each) for each in assumed if each.name in ("num_attention_heads", *unsure) and each.name not in given]
+    is_named = any(each.name == "id2label" for each in assumed) or given.keys() & {"id2label", "label2id", "num_labels"}
+    if listed and "id2label" in unsure and not is_named and fields["architectures"] == [CLASSIFIER]:
+        labels = list(fields["id2label"].values())
+        listed.append(f"id2label = {labels[0]} to {labels[-1]} (no file names the classes)" if labels else "")
+    if listed:
+        warnings.warn(
+            f"{source} does not tell, and this was assumed: {', '.join(filter(None, listed))}. If the model was "
+            f"trained with others, its answers are wrong: give them, as config=ViTConfig(...) or one by one.",
+            stacklevel=LEVELS_BELOW_THE_CALLER,
+        )
+
+
 def _heads(hidden: int) -> Assumption:
     if hidden in PUBLISHED_HEADS:
         return Assumption("num_attention_heads", PUBLISHED_HEADS[hidden], f"published models of width {hidden} have it")
@@ -118,7 +148,6 @@ def _heads(hidden: int) -> Assumption:
             "num_attention_heads",
             hidden // USUAL_HEAD_WIDTH,
             f"each {USUAL_HEAD_WIDTH} wide, as in most models",
-            is_published=False,
         )
     raise ValueError(
         f"it does not tell the number of attention heads, and no published model of width {hidden} does; give it as "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from conversion.adapters import ADAPTER_CONFIG, ADAPTER_STEM, advice
 from conversion.weights_file import SUFFIXES, read_weights
 from vit_core.checkpoint import Checkpoint, open_checkpoint, read_config
 from vit_core.file_names import KERAS_NAME, USUAL_NAMES
@@ -31,11 +32,22 @@ def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS) -> Chec
     """
     weights = source.weights or _only_file_of_weights(source, choice)
     if weights is None:
-        opened = open_checkpoint(source, dict.fromkeys(USUAL_NAMES, read_weights), choice)
+        try:
+            opened = open_checkpoint(source, dict.fromkeys(USUAL_NAMES, read_weights), choice)
+        except OSError as error:
+            if source.offline_note() or not source.file(ADAPTER_CONFIG):
+                raise
+            raise OSError(advice(source)) from error
         return _with_head(opened, source) if opened.files[-1].name == KERAS_NAME else opened
     file = source.require(weights)
-    config, config_files = read_config(source)
-    return Checkpoint(config, read_weights(file), (*config_files, file))
+    tensors = read_weights(file)
+    try:
+        config, config_files = read_config(source)
+    except ValueError:  # beside a lone file anything may lie
+        if source.weights is None:
+            raise
+        config, config_files = {}, ()
+    return Checkpoint(config, tensors, (*config_files, file))
 
 
 def _with_head(backbone: Checkpoint, source: ModelSource) -> Checkpoint:
@@ -57,6 +69,7 @@ def _only_file_of_weights(source: ModelSource, choice: WeightsChoice) -> str | N
         return None
     there = (path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     files = sorted(name for name in there if choice.allows(name))
+    files = [name for name in files if not name.startswith(ADAPTER_STEM)] or files
     if len(files) > 1:
         raise OSError(f"{source.name} has several files of weights, {', '.join(files[:6])}; name the one to read.")
     return files[0] if files else None

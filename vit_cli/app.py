@@ -18,6 +18,10 @@ app = typer.Typer(
 )
 
 Revision = Annotated[str, typer.Option(metavar="NAME", help="Branch, tag or commit, for a model on the Hub.")]
+Under = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="What stands before a model's names, in a file that holds several models."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field of the config to set; may be repeated.")
@@ -131,6 +135,7 @@ def classify(
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The model to describe.")],
     settings: Settings = [],  # noqa: B006 - typer copies it
+    under: Under = None,
     as_json: AsJson = False,
     revision: Revision = "main",
 ) -> None:
@@ -148,7 +153,7 @@ def info(
     """
     from vit_cli.info import show_info
 
-    show_info(model, settings=settings, revision=revision, as_json=as_json)
+    show_info(model, settings=settings, under=under, revision=revision, as_json=as_json)
 
 
 @app.command()
@@ -164,6 +169,7 @@ def convert(
         typer.Option(metavar="|".join(DTYPES), help="Convert the weights.  [default: each as it is]"),
     ] = None,
     settings: Settings = [],  # noqa: B006 - typer copies it
+    under: Under = None,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Read the result back and compare it with the source.")
     ] = True,
@@ -198,6 +204,7 @@ def convert(
         to=to,
         dtype=dtype,
         settings=settings,
+        under=under,
         verify=verify,
         overwrite=overwrite,
         allow_nan=allow_nan,

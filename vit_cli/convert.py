@@ -30,6 +30,7 @@ def show_conversion(
     to: str,
     dtype: str | None = None,
     settings: Sequence[str] = (),
+    under: str | None = None,
     verify: bool = True,
     overwrite: bool = False,
     allow_nan: bool = False,
@@ -60,9 +61,11 @@ def show_conversion(
             max_shard_size=max_shard_size,
             progress=progress,
             revision=revision,
+            under=under,
             **fields,
         )
-    answers = _compare_answers(source, conversion, {**fields, "revision": revision}) if verify else None
+    options = {**fields, "revision": revision, **({} if under is None else {"under": under})}
+    answers = _compare_answers(source, conversion, options) if verify else None
     passed = dtype is not None or answers is None or answers["difference"] <= TOLERANCE * max(1.0, answers["largest"])
     if as_json:
         print(json.dumps(_document(conversion, answers), indent=2, allow_nan=False))

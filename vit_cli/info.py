@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conversion.checkpoint import read_source, recognise, require_fields
+from conversion.checkpoint import read_source, recognised_in, require_fields
 from conversion.formats import FORMATS
 from conversion.formats.transformers import TRANSFORMERS
 from conversion.inference import Assumption
@@ -38,12 +38,20 @@ STEPS = (
 Lines = list[tuple[str, str]]
 
 
-def show_info(model: str, *, settings: Sequence[str] = (), revision: str = "main", as_json: bool = False) -> None:
+def show_info(
+    model: str,
+    *,
+    settings: Sequence[str] = (),
+    under: str | None = None,
+    revision: str = "main",
+    as_json: bool = False,
+) -> None:
     """Print a description of a model.
 
     Args:
         model: a folder, a file, a Hub id or a bundled checkpoint, in any format.
         settings: fields of the config that the files do not tell, each as "field=value".
+        under: what stands before the names of the model that is meant, in a file that holds several.
         revision: branch, tag or commit on the Hub.
         as_json: print one JSON document instead of tables.
 
@@ -51,20 +59,23 @@ def show_info(model: str, *, settings: Sequence[str] = (), revision: str = "main
         OSError: there is no such model, or it has no weights.
         ValueError: a file of it is broken, or in no known format.
     """
-    description = describe(model, parse_settings(settings), revision)
+    description = describe(model, parse_settings(settings), revision, under)
     if as_json:
         print(json.dumps(description, indent=2, allow_nan=False))
     else:
         _print_description(description)
 
 
-def describe(model: str, config_fields: Mapping[str, Any] | None = None, revision: str = "main") -> dict[str, Any]:
+def describe(
+    model: str, config_fields: Mapping[str, Any] | None = None, revision: str = "main", under: str | None = None
+) -> dict[str, Any]:
     """Collect what there is to know about a checkpoint without reading its weights.
 
     Args:
         model: a folder, a file, a Hub id or a bundled checkpoint, in any format.
         config_fields: fields of the config that the files do not tell.
         revision: branch, tag or commit on the Hub.
+        under: what stands before the names of the model that is meant, in a file that holds several.
 
     Returns:
         A JSON object: model, format, assumed ({what: why}), left_out (names of tensors that are not the model's),
@@ -76,8 +87,9 @@ def describe(model: str, config_fields: Mapping[str, Any] | None = None, revisio
     require_fields(config_fields or {})
     source = locate(model, revision=revision)
     files = open_files(source)
-    recognised = recognise(files)
-    if files.config.get("model_type") == MODEL_TYPE and (recognised is None or recognised[0] is TRANSFORMERS):
+    is_own = files.config.get("model_type") == MODEL_TYPE and not source.weights
+    recognised = recognised_in(source, files, under)
+    if is_own and (recognised is None or recognised[0] is TRANSFORMERS):
         # Described as it is, complete or not.
         preprocessor_file = source.file(PROCESSOR_NAME)
         config, tensors = ViTConfig.from_dict(files.config, **(config_fields or {})), files.tensors
@@ -85,7 +97,7 @@ def describe(model: str, config_fields: Mapping[str, Any] | None = None, revisio
         paths = [*files.files, *([preprocessor_file] if preprocessor_file else [])]
         form = TRANSFORMERS
     else:
-        checkpoint = read_source(source, config_fields or {})
+        checkpoint = read_source(source, config_fields or {}, under)
         config, tensors, preprocessing = checkpoint.config, checkpoint.tensors, checkpoint.preprocessing
         paths, form = list(checkpoint.files), FORMATS[checkpoint.format]
         assumed, left_out = checkpoint.assumed, checkpoint.left_out

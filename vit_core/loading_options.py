@@ -35,7 +35,7 @@ REFUSED = {
 
 
 #: Options of `WeightsChoice.from_options`.
-CHOICE = ("use_safetensors", "from_pt", "from_tf", "from_flax", "variant")
+CHOICE = ("use_safetensors", "from_pt", "from_tf", "from_flax", "variant", "under")
 
 
 def loading_options(options: Mapping[str, Any]) -> dict[str, Any]:

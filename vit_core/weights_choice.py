@@ -1,4 +1,4 @@
-"""Which file of weights is read where several lie side by side, by the options that transformers 4 has for it."""
+"""Which weights are read where several lie side by side, by the options that transformers 4 has for it and one more."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ WITH_VARIANTS = (WEIGHTS_NAME, PYTORCH_NAME)
 
 @dataclass(frozen=True)
 class WeightsChoice:
-    """Which file of weights is read where several lie side by side.
+    """Which weights are read where there are several.
 
     Attributes:
         names: the usual names of files, the one that is wanted first; those that are not in it are not read.
         variant: which variant of each: "fp16" for `model.fp16.safetensors`; None for `model.safetensors` itself.
+        under: what stands before the names of the model that is meant, where one file holds several: "student", "ema".
     """
 
     names: tuple[str, ...] = USUAL_NAMES
     variant: str | None = None
+    under: str | None = None
 
     @classmethod
     def from_options(
@@ -39,6 +41,7 @@ class WeightsChoice:
         from_tf: bool = False,
         from_flax: bool = False,
         variant: str | None = None,
+        under: str | None = None,
     ) -> WeightsChoice:
         """What the options of `from_pretrained` ask for.
 
@@ -48,14 +51,17 @@ class WeightsChoice:
             from_tf: `tf_model.h5` comes first.
             from_flax: `flax_model.msgpack` comes first.
             variant: of the names of files, such as "fp16" for `model.fp16.safetensors`.
+            under: what stands before the names of the model that is meant, where one file holds several.
 
         Returns:
             The choice. An option that puts a file first leaves the others as they are, for folders without that file.
 
         Raises:
-            TypeError: `variant` is no text.
+            TypeError: `variant` or `under` is no text.
             ValueError: `variant` cannot be a part of a file's name.
         """
+        if under is not None and not isinstance(under, str):
+            raise TypeError(f"under is {under!r}; give what stands before a model's names in its file, such as 'ema'.")
         asked = {TENSORFLOW_NAME: from_tf, FLAX_NAME: from_flax, PYTORCH_NAME: from_pt}
         first = [name for name, is_asked in asked.items() if is_asked]
         others = [name for name in USUAL_NAMES if name not in first]
@@ -65,7 +71,7 @@ class WeightsChoice:
             others.sort(key=WEIGHTS_NAME.__eq__)
         if variant := checked_variant(variant):
             others = [name for name in others if name in WITH_VARIANTS]
-        return cls((*first, *others), variant)
+        return cls((*first, *others), variant, under)
 
     @property
     def is_open(self) -> bool:

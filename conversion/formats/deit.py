@@ -17,5 +17,5 @@ DEIT = replace(
     told=(),
     preprocessing=IMAGENET_CROP,
     files={},
-    claims=lambda model, metadata: model.wrapper.startswith("model") and "head.weight" in model.tensors,
+    claims=lambda model, metadata: model.place in ("model", "model_ema") and "head.weight" in model.tensors,
 )

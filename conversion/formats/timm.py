@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from conversion.format import Format, Settings
+from conversion.formats.timm_architectures import width_and_heads
 from conversion.formats.transformers import TORCH_LEAVES
 from conversion.preprocessing import BICUBIC, Preprocessing
 from conversion.rules import Module, rules
@@ -96,10 +97,11 @@ def _config_fields(metadata: Settings) -> dict[str, Any] | None:
         return None
     if isinstance(metadata.get(EMBEDDED), dict):
         return dict(metadata[EMBEDDED])
-    if metadata.get("global_pool", "token") not in ("token", ""):
-        raise ValueError(f"its head reads the tokens by global_pool={metadata['global_pool']!r}, not the class token.")
     arguments = metadata.get("model_args")
     arguments = arguments if isinstance(arguments, dict) else {}
+    pooling = arguments.get("global_pool", metadata.get("global_pool", "token"))
+    if pooling not in ("token", "", None):
+        raise ValueError(f"its head reads the tokens by global_pool={shown(pooling)}, not the class token.")
     fields = {ours: arguments[theirs] for theirs, ours in MODEL_ARGUMENTS.items() if theirs in arguments}
     activation = arguments.get("act_layer")
     if activation is not None:
@@ -112,6 +114,15 @@ def _config_fields(metadata: Settings) -> dict[str, Any] | None:
         names = [name if isinstance(name, str) else str(name) for name in names]
         fields["id2label"] = {number: str(described.get(name, name)) for number, name in enumerate(names)}
     return fields
+
+
+def _named_fields(metadata: Settings, hidden_size: int) -> dict[str, Any]:
+    """The number of heads, if the name of the architecture tells it."""
+    architecture, arguments = metadata.get("architecture"), metadata.get("model_args")
+    known = width_and_heads(architecture) if isinstance(architecture, str) else None
+    if known is None or (known[0] != hidden_size and not (isinstance(arguments, dict) and "embed_dim" in arguments)):
+        return {}
+    return {"num_attention_heads": known[1]}
 
 
 def _preprocessing_fields(metadata: Settings, config: ViTConfig) -> dict[str, Any] | None:
@@ -157,7 +168,7 @@ def _config_file(config: ViTConfig, preprocessing: Settings) -> str:
         "classifier": "head",
     }
     values: dict[str, Any] = {
-        "architecture": "vit_base_patch16_224",  # whose every size is given anew
+        "architecture": "vit_base_patch16_224",  # whose every size is given anew, as model_args
         "num_classes": labels,
         "num_features": config.hidden_size,
         "global_pool": "token",
@@ -199,6 +210,7 @@ TIMM = Format(
     claims=lambda model, metadata: is_timm_config(metadata) or "head.weight" in model.tensors,
     refused=REFUSED,
     config_fields=_config_fields,
+    named_fields=_named_fields,
     preprocessing_fields=_preprocessing_fields,
     config_file=_config_file,
 )

@@ -35,6 +35,7 @@ RELATIVES = {
 
 #: The defaults of a config; what a model has instead, its `config.json` tells.
 CONVENTIONS = {"layer_norm_eps": 1e-12, "hidden_act": "gelu"}
+UNSURE = (*CONVENTIONS, "id2label")
 
 TRANSFORMERS = Format(
     name="transformers",
@@ -43,6 +44,7 @@ TRANSFORMERS = Format(
     signature=("embeddings.cls_token", "embeddings.patch_embeddings.projection.weight"),
     conventions=CONVENTIONS,
     told=tuple(CONVENTIONS),
+    unsure=UNSURE,
     files={"safetensors": "model.safetensors", "torch": "pytorch_model.bin"},
     base_prefix=BASE_MODEL_PREFIX,
     refused=RELATIVES,

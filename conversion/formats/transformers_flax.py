@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conversion.format import Format, Tensors
-from conversion.formats.transformers import CONVENTIONS
+from conversion.formats.transformers import CONVENTIONS, UNSURE
 from conversion.rules import KINDS, Module, rules
 from vit_core.layouts import FLAX
 
@@ -29,6 +29,7 @@ TRANSFORMERS_FLAX = Format(
     signature=("embeddings/cls_token", "embeddings/patch_embeddings/projection/kernel"),
     conventions=CONVENTIONS,
     told=tuple(CONVENTIONS),
+    unsure=UNSURE,
     files={"msgpack": "flax_model.msgpack"},
     base_prefix="vit/",
     normalised=_with_slashes,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from conversion.format import Format, Tensors
-from conversion.formats.transformers import CONVENTIONS
+from conversion.formats.transformers import CONVENTIONS, UNSURE
 from conversion.rules import Module, rules
 from vit_core.layouts import KERAS
 
@@ -76,6 +76,7 @@ TRANSFORMERS_TF = Format(
     signature=("embeddings/cls_token:0", "embeddings/patch_embeddings/projection/kernel:0"),
     conventions=CONVENTIONS,
     told=tuple(CONVENTIONS),
+    unsure=UNSURE,
     files={"hdf5": "tf_model.h5"},
     base_prefix=BASE,
     has_qkv_bias=True,  # whatever its config.json says

@@ -224,6 +224,8 @@ WRAPPERS = [
     "state_dict_ema/",
     "backbone.",
     "encoder.",
+    "model_state_dict/",
+    "net/my_vit.",  # whatever a script calls it
 ]
 
 
@@ -266,7 +268,7 @@ def test_of_two_models_the_one_that_is_evaluated_is_taken(
     np.testing.assert_array_equal(found.tensors["embeddings.cls_token"].read(), tensors["cls_token"])
 
 
-@pytest.mark.parametrize("wrapper", ["opt/0/mu/", "optimizer/exp_avg.", "opt_state/1/nu/", "my_model."])
+@pytest.mark.parametrize("wrapper", ["opt/0/mu/", "optimizer/exp_avg.", "opt_state/1/nu/", "gradients."])
 def test_averages_of_an_optimizer_are_no_model(fixture_folder: Path, lone: Any, wrapper: str) -> None:
     for source in ("google_jax/published.npz", "timm_vit/model.safetensors"):
         tensors = arrays(fixture_folder / source)

@@ -6,7 +6,9 @@ Run by `nox -s interop`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import struct
 import warnings
 
 import numpy as np
@@ -23,6 +25,7 @@ from timm.utils import CheckpointSaver, ModelEmaV3  # noqa: E402
 
 import vit_torch  # noqa: E402
 from conversion import convert, load  # noqa: E402
+from conversion.formats.timm_architectures import width_and_heads  # noqa: E402
 
 #: timm's words for the model that `ours` makes.
 ARGUMENTS = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 4, "mlp_ratio": 56 / 32}
@@ -351,4 +354,79 @@ def test_scanned_layers_are_the_same_model_to_timm_and_to_us(prefix, ours, image
     theirs = _google(no_embed_class=True)
     theirs.load_pretrained(tmp_path / "scanned.npz")
     model = our_model(tmp_path / "scanned.npz")
+    assert_same_logits(model, theirs, images(model.config))
+
+
+def _architectures():
+    """Each of timm's Vision Transformers without weights, by the name of its architecture."""
+    with torch.device("meta"):
+        for name in [*timm.list_models(module="vision_transformer"), *timm.list_models(module="deit")]:
+            model = timm.create_model(name)
+            if isinstance(model, VisionTransformer):
+                yield name, model
+
+
+@pytest.fixture(scope="module")
+def architectures():
+    return dict(_architectures())
+
+
+def test_the_name_of_an_architecture_tells_its_width_and_heads(architectures):
+    theirs = {
+        name: (model.embed_dim, model.blocks[0].attn.num_heads)
+        for name, model in architectures.items()
+        if hasattr(model.blocks[0], "attn")  # blocks in parallel have several
+    }
+    assert len(theirs) > 150
+    assert {name: width_and_heads(name) for name in theirs} == theirs
+
+
+#: What timm's classes of activations are called here.
+ACTIVATIONS = {"GELU": "gelu", "GELUTanh": "gelu_pytorch_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}
+
+
+def test_a_folder_with_an_architecture_alone_is_read_as_timm_builds_it(architectures, tmp_path):
+    """For every architecture that Trivit opens; the others are refused."""
+    opened = {}
+    for name, model in architectures.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"architecture": name}))
+        _write_hollow(folder / "model.safetensors", model)
+        with contextlib.suppress(ValueError):
+            opened[name] = load(folder)
+    for name, found in opened.items():
+        model = architectures[name]
+        block, config = model.blocks[0], found.config
+        assert not {each.name for each in found.assumed} & {"num_attention_heads"}
+        assert (config.hidden_size, config.num_attention_heads) == (model.embed_dim, block.attn.num_heads), name
+        assert config.layer_norm_eps == block.norm1.eps == block.norm2.eps == model.norm.eps, name
+        assert config.hidden_act == ACTIVATIONS[type(block.mlp.act).__name__], name
+        assert config.qkv_bias == (block.attn.qkv.bias is not None), name
+        assert config.image_shape == model.patch_embed.img_size
+        assert config.num_labels == model.num_classes or found.task == "model"
+        assert model.global_pool == "token"
+    assert {"test_vit", "vit_tiny_patch16_224", "vit_base_patch16_224_miil", "deit_small_patch16_224"} <= opened.keys()
+    assert len(opened) == 26
+
+
+def _write_hollow(file, model):
+    """A file of the model's tensors whose values are a hole on the disk, so that sizes cost nothing."""
+    header, end = {}, 0
+    for name, tensor in model.state_dict().items():
+        start, end = end, end + 4 * tensor.numel()
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with open(file, "wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        stream.truncate(8 + len(text) + end)
+
+
+def test_a_small_model_gives_timms_logits_with_an_architecture_alone(images, spread, tmp_path):
+    theirs = spread(timm.create_model("test_vit", num_classes=10))
+    assert theirs.blocks[0].attn.num_heads == 2  # and not one, as its width of 64 would have
+    save_for_hf(theirs, tmp_path, safe_serialization=True)
+    said = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": said["architecture"]}))
+    model = our_model(tmp_path)
     assert_same_logits(model, theirs, images(model.config))

@@ -1,0 +1,78 @@
+"""Which models are in a file of weights, in which formats, and which of them is meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from conversion.format import Format, Found, Tensors, words
+from conversion.formats import FORMATS
+from vit_core.checkpoint import Checkpoint
+from vit_core.loading_plan import WRAPPERS
+from vit_core.safetensors_file import shown
+
+#: Words in the wrapper of the model that a training checkpoint's authors evaluate: DINO's teacher, timm's averages.
+PREFERRED = frozenset(["teacher", "ema"])
+_TRANSPARENT = re.compile(rf"(?<![^./])(?:{'|'.join(WRAPPERS)})\.")
+
+
+def recognise(files: Checkpoint, under: str | None = None) -> tuple[Format, Found] | None:
+    """The format of opened files and the model in them; None if no known format fits.
+
+    Args:
+        files: the opened files.
+        under: what stands before the names of the model that is meant, if there are several.
+
+    Raises:
+        ValueError: there are several models and nothing says which one is meant, or there is none under that name.
+    """
+    models = models_in(files)
+    if len(models) > 1:  # then what is beside one of them may be another's
+        models = {place: (form, replace(found, beside={})) for place, (form, found) in models.items()}
+    if under is not None:
+        chosen = {place: model for place, model in models.items() if _is_under(place, under)}
+        if not chosen:
+            there = f"; models are under {_list(models)}" if models else ""
+            raise ValueError(f"there is no model under {shown(under)}{there}.")
+        models = chosen
+    preferred = {place: model for place, model in models.items() if PREFERRED.intersection(words(place))}
+    models = preferred or models
+    if len(models) > 1:
+        raise ValueError(
+            f"it holds several models, under {_list(models)}; name the one to read, as in "
+            f"under={shown(min(filter(None, models)))} (--under)."
+        )
+    return next(iter(models.values()), None)
+
+
+def models_in(files: Checkpoint) -> dict[str, tuple[Format, Found]]:
+    """Every model in opened files with its format, by what stands before its names ("" for nothing)."""
+    files = replace(files, tensors=_without_transparent_modules(files.tensors))
+    models: dict[str, tuple[Format, Found]] = {}
+    for form in FORMATS.values():
+        for found in form.find(files.tensors, files.config):
+            models.setdefault(found.place, (form, found))
+    return models
+
+
+def _without_transparent_modules(tensors: Tensors) -> Tensors:
+    """Names without modules that wrap a part of the model; one around all of it is a wrapper like others."""
+    first, last = min(tensors, default=""), max(tensors, default="")
+    shared = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    kept = 1 + max(first.rfind(".", 0, shared), first.rfind("/", 0, shared))
+    names = {name: name[:kept] + _TRANSPARENT.sub("", name[kept:]) for name in tensors}
+    if len(set(names.values())) != len(names):
+        return tensors
+    return {names[name]: tensor for name, tensor in tensors.items()}
+
+
+def _is_under(place: str, under: str) -> bool:
+    wanted, there = (
+        [part for part in re.split("[./]", name) if part and part not in WRAPPERS] for name in (under, place)
+    )
+    return there[: len(wanted)] == wanted if wanted else not there
+
+
+def _list(places: Iterable[str]) -> str:
+    return " and ".join(shown(place) for place in sorted(places)[:6])
