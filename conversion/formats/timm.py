@@ -174,7 +174,7 @@ def _config_file(config: ViTConfig, preprocessing: Settings) -> str:
         "global_pool": "token",
         "model_args": arguments,
         "pretrained_cfg": pretrained,
-        EMBEDDED: config.to_diff_dict(),
+        EMBEDDED: dict(sorted(config.to_diff_dict().items())),
     }
     if has_head:
         values["label_names"] = [str(config.id2label[number]) for number in sorted(config.id2label)]
