@@ -43,8 +43,9 @@ def described(
         table_of: the model's table of parameters with a config.
         shapes: those of its tensors, by name.
         model: what to call the model in messages.
-        is_own: whether the model is of one of Trivit's classes; what a subclass adds or takes away is its own affair,
-            and what anybody else does is said in a warning.
+        is_own: whether the model is of one of Trivit's classes. What a subclass does is its own affair and is done
+            again when it is loaded: of its config only the number of labels follows the tensors. What anybody else adds
+            or takes away is said in a warning.
         prefix: what the names of the base model's parameters start with in a model with a head.
 
     Returns:
@@ -55,15 +56,15 @@ def described(
     """
     table = table_of(config)
     if {row.name: row.shape for row in table} != dict(shapes):
-        config = _followed(config, table, shapes, prefix)
+        config = _followed(config, table, shapes, prefix, None if is_own else ("num_labels",))
         table = table_of(config)
     for row in table:
-        if shapes.get(row.name, row.shape) != row.shape:
+        if is_own and shapes.get(row.name, row.shape) != row.shape:
             raise ValueError(
                 f"{row.name} has shape {shapes[row.name]}, but model.config makes it {row.shape}; set the fields of "
                 f"model.config that give such a model, or put the old part back."
             )
-    rows = tuple(row for row in table if row.name in shapes)
+    rows = tuple(row for row in table if shapes.get(row.name) == row.shape)
     known = {row.name for row in rows}
     extras = tuple(name for name in shapes if name not in known)
     absent = [row.name for row in table if row.name not in shapes]
@@ -72,8 +73,14 @@ def described(
     return Description(config, rows, extras)
 
 
-def _followed(config: ViTConfig, table: Sequence[Parameter], shapes: Mapping[str, Shape], prefix: str) -> ViTConfig:
-    """The config with those fields changed that the shapes contradict."""
+def _followed(
+    config: ViTConfig,
+    table: Sequence[Parameter],
+    shapes: Mapping[str, Shape],
+    prefix: str,
+    fields: Sequence[str] | None,
+) -> ViTConfig:
+    """The config with those fields changed that the shapes contradict; of some fields alone, if they are given."""
     heads = {row.name for row in table if row.part == "head"}
     told = {
         name.removeprefix(prefix): shape
@@ -89,7 +96,11 @@ def _followed(config: ViTConfig, table: Sequence[Parameter], shapes: Mapping[str
         del changes["pooler_output_size"]
     if heads and not any(name.split(".")[0] in HEADS for name in shapes):
         changes["num_labels"] = 0  # an identity in place of the classifier
-    changes = {name: value for name, value in changes.items() if getattr(config, name) != value}
+    changes = {
+        name: value
+        for name, value in changes.items()
+        if getattr(config, name) != value and (fields is None or name in fields)
+    }
     if not changes:
         return config
     layers = changes.get("num_hidden_layers", config.num_hidden_layers)

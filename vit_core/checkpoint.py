@@ -23,6 +23,7 @@ SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 Reader = Callable[[Path], Mapping[str, StoredTensor]]
+Writer = Callable[[Path, Mapping[str, StoredTensor]], None]
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def save_checkpoint(
     tensors: Mapping[str, StoredTensor],
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
+    weights_name: str = WEIGHTS_NAME,
+    write: Writer = write_safetensors,
 ) -> None:
     """Write `config.json` and the weights; either all of them are replaced or nothing is.
 
@@ -101,6 +104,9 @@ def save_checkpoint(
         tensors: the weights by canonical name, in the order of the parameter table, which is the order of the shards.
         max_shard_size: largest size of a file, in bytes or as "5GB", "200MB", ...; one larger tensor gets its own file.
         variant: "fp16" writes `model.fp16.safetensors`; weights of another variant that lie there stay.
+        weights_name: the usual name of such a file. Whatever it is, safetensors that lie there go: they would be read
+            instead.
+        write: writes such a file.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
@@ -108,10 +114,11 @@ def save_checkpoint(
         ValueError: `max_shard_size` is no size, or `variant` cannot be a part of a file's name.
     """
     variant = checked_variant(variant)
-    shards, texts = plan_files(config, tensors, max_shard_size, variant)
-    with replacing_files(Path(folder), obsolete=weight_files(variant)) as staging:
+    shards, texts = plan_files(config, tensors, max_shard_size, variant, weights_name)
+    obsolete = (*weight_files(variant), variant_name(weights_name, variant))
+    with replacing_files(Path(folder), obsolete) as staging:
         for name, names in shards.items():
-            write_safetensors(staging / name, {tensor: tensors[tensor] for tensor in names})
+            write(staging / name, {tensor: tensors[tensor] for tensor in names})
         for name, content in texts.items():
             write_flushed(staging / name, content)
 
@@ -121,6 +128,7 @@ def plan_files(
     tensors: Mapping[str, StoredTensor],
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
+    weights_name: str = WEIGHTS_NAME,
 ) -> tuple[dict[str, list[str]], dict[str, bytes]]:
     """What the files of a checkpoint are, before any is written; for arguments and errors see `save_checkpoint`.
 
@@ -129,14 +137,17 @@ def plan_files(
     """
     described = config.replaced(torch_dtype=first_float_name(tensors))
     texts: dict[str, bytes] = {CONFIG_NAME: described.to_json_string().encode()}
-    shards = split_into_shards(tensors, max_shard_size, variant)
+    shards = split_into_shards(tensors, max_shard_size, variant, weights_name)
     if len(shards) > 1:
-        texts[variant_name(f"{WEIGHTS_NAME}{INDEX_SUFFIX}", variant)] = _index(shards, tensors)
+        texts[variant_name(f"{weights_name}{INDEX_SUFFIX}", variant)] = _index(shards, tensors)
     return shards, texts
 
 
 def split_into_shards(
-    tensors: Mapping[str, StoredTensor], max_shard_size: int | str, variant: str | None = None
+    tensors: Mapping[str, StoredTensor],
+    max_shard_size: int | str,
+    variant: str | None = None,
+    weights_name: str = WEIGHTS_NAME,
 ) -> dict[str, list[str]]:
     """Distribute tensors over files: in order, a new file whenever the next tensor would pass the size.
 
@@ -152,11 +163,11 @@ def split_into_shards(
             filled = 0
         shards[-1].append(name)
         filled += tensor.nbytes
-    whole = variant_name(WEIGHTS_NAME, variant)
+    whole = variant_name(weights_name, variant)
     if len(shards) == 1:
         return {whole: shards[0]}
-    stem = whole.removesuffix(".safetensors")
-    return {f"{stem}-{i:05}-of-{len(shards):05}.safetensors": names for i, names in enumerate(shards, start=1)}
+    stem, _, suffix = whole.rpartition(".")
+    return {f"{stem}-{i:05}-of-{len(shards):05}.{suffix}": names for i, names in enumerate(shards, start=1)}
 
 
 def parse_size(size: int | str) -> int:

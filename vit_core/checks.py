@@ -29,12 +29,18 @@ def require_choice(name: str, value: Any, choices: Collection[str]) -> None:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
 
 
-def check_head_mask(head_mask: Any, config: ViTConfig) -> None:
+def check_head_mask(head_mask: Any, config: ViTConfig, layers: int | None = None) -> None:
     """Check that a head mask has an entry for each head, of one layer or of all.
+
+    Args:
+        head_mask: the mask.
+        config: the model's.
+        layers: how many layers the model has, if not those of the config.
 
     Raises:
         ValueError: it has not.
     """
-    heads, all_heads = (config.num_attention_heads,), (config.num_hidden_layers, config.num_attention_heads)
+    heads = (config.num_attention_heads,)
+    all_heads = (config.num_hidden_layers if layers is None else layers, *heads)
     if tuple(head_mask.shape) not in (heads, all_heads):
         raise ValueError(f"head_mask has shape {tuple(head_mask.shape)}; the model takes {heads} or {all_heads}.")

@@ -97,6 +97,7 @@ class ViTConfig(ScriptConfig, Pushable):
     output_attentions: bool
     output_hidden_states: bool
     pooler_act: str | Callable[..., Any]
+    pruned_heads: dict[int, list[int]]
     pooler_output_size: int | None
     problem_type: str | None
     return_dict: bool
@@ -248,14 +249,19 @@ class ViTConfig(ScriptConfig, Pushable):
         """Width of what the classifier reads: the class token, or the pooler's output with `classifier_uses_pooler`."""
         return self.pooler_size if self.classifier_uses_pooler else self.hidden_size
 
-    def kept_heads(self, layer: int) -> list[int]:
-        """The attention heads of a layer that are not pruned, in their original numbering."""
-        pruned = set(self.pruned_heads.get(layer, ()))
+    def kept_heads(self, layer: int | None) -> list[int]:
+        """The attention heads of a layer that are not pruned, in their original numbering; all without a layer."""
+        pruned = set() if layer is None else set(self.pruned_heads.get(layer, ()))
         return [head for head in range(self.num_attention_heads) if head not in pruned]
 
-    def infer_problem_type(self, integer_labels: bool) -> str:
-        """The kind of problem that labels imply when `problem_type` does not say: a number, a class, or several."""
-        if self.num_labels == 1:
+    def infer_problem_type(self, integer_labels: bool, num_labels: int | None = None) -> str:
+        """The kind of problem that labels imply when `problem_type` does not say: a number, a class, or several.
+
+        Args:
+            integer_labels: whether the labels are whole numbers.
+            num_labels: how many labels the classifier has, if not those of the config.
+        """
+        if (self.num_labels if num_labels is None else num_labels) == 1:
             return "regression"
         return "single_label_classification" if integer_labels else "multi_label_classification"
 

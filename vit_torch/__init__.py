@@ -8,26 +8,35 @@ except ImportError as error:
 
 from conversion import AutoImageProcessor
 from vit_core import (
+    BaseModelOutput,
     BaseModelOutputWithPooling,
     BatchFeature,
     DeiTImageProcessor,
     ImageClassifierOutput,
     MaskedImageModelingOutput,
+    ModelOutput,
     ViTConfig,
     ViTFeatureExtractor,
     ViTImageProcessor,
 )
+from vit_torch.auto import AutoConfig, AutoModel, AutoModelForImageClassification, AutoModelForMaskedImageModeling
 from vit_torch.image_processing import ViTImageProcessorFast
 from vit_torch.modeling import ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 from vit_torch.pretrained import ViTPreTrainedModel
 
 __all__ = [
+    "AutoConfig",
     "AutoImageProcessor",
+    "AutoModel",
+    "AutoModelForImageClassification",
+    "AutoModelForMaskedImageModeling",
+    "BaseModelOutput",
     "BaseModelOutputWithPooling",
     "BatchFeature",
     "DeiTImageProcessor",
     "ImageClassifierOutput",
     "MaskedImageModelingOutput",
+    "ModelOutput",
     "ViTConfig",
     "ViTFeatureExtractor",
     "ViTForImageClassification",

@@ -16,24 +16,31 @@ from vit_core.config import IGNORED_LABEL
 def classification_loss(
     logits: Float[Tensor, "batch labels"], labels: Shaped[Tensor, "*shape"], config: ViTConfig
 ) -> Float[Tensor, ""]:
-    """The loss that the config's `problem_type` names; without one it follows from the labels.
+    """The loss that the config's `problem_type` names; without one the labels tell, and the config records it.
 
     Args:
         logits: (batch, num_labels).
         labels: for single-label classification whole numbers (batch,) from 0 to num_labels - 1, or -100 to leave an
-            image out; for multi-label classification (batch, num_labels) of 0 and 1; for regression (batch,) with one
-            label, else (batch, num_labels).
+            image out; for multi-label classification (batch, num_labels) of 0 and 1; for regression one number an image
+            with one label, else (batch, num_labels).
         config: tells the kind of problem.
 
     Returns:
-        Cross-entropy, binary cross-entropy or mean squared error, as a mean.
+        Cross-entropy, binary cross-entropy or mean squared error, as a mean; of half precision in float32.
 
     Raises:
-        ValueError: the labels have another shape, or one is out of range.
+        ValueError: the labels have another shape, or one on the CPU is out of range; for those on a GPU it would have
+            to be waited.
     """
-    is_integer = not (labels.is_floating_point() or labels.is_complex())
-    loss = LOSSES[config.problem_type or config.infer_problem_type(is_integer)]
-    return loss(logits, labels.to(logits.device))
+    problem_type = config.problem_type
+    if problem_type is None:
+        is_integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+        problem_type = config.infer_problem_type(is_integer, logits.shape[1])
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    loss = LOSSES[problem_type](exact, labels)
+    if not torch.compiler.is_compiling():  # which would compile again for a config that changes
+        config.problem_type = problem_type
+    return loss
 
 
 def masked_reconstruction_loss(
@@ -57,26 +64,36 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     if labels.numel() != batch:
         raise ValueError(f"labels of shape {tuple(labels.shape)} do not give one class to each of {batch} images.")
     labels = labels.reshape(batch).long()
-    if not torch.compiler.is_compiling():  # a compiled graph cannot branch on values
-        outside = labels[((labels < 0) | (labels >= count)) & (labels != IGNORED_LABEL)]
-        if outside.numel():
-            raise ValueError(
-                f"labels hold {int(outside[0])}; with num_labels={count} they go from 0 to {count - 1}, or are "
-                f"{IGNORED_LABEL} to leave an image out."
-            )
-    return functional.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL)
+    _require_classes(labels, count)
+    return functional.cross_entropy(logits, labels.to(logits.device), ignore_index=IGNORED_LABEL)
 
 
 def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     _require_shape(labels, logits)
-    return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return functional.binary_cross_entropy_with_logits(logits, labels.to(logits))
 
 
 def _mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[1] == 1 and labels.numel() == logits.shape[0]:
         labels = labels.reshape(logits.shape)
     _require_shape(labels, logits)
-    return functional.mse_loss(logits, labels.to(logits.dtype))
+    return functional.mse_loss(logits, labels.to(logits))
+
+
+def _require_classes(labels: Tensor, count: int) -> None:
+    """Raise ValueError if a label is none of the classes, as far as values can be seen without waiting for them."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not labels.is_cpu:
+        return
+    try:
+        values = labels.numpy()
+    except RuntimeError:  # inside of vmap and other transforms there are none
+        return
+    outside = values[((values < 0) | (values >= count)) & (values != IGNORED_LABEL)]
+    if outside.size:
+        raise ValueError(
+            f"labels hold {outside[0]}; with num_labels={count} they go from 0 to {count - 1}, or are "
+            f"{IGNORED_LABEL} to leave an image out."
+        )
 
 
 def _require_shape(labels: Tensor, logits: Tensor) -> None:

@@ -6,8 +6,9 @@ so that `state_dict()` has the canonical names of `vit_core.parameters`, which a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -17,34 +18,20 @@ from torch.utils.checkpoint import checkpoint
 
 from vit_core import ViTConfig
 from vit_core.checks import check_head_mask
-from vit_core.parameters import Parameter, parameters
+from vit_core.parameters import INITIALIZERS, Parameter, parameters
+from vit_torch.activations import activation
+from vit_torch.filling import own_parts
+from vit_torch.initialization import start
 from vit_torch.losses import classification_loss, masked_reconstruction_loss
-from vit_torch.outputs import BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
+from vit_torch.outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPooling,
+    ImageClassifierOutput,
+    MaskedImageModelingOutput,
+)
 from vit_torch.position import resample_grid
-from vit_torch.pretrained import ViTPreTrainedModel, initialize
-
-
-def quick_gelu(x: Tensor) -> Tensor:
-    """GELU approximated by a sigmoid (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415, section 2)."""
-    return x * torch.sigmoid(1.702 * x)
-
-
-# No lambdas: models are pickled, for other processes or by torch.save.
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": functional.gelu,
-    "gelu_new": partial(functional.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(functional.gelu, approximate="tanh"),
-    "relu": functional.relu,
-    "selu": functional.selu,
-    "silu": functional.silu,
-    "quick_gelu": quick_gelu,
-    "tanh": torch.tanh,
-}
-
-
-def activation(name_or_function: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The activation of a config, which names it or holds it."""
-    return ACTIVATIONS[name_or_function] if isinstance(name_or_function, str) else name_or_function
+from vit_torch.pretrained import ViTPreTrainedModel
+from vit_torch.pruning import prune_attention
 
 
 class ViTPatchEmbeddings(nn.Module):
@@ -64,11 +51,12 @@ class ViTPatchEmbeddings(nn.Module):
         self, pixel_values: Float[Tensor, "batch channels height width"], interpolate_pos_encoding: bool = False
     ) -> Float[Tensor, "batch patches hidden"]:
         self._check(pixel_values, interpolate_pos_encoding)
-        return self.projection(pixel_values).flatten(2).transpose(1, 2)
+        weight = next(self.projection.parameters(), pixel_values)
+        return self.projection(pixel_values.to(weight.dtype)).flatten(2).transpose(1, 2)
 
-    def grid(self, pixel_values: Float[Tensor, "batch channels height width"]) -> tuple[int, int]:
+    def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches, in the form in which a convolution computes them, for symbolic sizes."""
-        (height, width), (patch_height, patch_width) = pixel_values.shape[-2:], self.patch_size
+        patch_height, patch_width = self.patch_size
         return (height - patch_height) // patch_height + 1, (width - patch_width) // patch_width + 1
 
     def _check(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
@@ -99,13 +87,23 @@ class ViTEmbeddings(nn.Module):
 
     def __init__(self, config: ViTConfig, use_mask_token: bool = False) -> None:
         super().__init__()
+        self.config = config
         hidden = config.hidden_size
         self.cls_token = nn.Parameter(torch.empty(1, 1, hidden))
         self.mask_token = nn.Parameter(torch.empty(1, 1, hidden)) if use_mask_token else None
         self.grid = config.grid
         self.position_embeddings = nn.Parameter(torch.empty(1, 1 + self.grid[0] * self.grid[1], hidden))
         self.patch_embeddings = ViTPatchEmbeddings(config)
+        self.patch_size = config.patch_size
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.start_parameters()
+
+    def start_parameters(self) -> None:
+        """Give the tokens and positions their random start."""
+        start(self.cls_token, INITIALIZERS["token"], self.config.initializer_range)
+        start(self.position_embeddings, INITIALIZERS["positions"], self.config.initializer_range)
+        if self.mask_token is not None:
+            start(self.mask_token, "zeros", self.config.initializer_range)
 
     def forward(
         self,
@@ -118,13 +116,22 @@ class ViTEmbeddings(nn.Module):
             patches = self._mask(patches, bool_masked_pos)
         tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         if interpolate_pos_encoding:
-            positions = self.interpolate_pos_encoding(self.patch_embeddings.grid(pixel_values))
+            positions = self.interpolate_pos_encoding(tokens, *pixel_values.shape[-2:])
         else:
             positions = self.position_embeddings
         return self.dropout(tokens + positions)
 
-    def interpolate_pos_encoding(self, grid: tuple[int, int]) -> Float[Tensor, "1 tokens hidden"]:
-        """The position embeddings for another grid of patches, resampled as `vit_core.position` defines it."""
+    def interpolate_pos_encoding(
+        self, embeddings: Float[Tensor, "batch tokens hidden"], height: int, width: int
+    ) -> Float[Tensor, "1 tokens hidden"]:
+        """The position embeddings for images of another size, resampled as `vit_core.position` defines it.
+
+        Args:
+            embeddings: the tokens that the positions are for; the sizes alone decide here.
+            height: of the images, in pixels.
+            width: likewise.
+        """
+        grid = self.patch_embeddings.grid(height, width)
         cls_position, patches = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
         resampled = resample_grid(patches[0].unflatten(0, self.grid), grid)
         return torch.cat([cls_position, resampled.flatten(0, 1)[None]], dim=1)
@@ -143,68 +150,104 @@ class ViTEmbeddings(nn.Module):
 class ViTSelfAttention(nn.Module):
     """Multi-head self-attention (equations 5 to 7 of the paper), up to the output projection."""
 
-    def __init__(self, config: ViTConfig, layer: int) -> None:
+    def __init__(self, config: ViTConfig, layer: int | None = None) -> None:
         super().__init__()
         self.config = config  # attn_implementation is read at each call, so that it can be changed
         self.heads = config.kept_heads(layer)
-        self.head_dim = config.head_dim
-        width = len(self.heads) * self.head_dim
-        self.query = nn.Linear(config.hidden_size, width, bias=config.qkv_bias)
-        self.key = nn.Linear(config.hidden_size, width, bias=config.qkv_bias)
-        self.value = nn.Linear(config.hidden_size, width, bias=config.qkv_bias)
-        self.dropout_prob = config.attention_probs_dropout_prob
+        self.attention_head_size = config.head_dim
+        self.query = nn.Linear(config.hidden_size, self.all_head_size, bias=config.qkv_bias)
+        self.key = nn.Linear(config.hidden_size, self.all_head_size, bias=config.qkv_bias)
+        self.value = nn.Linear(config.hidden_size, self.all_head_size, bias=config.qkv_bias)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    @property
+    def num_attention_heads(self) -> int:
+        """The number of heads that are not pruned."""
+        return len(self.heads)
+
+    @property
+    def all_head_size(self) -> int:
+        """The width of all heads side by side."""
+        return self.num_attention_heads * self.attention_head_size
+
+    def transpose_for_scores(
+        self, x: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch heads tokens head_width"]:
+        """Take the heads, which lie side by side, apart."""
+        return x.unflatten(-1, (-1, self.attention_head_size)).transpose(1, 2)
 
     def forward(
         self,
         hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, " heads"] | None = None,
+        head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
     ) -> tuple[Float[Tensor, "batch tokens width"], Float[Tensor, "batch heads tokens tokens"] | None]:
-        query, key, value = (
-            projection(hidden_states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
-        dropout_prob = self.dropout_prob if self.training else 0.0
-        if self.config.attn_implementation == "sdpa" and head_mask is None and not output_attentions:
-            probabilities = None
-            context = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout_prob)
-        else:
-            scores = query @ key.transpose(-1, -2) / self.head_dim**0.5
-            probabilities = functional.dropout(scores.softmax(dim=-1), p=dropout_prob, training=self.training)
+        query = self.transpose_for_scores(self.query(hidden_states))
+        key = self.transpose_for_scores(self.key(hidden_states))
+        value = self.transpose_for_scores(self.value(hidden_states))
+        if self._needs_probabilities(head_mask, output_attentions):
+            scores = query @ key.transpose(-1, -2) / self.attention_head_size**0.5
+            probabilities = self.dropout(scores.softmax(dim=-1))
             if head_mask is not None:
-                probabilities = probabilities * head_mask[self.heads].to(probabilities)[:, None, None]
+                probabilities = probabilities * self._kept(head_mask).to(probabilities)
             context = probabilities @ value
+        else:
+            probabilities = None
+            dropout_prob = self.dropout.p if self.dropout.training else 0.0
+            context = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout_prob)
         return context.transpose(1, 2).flatten(2), probabilities
+
+    def _kept(self, head_mask: Tensor) -> Tensor:
+        """The entries of a mask, (heads,) or (1, heads, 1, 1), for the heads that are not pruned."""
+        mask = head_mask[None, :, None, None] if head_mask.ndim == 1 else head_mask
+        return mask if mask.shape[1] == self.num_attention_heads else mask[:, self.heads]
+
+    def _needs_probabilities(self, head_mask: Tensor | None, output_attentions: bool) -> bool:
+        is_usual = self.config.attn_implementation == "sdpa" and isinstance(self.dropout, nn.Dropout)
+        return not is_usual or head_mask is not None or output_attentions
 
 
 class ViTSelfOutput(nn.Module):
     """The output projection of attention; the residual is added in ViTLayer."""
 
-    def __init__(self, config: ViTConfig, layer: int) -> None:
+    def __init__(self, config: ViTConfig, layer: int | None = None) -> None:
         super().__init__()
         self.dense = nn.Linear(len(config.kept_heads(layer)) * config.head_dim, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, context: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens hidden"]:
-        return self.dropout(self.dense(context))
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch tokens width"],
+        input_tensor: Float[Tensor, "batch tokens hidden"] | None = None,  # for parts that scripts put here
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        return self.dropout(self.dense(hidden_states))
 
 
 class ViTAttention(nn.Module):
     """Self-attention with its output projection."""
 
-    def __init__(self, config: ViTConfig, layer: int) -> None:
+    def __init__(self, config: ViTConfig, layer: int | None = None) -> None:
         super().__init__()
         self.attention = ViTSelfAttention(config, layer)
         self.output = ViTSelfOutput(config, layer)
 
+    def prune_heads(self, heads: Iterable[int]) -> None:
+        """Remove attention heads for good, in the numbering before any pruning; see `ViTModel.prune_heads`."""
+        prune_attention(self, heads)
+
     def forward(
         self,
         hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, " heads"] | None = None,
+        head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
     ) -> tuple[Float[Tensor, "batch tokens hidden"], Float[Tensor, "batch heads tokens tokens"] | None]:
-        context, probabilities = self.attention(hidden_states, head_mask, output_attentions)
-        return self.output(context), probabilities
+        context, probabilities = parts_of(self.attention(hidden_states, head_mask, output_attentions))
+        return self.output(context, hidden_states), probabilities
+
+
+# The names that transformers 4 has for these with scaled dot product attention.
+ViTSdpaSelfAttention = ViTSelfAttention
+ViTSdpaAttention = ViTAttention
 
 
 class ViTIntermediate(nn.Module):
@@ -220,21 +263,23 @@ class ViTIntermediate(nn.Module):
 
 
 class ViTOutput(nn.Module):
-    """The second half of the MLP; the residual is added in ViTLayer."""
+    """The second half of the MLP, with the residual."""
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden_states: Float[Tensor, "batch tokens mlp"]) -> Float[Tensor, "batch tokens hidden"]:
-        return self.dropout(self.dense(hidden_states))
+    def forward(
+        self, hidden_states: Float[Tensor, "batch tokens mlp"], input_tensor: Float[Tensor, "batch tokens hidden"]
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        return self.dropout(self.dense(hidden_states)) + input_tensor
 
 
 class ViTLayer(nn.Module):
     """One transformer layer, with LayerNorm before each half (equations 2 and 3)."""
 
-    def __init__(self, config: ViTConfig, layer: int) -> None:
+    def __init__(self, config: ViTConfig, layer: int | None = None) -> None:
         super().__init__()
         self.attention = ViTAttention(config, layer)
         self.intermediate = ViTIntermediate(config)
@@ -245,13 +290,21 @@ class ViTLayer(nn.Module):
     def forward(
         self,
         hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, " heads"] | None = None,
+        head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
     ) -> tuple[Float[Tensor, "batch tokens hidden"], Float[Tensor, "batch heads tokens tokens"] | None]:
-        attended, probabilities = self.attention(self.layernorm_before(hidden_states), head_mask, output_attentions)
+        returned = self.attention(self.layernorm_before(hidden_states), head_mask, output_attentions)
+        attended, probabilities = parts_of(returned)
         hidden_states = attended + hidden_states
-        hidden_states = self.output(self.intermediate(self.layernorm_after(hidden_states))) + hidden_states
-        return hidden_states, probabilities
+        mlp = self.intermediate(self.layernorm_after(hidden_states))
+        return self.output(mlp, hidden_states), probabilities
+
+
+def parts_of(returned: Any) -> tuple[Tensor, Tensor | None]:
+    """Hidden states and attention of a layer or an attention, which may be someone else's and return less."""
+    if isinstance(returned, Tensor):
+        return returned, None
+    return returned[0], returned[1] if len(returned) > 1 else None
 
 
 class ViTEncoder(nn.Module):
@@ -259,35 +312,36 @@ class ViTEncoder(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
+        self.config = config
         self.layer = nn.ModuleList(ViTLayer(config, layer) for layer in range(config.num_hidden_layers))
         self.gradient_checkpointing = False
+        self._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
     def forward(
         self,
         hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, "layers heads"] | None = None,
+        head_mask: Shaped[Tensor, "layers ..."] | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
-    ) -> tuple[
-        Float[Tensor, "batch tokens hidden"],
-        tuple[Float[Tensor, "batch tokens hidden"], ...] | None,
-        tuple[Float[Tensor, "batch _ tokens tokens"], ...] | None,
-    ]:
-        """Return the last hidden states; on request those before each layer and after the last; and the attention."""
+        return_dict: bool = True,
+    ) -> BaseModelOutput | tuple[Any, ...]:
+        """Run the layers; on request with the hidden states before each layer and after the last, and the attention."""
         all_hidden_states, all_attentions = [], []
         for index, layer in enumerate(self.layer):
             if output_hidden_states:
                 all_hidden_states.append(hidden_states)
             arguments = (hidden_states, None if head_mask is None else head_mask[index], output_attentions)
             if self.gradient_checkpointing and self.training:
-                hidden_states, attentions = checkpoint(layer, *arguments, use_reentrant=False)
+                returned = self._gradient_checkpointing_func(layer, *arguments)
             else:
-                hidden_states, attentions = layer(*arguments)
+                returned = layer(*arguments)
+            hidden_states, attentions = parts_of(returned)
             if output_attentions:
                 all_attentions.append(attentions)
         if output_hidden_states:
             all_hidden_states.append(hidden_states)
-        return hidden_states, tuple(all_hidden_states) or None, tuple(all_attentions) or None
+        output = BaseModelOutput(hidden_states, tuple(all_hidden_states) or None, tuple(all_attentions) or None)
+        return output if return_dict else output.to_tuple()
 
 
 class ViTPooler(nn.Module):
@@ -315,17 +369,18 @@ class ViTModel(ViTPreTrainedModel):
 
     def __init__(self, config: ViTConfig, add_pooling_layer: bool = True, use_mask_token: bool = False) -> None:
         super().__init__(config)
-        self.embeddings = ViTEmbeddings(config, use_mask_token)
-        self.encoder = ViTEncoder(config)
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.pooler = ViTPooler(config) if add_pooling_layer else None
-        initialize(self, self.parameter_table())
+        with own_parts():
+            self.embeddings = ViTEmbeddings(config, use_mask_token)
+            self.encoder = ViTEncoder(config)
+            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.pooler = ViTPooler(config) if add_pooling_layer else None
+        self.post_init()
 
-    def parameter_table(self) -> tuple[Parameter, ...]:
+    def parameter_table(self, config: ViTConfig | None = None) -> tuple[Parameter, ...]:
         """The rows of `vit_core.parameters` that describe this model, in the order of its `state_dict`."""
         return parameters(
-            self.config,
-            self.task,
+            config or self.config,
+            "model",
             add_pooling_layer=self.pooler is not None,
             use_mask_token=self.embeddings.mask_token is not None,
         )
@@ -363,25 +418,32 @@ class ViTModel(ViTPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = config.output_hidden_states
 
-        pixel_values = pixel_values.to(self.embeddings.patch_embeddings.projection.weight.dtype)
-        hidden_states = self.embeddings(pixel_values, bool_masked_pos, bool(interpolate_pos_encoding))
-        hidden_states, all_hidden_states, all_attentions = self.encoder(
-            hidden_states, self._per_layer(head_mask), output_attentions, output_hidden_states
+        hidden_states = self.embeddings(
+            self._as_tensor(pixel_values), self._as_tensor(bool_masked_pos), bool(interpolate_pos_encoding)
         )
-        last_hidden_state = self.layernorm(hidden_states)
+        encoded = self.encoder(
+            hidden_states,
+            head_mask=self._per_layer(self._as_tensor(head_mask)),
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        last_hidden_state = self.layernorm(encoded[0])
         output = BaseModelOutputWithPooling(
             last_hidden_state=last_hidden_state,
             pooler_output=None if self.pooler is None else self.pooler(last_hidden_state),
-            hidden_states=all_hidden_states,
-            attentions=all_attentions,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
         )
         return self._returned(output, return_dict)
 
     def _per_layer(self, head_mask: Tensor | None) -> Tensor | None:
-        if head_mask is None:
-            return None
-        check_head_mask(head_mask, self.config)
-        return head_mask.expand(self.config.num_hidden_layers, self.config.num_attention_heads)
+        """A head mask for each layer, (layers, 1, heads, 1, 1); one of that form is taken as it is."""
+        if head_mask is None or head_mask.ndim == 5:
+            return head_mask
+        layers = len(self.encoder.layer)
+        check_head_mask(head_mask, self.config, layers)
+        return head_mask.expand(layers, -1)[:, None, :, None, None]
 
 
 class ViTForMaskedImageModeling(ViTPreTrainedModel):
@@ -397,10 +459,11 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
         super().__init__(config)
         self.vit = ViTModel(config, add_pooling_layer=False, use_mask_token=True)
         pixels = config.encoder_stride**2 * config.num_channels
-        self.decoder = nn.Sequential(
-            nn.Conv2d(config.hidden_size, pixels, kernel_size=1), nn.PixelShuffle(config.encoder_stride)
-        )
-        initialize(self, self.head_table())
+        with own_parts():
+            self.decoder = nn.Sequential(
+                nn.Conv2d(config.hidden_size, pixels, kernel_size=1), nn.PixelShuffle(config.encoder_stride)
+            )
+        self.post_init()
 
     def forward(
         self,
@@ -434,12 +497,14 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
             return_dict=True,
         )
         assert pixel_values is not None  # or the base model would have raised
+        pixel_values = self._as_tensor(pixel_values)
         patches = outputs.last_hidden_state[:, 1:]
-        grid = self.vit.embeddings.patch_embeddings.grid(pixel_values)
+        grid = self.vit.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])
         reconstruction = self.decoder(patches.transpose(1, 2).unflatten(2, grid))
         loss = None
         if bool_masked_pos is not None:
-            loss = masked_reconstruction_loss(pixel_values, reconstruction, bool_masked_pos, config.patch_shape)
+            mask = self._as_tensor(bool_masked_pos)
+            loss = masked_reconstruction_loss(pixel_values, reconstruction, mask, config.patch_shape)
         output = MaskedImageModelingOutput(loss, reconstruction, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)
 
@@ -456,11 +521,13 @@ class ViTForImageClassification(ViTPreTrainedModel):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__(config)
+        self.num_labels = config.num_labels
         self.vit = ViTModel(config, add_pooling_layer=config.classifier_uses_pooler)
-        self.classifier = (
-            nn.Linear(config.classifier_input_size, config.num_labels) if config.num_labels else nn.Identity()
-        )
-        initialize(self, self.head_table())
+        with own_parts():
+            self.classifier = (
+                nn.Linear(config.classifier_input_size, config.num_labels) if config.num_labels else nn.Identity()
+            )
+        self.post_init()
 
     def forward(
         self,
@@ -496,6 +563,6 @@ class ViTForImageClassification(ViTPreTrainedModel):
         )
         summary = outputs.last_hidden_state[:, 0] if self.vit.pooler is None else outputs.pooler_output
         logits = self.classifier(summary)
-        loss = None if labels is None else classification_loss(logits, labels, self.config)
+        loss = None if labels is None else classification_loss(logits, self._as_tensor(labels), self.config)
         output = ImageClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)

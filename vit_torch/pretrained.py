@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from conversion.checkpoint import open_for_loading
+from conversion.description import described
 from vit_core import ViTConfig
-from vit_core.array_bytes import contiguous
-from vit_core.checkpoint import save_checkpoint
 from vit_core.loading_options import request
-from vit_core.loading_plan import LoadingPlan
-from vit_core.parameters import BASE_MODEL_PREFIX, INITIALIZER_CUT, Parameter, Task, parameters
-from vit_core.pretrained import ARCHITECTURES, prepare_loading
-from vit_core.push import Pushable
-from vit_core.safetensors_file import StoredTensor, dtype_name
-from vit_torch.pruning import prune_heads
+from vit_core.loading_plan import LoadingPlan, unwrapped
+from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
+from vit_core.pretrained import Loading, prepare_loading
+from vit_core.push import Pushable, push_saved
+from vit_torch.adapters import Adapters
+from vit_torch.filling import build_for_real, build_to_fill, can_be_filled, fill
+from vit_torch.initialization import start_module, start_rows
+from vit_torch.placement import place, single_device
+from vit_torch.pruning import prune_heads, pruned_as_built
+from vit_torch.saving import gathered, save, without_wrappers
+from vit_torch.script_methods import ScriptMethods
+from vit_torch.tensors import as_tensor, dtype_of, state_dict_for_loading
 
 
-class ViTPreTrainedModel(nn.Module, Pushable):
-    """What the models share: a config, weights from and to checkpoints, and a few conveniences."""
+class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, Pushable):
+    """What the models share, and what models of one's own are built on: a config, weights from and to checkpoints.
 
-    task: ClassVar[Task]
+    A subclass makes its parts in `__init__` and calls `self.post_init()` at the end. The parameters of every `ViTModel`
+    in it are described by the table of parameters; what it adds is loaded and saved beside them, under its own names.
+
+    Args:
+        config: its sizes and settings.
+        *inputs: ignored, as further arguments by name are: subclasses written for transformers pass theirs on.
+        **kwargs: likewise.
+    """
+
+    task: ClassVar[Task | None] = None
     config_class = ViTConfig
     base_model_prefix = BASE_MODEL_PREFIX.rstrip(".")
     main_input_name = "pixel_values"
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: ViTConfig, *inputs: Any, **kwargs: Any) -> None:
         super().__init__()
         if not isinstance(config, ViTConfig):
             raise TypeError(
@@ -42,36 +59,104 @@ class ViTPreTrainedModel(nn.Module, Pushable):
             )
         config.validate()
         self.config = config
+        self.name_or_path = config.name_or_path
+        self.warnings_issued: dict[str, bool] = {}  # where transformers' Trainer notes what it has said
 
     # The model's place in the table of parameters
 
-    def parameter_table(self) -> tuple[Parameter, ...]:
-        """The rows of `vit_core.parameters` that describe this model, in the order of its `state_dict`."""
-        return parameters(self.config, self.task)
+    def parameter_table(self, config: ViTConfig | None = None) -> tuple[Parameter, ...]:
+        """The rows of `vit_core.parameters` that describe this model, in the order of its `state_dict`.
 
-    def head_table(self) -> tuple[Parameter, ...]:
-        """The rows that the head adds to the base model."""
-        return tuple(row for row in self.parameter_table() if row.part == "head")
+        Args:
+            config: another config than the model's.
+        """
+        config = config or self.config
+        if self.task is not None:
+            return parameters(config, self.task)
+        return tuple(
+            replace(row, name=f"{path}.{row.name}")
+            for path, model in self.inner_models()
+            for row in model.parameter_table(config if model.config is self.config else None)
+        )
+
+    def inner_models(self) -> Iterator[tuple[str, ViTPreTrainedModel]]:
+        """The models of this package that this one is built on, with the names that they have in it."""
+        paths: list[str] = []
+        for path, module in self.named_modules():
+            if path and isinstance(module, ViTPreTrainedModel) and not path.startswith(tuple(f"{p}." for p in paths)):
+                paths.append(path)
+                yield path, module
+
+    @property
+    def _prefix(self) -> str:
+        """What the names of the base model's parameters start with in this model."""
+        paths = [path for path, _ in self.inner_models()]
+        if not paths or self.base_model_prefix in paths:
+            return BASE_MODEL_PREFIX
+        return f"{paths[0]}."
+
+    @classmethod
+    def _own_class(cls) -> type[ViTPreTrainedModel]:
+        """The class as it was written, without what FSDP2 and parametrizations make of it."""
+        return next(each for each in cls.__mro__ if not each.__module__.startswith("torch."))
+
+    # The random start
+
+    def post_init(self) -> None:
+        """Start the parameters that no model inside this one has started; the last thing that a constructor does."""
+        self.init_weights()
+        if getattr(self.config, "gradient_checkpointing", False):  # a setting of this run, which no file gets
+            self.gradient_checkpointing_enable()
+            del self.config.gradient_checkpointing
+
+    def init_weights(self) -> None:
+        """Call `_init_weights` with every module that it was not called with before."""
+        for module in reversed(list(self.modules())):  # from the inside out
+            self._initialize_weights(module)
+        self.tie_weights()
+
+    def _initialize_weights(self, module: nn.Module) -> None:
+        if not getattr(module, "_is_hf_initialized", False):  # scripts set it to keep a start of their own
+            self._init_weights(module)
+            module._is_hf_initialized = True  # type: ignore[assignment]
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Give one module its random start, as the table of parameters has it; a subclass may know better."""
+        if callable(start_parameters := getattr(module, "start_parameters", None)):  # of ViTEmbeddings
+            start_parameters()
+        else:
+            start_module(module, self.config.initializer_range)
+
+    def start_missing(self, rows: Sequence[Parameter]) -> None:
+        """Give parameters that a checkpoint lacks their random start, as a constructor would."""
+        start_rows(self, rows, self.config.initializer_range)
+        if self._own_class()._init_weights is not ViTPreTrainedModel._init_weights:
+            for path in dict.fromkeys(row.name.rpartition(".")[0] for row in rows):
+                self._init_weights(self.get_submodule(path))
 
     # Loading and saving
 
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: str | PathLike[str],
-        *,
+        pretrained_model_name_or_path: str | PathLike[str] | None,
+        *model_args: Any,
         config: ViTConfig | str | PathLike[str] | None = None,
-        revision: str | None = "main",
         cache_dir: str | PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        subfolder: str | None = "",
         ignore_mismatched_sizes: bool = False,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str | None = "main",
+        use_safetensors: bool | None = None,
+        subfolder: str | None = "",
+        variant: str | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         output_loading_info: bool = False,
         dtype: torch.dtype | str | None = None,
         torch_dtype: torch.dtype | str | None = None,
         attn_implementation: str | None = None,
+        device_map: str | int | torch.device | Mapping[str, Any] | None = None,
         **config_overrides: Any,
     ) -> Any:
         """Load a model for inference (in `eval` mode) from a checkpoint.
@@ -81,22 +166,30 @@ class ViTPreTrainedModel(nn.Module, Pushable):
 
         Args:
             pretrained_model_name_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the
-                package ("bundled/vit-digits"), in any format that `conversion.load` reads.
+                package ("bundled/vit-digits"), in any format that `conversion.load` reads; None with `config` and
+                `state_dict`.
+            *model_args: further arguments of the model's constructor.
             config: a config, or where to find one, instead of the checkpoint's own.
-            revision: branch, tag or commit on the Hub.
             cache_dir: where downloads are kept; huggingface_hub's cache unless given.
-            token: access token for the Hub; huggingface_hub's own unless given.
-            local_files_only: never ask the network.
-            force_download: download again what is in the cache.
-            subfolder: folder inside the repository.
             ignore_mismatched_sizes: start weights whose shape does not fit at random instead of raising.
+            force_download: download again what is in the cache.
+            local_files_only: never ask the network.
+            token: access token for the Hub; huggingface_hub's own unless given.
+            revision: branch, tag or commit on the Hub.
+            use_safetensors: True reads safetensors and nothing else, False prefers any other file of weights.
+            subfolder: folder inside the repository.
+            variant: of the names of files, such as "fp16" for `model.fp16.safetensors`.
+            state_dict: weights to load instead of the checkpoint's.
             output_loading_info: also return the names of missing, unexpected and mismatched weights.
             dtype: dtype of the model, such as torch.bfloat16 or "bfloat16"; "auto" takes that of the checkpoint.
                 torch's default dtype unless given.
             torch_dtype: the older name of `dtype`.
             attn_implementation: "sdpa" (default) or "eager".
+            device_map: where the model goes: a device such as "cuda:0" or 0; "auto" for a GPU if there is one; or
+                {name of a part: device}, for several of which accelerate is needed. torch's default unless given.
             **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
-                position embeddings are resampled), and arguments of the model's constructor.
+                position embeddings are resampled), arguments of the model's constructor, and the options of
+                `vit_core.loading_options`.
 
         Returns:
             The model, or (model, loading info).
@@ -106,12 +199,7 @@ class ViTPreTrainedModel(nn.Module, Pushable):
             ValueError: a file is corrupt, the config is impossible, or a shape does not fit.
             TypeError: an option does not exist.
         """
-        model_arguments = {
-            name: config_overrides.pop(name)
-            for name in list(inspect.signature(cls).parameters)[1:]
-            if name in config_overrides
-        }
-
+        model_arguments, config_overrides = cls._model_arguments(config_overrides, config)
         loading = prepare_loading(
             pretrained_model_name_or_path,
             request(
@@ -122,7 +210,9 @@ class ViTPreTrainedModel(nn.Module, Pushable):
                     "local_files_only": local_files_only,
                     "token": token,
                     "revision": revision,
+                    "use_safetensors": use_safetensors,
                     "subfolder": subfolder,
+                    "variant": variant,
                     "attn_implementation": attn_implementation,
                 }
             ),
@@ -130,87 +220,201 @@ class ViTPreTrainedModel(nn.Module, Pushable):
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             opener=open_for_loading,
+            state_dict=None if state_dict is None else state_dict_for_loading(state_dict),
         )
-        plan = loading.plan(parameters(loading.config, cls.task, **model_arguments))
-        model = cls._filled(loading.config, model_arguments, plan, _dtype(dtype or torch_dtype, loading.dtype))
-        plan.warn(cls.__name__, loading.source)
+        chosen = dtype if dtype is not None else torch_dtype
+        found = dtype_of(chosen, loading.dtype)
+        if chosen is not None:
+            loading.config.torch_dtype = found
+        device = single_device(device_map)
+
+        build = partial(cls, loading.config, *model_args, **model_arguments)
+        model = build_to_fill(build, found)
+        plan = model._plan(loading)
+        if not can_be_filled(model, plan) and torch.get_default_device().type != "meta":
+            model = build_for_real(build, found)
+        exact = model._keep_in_fp32_modules if found == torch.float16 else None
+        fill(model, plan, device or torch.get_default_device(), found, exact or ())
+        model.tie_weights()
+        model.eval()
+        if device_map is not None:
+            place(model, device_map)
+        plan.warn(
+            cls.__name__,
+            loading.source,
+            model._keys_to_ignore_on_load_missing or (),
+            model._keys_to_ignore_on_load_unexpected or (),
+        )
         return (model, plan.loading_info()) if output_loading_info else model
 
     @classmethod
-    def _filled(
-        cls, config: ViTConfig, model_arguments: Mapping[str, Any], plan: LoadingPlan, dtype: torch.dtype
-    ) -> Self:
-        """Build the model around the planned weights, so that no memory is taken for others first."""
-        device = torch.get_default_device()
-        with torch.device("meta"):
-            model = cls(config, **model_arguments)
-        weights = {name: to_torch(tensor).to(device, dtype) for name, tensor in plan.tensors.items()}
-        weights |= {row.name: torch.empty(row.shape, dtype=dtype, device=device) for row in plan.missing}
-        model.load_state_dict(weights, assign=True)
-        initialize(model, plan.missing)
-        return model.eval()
+    def _model_arguments(cls, options: Mapping[str, Any], config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The options that are arguments of the constructor, and the others.
+
+        A name that both the constructor and the checkpoint's config know is meant for both.
+        """
+        named = list(inspect.signature(cls).parameters.values())[1:]
+        fields = cls.config_class()
+        takes_any = any(each.kind is each.VAR_KEYWORD for each in named)
+        names = {each.name for each in named if each.kind is not each.VAR_KEYWORD}
+        known = {*request(options).config_overrides} if takes_any else names
+        arguments = {
+            name: value
+            for name, value in options.items()
+            if name in names or (name in known and not hasattr(fields, name))
+        }
+        others = {
+            name: value
+            for name, value in options.items()
+            if name not in arguments or (config is None and hasattr(fields, name))
+        }
+        return arguments, others
+
+    def _plan(self, loading: Loading) -> LoadingPlan:
+        """Which tensor of the checkpoint fills which parameter of this model, as it was built."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items() if isinstance(tensor, Tensor)}
+        rows = [row for row in self.parameter_table() if shapes.get(row.name) == row.shape]
+        known = {row.name for row in rows}
+        extras = {name: shape for name, shape in shapes.items() if name not in known}
+        plan = loading.plan(rows, extras, self._prefix)
+        if not plan.missing_extras:
+            return plan
+        tensors = self.state_dict()
+        filled = {id(tensors[name]) for name in plan.tensors}  # one of the names of a shared parameter is enough
+        missing = tuple(name for name in plan.missing_extras if id(tensors[name]) not in filled)
+        return replace(plan, missing_extras=missing)
 
     def save_pretrained(
         self,
-        folder: str | PathLike[str],
-        max_shard_size: int | str = "5GB",
-        *,
+        save_directory: str | PathLike[str],
         is_main_process: bool = True,
         state_dict: Mapping[str, Tensor] | None = None,
+        save_function: Callable[..., Any] | None = None,
+        push_to_hub: bool = False,
+        max_shard_size: int | str = "5GB",
         safe_serialization: bool = True,
+        variant: str | None = None,
+        token: str | bool | None = None,
+        save_peft_format: bool = True,
+        **pushing: Any,
     ) -> None:
         """Write `config.json` and `model.safetensors`, the same bytes whichever framework saves.
 
+        Where parts of the model were replaced, the config that is written follows them.
+
         Args:
-            folder: where; made if need be. The checkpoint that is there is replaced at once or, on failure, not at all.
-            max_shard_size: largest size of a file, such as "5GB"; larger models are written in shards with an index.
-            is_main_process: False writes nothing, for the other processes of distributed training.
+            save_directory: where; made if need be. The checkpoint that is there is replaced at once or, on failure, not
+                at all.
+            is_main_process: False writes nothing, for the other processes of distributed training; each has to call,
+                since sharded weights are gathered from all of them.
             state_dict: weights to write instead of the model's own.
-            safe_serialization: must be True; pickled weights are read but not written.
+            save_function: with `safe_serialization=False`, writes (weights, path) instead of torch.save.
+            push_to_hub: also upload the folder to the Hub.
+            max_shard_size: largest size of a file, such as "5GB"; larger models are written in shards with an index.
+            safe_serialization: False writes `pytorch_model.bin`, for programs that read nothing else.
+            variant: of the names of files: "fp16" writes `model.fp16.safetensors`.
+            token: access token for the Hub.
+            save_peft_format: whether adapters get the names that PEFT loads.
+            **pushing: options of `push_to_hub`, such as `repo_id` (the folder's name unless given).
 
         Raises:
             OSError: it cannot be written; what was there before is untouched.
-            ValueError: `state_dict` is not this model's.
+            ValueError: `state_dict` is not this model's, or no config gives such a model; the message says what to set.
         """
-        if not safe_serialization:
-            raise ValueError("safe_serialization=False asks for pickled weights; only safetensors are written.")
+        weights = gathered(self.state_dict() if state_dict is None else state_dict, is_main_process)
         if not is_main_process:
             return
-        weights = self.state_dict() if state_dict is None else state_dict
-        expected = {row.name: row.shape for row in self.parameter_table()}
-        if wrong := expected.keys() ^ weights.keys():
+        if self._hf_peft_config_loaded:
+            self.save_adapter(Path(save_directory), weights, save_peft_format)
+        else:
+            config, tensors = self._described(weights if state_dict is None else self._checked(weights))
+            save(Path(save_directory), config, tensors, max_shard_size, variant, safe_serialization, save_function)
+        if push_to_hub:
+            push_saved(save_directory, {"token": token, "tags": self.model_tags, **pushing})
+
+    def _described(self, weights: Mapping[str, Tensor]) -> tuple[ViTConfig, dict[str, Tensor]]:
+        """The config and the weights as a checkpoint has them: those of the table in its order, then what was added."""
+        own_class = self._own_class()
+        weights = without_wrappers(weights)
+        shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        config = self.config.replaced(
+            architectures=[own_class.__name__], pruned_heads=pruned_as_built(self.base_model, self.config)
+        )
+        found = described(
+            config,
+            self.parameter_table,
+            shapes,
+            own_class.__name__,
+            is_own=own_class.__module__.partition(".")[0] == __name__.partition(".")[0],
+            prefix=self._prefix,
+        )
+        left_out = [re.compile(pattern) for pattern in self._keys_to_ignore_on_save or ()]
+        names = [*(row.name for row in found.rows), *found.extras]
+        return found.config, {
+            name: weights[name] for name in names if not any(pattern.search(name) for pattern in left_out)
+        }
+
+    def _checked(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights that a caller gave, if they are this model's; their names may have what wrappers put in."""
+        own = without_wrappers(self.state_dict())
+        given = unwrapped(state_dict, own)
+        if wrong := own.keys() ^ given.keys():
             raise ValueError(f"state_dict does not fit the model: {min(wrong)} is in one of them only.")
-        for name, shape in expected.items():
-            if tuple(weights[name].shape) != shape:
-                raise ValueError(f"state_dict holds {name} with shape {tuple(weights[name].shape)} instead of {shape}.")
-        config = self.config.replaced(architectures=[ARCHITECTURES[self.task]])
-        save_checkpoint(Path(folder), config, {name: from_torch(weights[name]) for name in expected}, max_shard_size)
+        for name, tensor in own.items():
+            if given[name].shape != tensor.shape:
+                raise ValueError(
+                    f"state_dict holds {name} with shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}."
+                )
+        return given
 
     # Training
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         """Compute each layer's activations again in the backward pass instead of keeping them.
 
         Args:
-            gradient_checkpointing_kwargs: accepted for scripts that ask for `use_reentrant`; the non-reentrant
-                implementation, which torch recommends, is always used.
+            gradient_checkpointing_kwargs: arguments of `torch.utils.checkpoint.checkpoint`. `use_reentrant` is accepted
+                and not followed: the other implementation, which torch recommends, is always used.
+            **kwargs: the same, given one by one.
         """
-        self.base_model.encoder.gradient_checkpointing = True
+        options = {**(gradient_checkpointing_kwargs or {}), **kwargs, "use_reentrant": False}
+        self._set_gradient_checkpointing(True, partial(checkpoint, **options))
+        if self._hf_peft_config_loaded:
+            self.enable_input_require_grads()
 
     def gradient_checkpointing_disable(self) -> None:
         """Keep activations again."""
-        self.base_model.encoder.gradient_checkpointing = False
+        self._set_gradient_checkpointing(False)
+        if self._hf_peft_config_loaded:
+            self.disable_input_require_grads()
+
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] | None = None
+    ) -> None:
+        """Switch it in every module that has it, a subclass's own among them."""
+        modules = [module for module in self.modules() if hasattr(module, "gradient_checkpointing")]
+        if not modules:
+            raise ValueError(
+                f"{type(self).__name__} has no part with an attribute gradient_checkpointing, as ViTEncoder has; set "
+                f"one in __init__ of the part that looks at it."
+            )
+        for module in modules:
+            module.gradient_checkpointing = enable  # type: ignore[assignment]
+            if gradient_checkpointing_func is not None:
+                module._gradient_checkpointing_func = gradient_checkpointing_func  # type: ignore[assignment]
 
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether gradient checkpointing is on."""
-        return self.base_model.encoder.gradient_checkpointing
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.modules())
 
     def prune_heads(self, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
         """Remove attention heads for good; the config records it and a saved model is loaded without them.
 
         Args:
-            heads_to_prune: {layer: heads}, in the numbering before any pruning.
+            heads_to_prune: {layer: heads}, in the numbering before any pruning; layer -1 is the last.
 
         Raises:
             ValueError: there is no such layer or head, or no head of a layer would stay.
@@ -225,8 +429,10 @@ class ViTPreTrainedModel(nn.Module, Pushable):
 
     @property
     def base_model(self) -> Any:
-        """The model without its head."""
-        return getattr(self, self.base_model_prefix, self)
+        """The model without its head: what `base_model_prefix` names, or else the first model in this one."""
+        if self.base_model_prefix in self._modules:
+            return self._modules[self.base_model_prefix]
+        return next((model.base_model for _, model in self.inner_models()), self)
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """The number of parameters.
@@ -235,12 +441,12 @@ class ViTPreTrainedModel(nn.Module, Pushable):
             only_trainable: count those that require gradients.
             exclude_embeddings: leave out the patch projection, as transformers does under this name.
         """
-        excluded = {id(parameter) for parameter in self.get_input_embeddings().parameters()}
+        embeddings = self.get_input_embeddings().parameters() if exclude_embeddings else ()
+        excluded = {id(parameter) for parameter in embeddings}
         return sum(
             parameter.numel()
             for parameter in self.parameters()
-            if not (exclude_embeddings and id(parameter) in excluded)
-            and (parameter.requires_grad or not only_trainable)
+            if id(parameter) not in excluded and (parameter.requires_grad or not only_trainable)
         )
 
     @property
@@ -251,51 +457,14 @@ class ViTPreTrainedModel(nn.Module, Pushable):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the parameters."""
-        return next(self.parameters()).dtype
+        return next(parameter.dtype for parameter in self.parameters() if parameter.is_floating_point())
+
+    def _as_tensor(self, value: Any) -> Any:
+        """An argument of a forward pass, which may also be an array or a list, as a tensor."""
+        return value if value is None else as_tensor(value, self.device)
 
     def _returned(self, output: Any, return_dict: bool | None) -> Any:
         """The output in the form that the call or the config asks for."""
         if return_dict is None:
             return_dict = self.config.use_return_dict
         return output if return_dict else output.to_tuple()
-
-
-def initialize(model: ViTPreTrainedModel, rows: Iterable[Parameter]) -> None:
-    """Give parameters of a model the random start that the table names."""
-    for row in rows:
-        parameter = model.get_parameter(row.name)
-        if parameter.is_meta:
-            continue
-        with torch.no_grad():
-            if row.initializer == "normal":
-                start = torch.empty(row.shape, device=parameter.device)  # float32, whatever the parameter's dtype
-                std = model.config.initializer_range
-                parameter.copy_(nn.init.trunc_normal_(start, std=std, a=-INITIALIZER_CUT, b=INITIALIZER_CUT))
-            else:
-                parameter.fill_(1.0 if row.initializer == "ones" else 0.0)
-
-
-def to_torch(tensor: StoredTensor) -> Tensor:
-    """A tensor of a checkpoint, sharing its memory where that is in canonical order."""
-    bits = torch.from_numpy(contiguous(tensor.read()))
-    return bits.view(torch.bfloat16) if tensor.dtype == "BF16" else bits
-
-
-def from_torch(tensor: Tensor) -> StoredTensor:
-    """A tensor for a checkpoint; it is brought to the CPU when it is written."""
-    shape = tuple(tensor.shape)
-    if tensor.dtype == torch.bfloat16:
-        return StoredTensor("BF16", shape, lambda: tensor.detach().cpu().contiguous().view(torch.uint16).numpy())
-    dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
-    return StoredTensor(dtype_name(dtype), shape, lambda: tensor.detach().cpu().numpy())
-
-
-def _dtype(dtype: torch.dtype | str | None, stored: str | None) -> torch.dtype:
-    if dtype == "auto":
-        dtype = stored
-    if dtype is None:
-        return torch.get_default_dtype()
-    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"dtype is {dtype!r}; choose a floating-point type such as 'float32', 'bfloat16' or 'auto'.")
-    return found

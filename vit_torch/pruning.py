@@ -14,23 +14,54 @@ from vit_core import ViTConfig
 def prune_heads(model: Any, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
     """Remove attention heads from a model and record it in its config; see `ViTPreTrainedModel.prune_heads`."""
     config: ViTConfig = model.config
+    layers = model.base_model.encoder.layer
     pruned = {layer: set(heads) for layer, heads in config.pruned_heads.items()}
     for layer, heads in heads_to_prune.items():
-        pruned[layer] = pruned.get(layer, set()) | set(heads)
+        place = layer + len(layers) if layer < 0 else layer
+        pruned[place] = pruned.get(place, set()) | set(heads)
     recorded = {layer: sorted(heads) for layer, heads in sorted(pruned.items()) if heads}
     config.replaced(pruned_heads=recorded)  # raises before anything is changed
     config.pruned_heads = recorded
+    for layer, heads in recorded.items():
+        layers[layer].attention.prune_heads(heads)
 
-    for layer in heads_to_prune:
-        attention = model.base_model.encoder.layer[layer].attention
-        kept = config.kept_heads(layer)
-        places = torch.tensor([attention.attention.heads.index(head) for head in kept])
-        head_dim = config.head_dim
-        rows = (places[:, None] * head_dim + torch.arange(head_dim)).flatten()
-        for name in ("query", "key", "value"):
-            setattr(attention.attention, name, _selected(getattr(attention.attention, name), rows, axis=0))
-        attention.output.dense = _selected(attention.output.dense, rows, axis=1)
-        attention.attention.heads = kept
+
+def prune_attention(attention: Any, heads: Iterable[int]) -> None:
+    """Remove heads of one attention, a `vit_torch.modeling.ViTAttention`; those that are gone already do not matter.
+
+    Raises:
+        ValueError: there is no such head, or none would stay.
+    """
+    inner = attention.attention
+    removed, count = set(heads), inner.config.num_attention_heads
+    if bad := sorted(head for head in removed if not 0 <= head < count):
+        raise ValueError(f"there is no head {bad[0]} to prune; a layer has {count} heads.")
+    kept = [head for head in inner.heads if head not in removed]
+    if not kept:
+        raise ValueError("every head of the layer would be pruned; at least one must stay.")
+    if kept == inner.heads:
+        return
+    places = torch.tensor([inner.heads.index(head) for head in kept])
+    width = inner.attention_head_size
+    rows = (places[:, None] * width + torch.arange(width)).flatten()
+    for name in ("query", "key", "value"):
+        setattr(inner, name, _selected(getattr(inner, name), rows, axis=0))
+    attention.output.dense = _selected(attention.output.dense, rows, axis=1)
+    inner.heads = kept
+
+
+def pruned_as_built(base_model: Any, config: ViTConfig) -> dict[int, list[int]]:
+    """The heads that the layers of a model lack, wherever they were moved; the config's where they do not tell."""
+    layers = getattr(getattr(base_model, "encoder", None), "layer", ())
+    inner: list[Any] = [getattr(getattr(layer, "attention", None), "attention", None) for layer in layers]
+    if not all(isinstance(getattr(attention, "heads", None), list) for attention in inner) or not inner:
+        return config.pruned_heads
+    every_head = range(config.num_attention_heads)
+    lacking = {
+        layer: [head for head in every_head if head not in attention.heads]
+        for layer, attention in enumerate(inner[: config.num_hidden_layers])
+    }
+    return {layer: heads for layer, heads in lacking.items() if heads}
 
 
 def _selected(linear: nn.Linear, indices: Tensor, axis: int) -> nn.Linear:

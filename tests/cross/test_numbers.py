@@ -11,7 +11,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from vit_core import ViTConfig
-from vit_core.config import ACTIVATIONS, PROBLEM_TYPES
+from vit_core.activations import ACTIVATIONS
+from vit_core.config import PROBLEM_TYPES
 
 TOLERANCE = 1e-5
 

@@ -17,6 +17,7 @@ ViTModel(config)(pixel_values, head_mask=torch.ones(4), **everything)
 ViTModel(config)(torch.randn(2, 3, 40, 40), interpolate_pos_encoding=True, head_mask=torch.ones(2, 4))
 ViTForMaskedImageModeling(config)(pixel_values, mask, **everything)
 for labels in (torch.tensor([0, 1]), torch.rand(2, 5)):
+    config.problem_type = None
     ViTForImageClassification(config)(pixel_values, labels=labels)
 ViTForImageClassification(config).half()(pixel_values)
 try:
