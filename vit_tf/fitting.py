@@ -43,6 +43,8 @@ class FittingModel(keras.Model):
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """See `keras.Model.fit`; labels may also come in the dict of inputs."""
+        if isinstance(x, tf.data.Dataset) and len(args) < 7:  # of which `shuffle` is the last
+            kwargs.setdefault("shuffle", False)  # a dataset shuffles itself; Keras would warn that it does not
         return super().fit(*_with_labels_apart(x, y), *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:

@@ -51,7 +51,7 @@ def runnable(examples):
 def test_there_are_examples():
     with_examples = {str(page.relative_to(ROOT)) for page in PAGES}
     guides = ["index", "conversion", "migrate", "from-timm", "from-google", "images", "verify"]
-    backends = ["pytorch", "trainer", "keras", "jax", "jax-sharding"]
+    backends = ["pytorch", "trainer", "keras", "keras-training", "jax", "jax-sharding"]
     formats = [f"formats/{page.stem}" for page in (ROOT / "docs/formats").glob("*.md")]
     assert len(formats) == 9
     assert {"README.md", *(f"docs/{page}.md" for page in [*guides, *backends, *formats])} <= with_examples

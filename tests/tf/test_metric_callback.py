@@ -7,9 +7,6 @@ import tensorflow as tf
 
 from vit_tf import BatchFeature, KerasMetricCallback, TFViTForImageClassification, TFViTModel
 
-# Keras itself, which by default says that it does not shuffle what is a tf.data.Dataset.
-pytestmark = pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
-
 IMAGES = np.random.default_rng(0).normal(size=(10, 3, 32, 32)).astype("float32")
 LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3, 4])
 
