@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from conversion.checkpoint import Checkpoint, load
     from conversion.converter import Conversion, convert
     from conversion.formats import FORMATS, WRITABLE
-    from conversion.image_processor import AutoImageProcessor
+    from conversion.image_processor import AutoFeatureExtractor, AutoImageProcessor
     from conversion.verifier import Report, verify
 
 __all__ = [
     "FORMATS",
     "WRITABLE",
+    "AutoFeatureExtractor",
     "AutoImageProcessor",
     "Checkpoint",
     "Conversion",
@@ -31,6 +32,7 @@ __all__ = [
 _MODULES = {
     "FORMATS": "formats",
     "WRITABLE": "formats",
+    "AutoFeatureExtractor": "image_processor",
     "AutoImageProcessor": "image_processor",
     "Checkpoint": "checkpoint",
     "Conversion": "converter",

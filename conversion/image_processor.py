@@ -7,8 +7,9 @@ from typing import Any
 import vit_core
 from conversion.checkpoint import read_source
 from conversion.formats.transformers import TRANSFORMERS
-from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
+from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import ModelSource
+from vit_core.image_settings_file import is_settings_file, read_settings
 
 
 class AutoImageProcessor(vit_core.AutoImageProcessor):
@@ -20,8 +21,8 @@ class AutoImageProcessor(vit_core.AutoImageProcessor):
 
     @staticmethod
     def _settings(source: ModelSource) -> dict[str, Any]:
-        if source.weights is None and source.file(PROCESSOR_NAME):
-            return vit_core.AutoImageProcessor._settings(source)
+        if is_settings_file(source.weights) or (source.weights is None and source.file(PROCESSOR_NAME)):
+            return read_settings(source)
         try:
             try:
                 checkpoint = read_source(source, {})
@@ -31,9 +32,9 @@ class AutoImageProcessor(vit_core.AutoImageProcessor):
             raise OSError(f"{source.name} has no {PROCESSOR_NAME}, and its weights do not say more: {error}") from error
         is_assumed = any(assumption.name == "preprocessing" for assumption in checkpoint.assumed)
         if is_assumed and checkpoint.format == TRANSFORMERS.name:  # whose models are trained in every way
-            source.require(PROCESSOR_NAME)
-            raise OSError(
-                f"{source.name} is a file by itself: the {PROCESSOR_NAME} beside it counts only with a {CONFIG_NAME} "
-                f"of the same model; load it with ViTImageProcessor.from_pretrained if it suits the model."
-            )
+            return read_settings(source)
         return checkpoint.preprocessing
+
+
+class AutoFeatureExtractor(vit_core.AutoFeatureExtractor, AutoImageProcessor):
+    """`AutoImageProcessor` under its name of old; what it finds are image processors."""

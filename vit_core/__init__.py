@@ -1,9 +1,10 @@
 """The ground floor of Trivit: config, parameters, preprocessing and checkpoints, with no framework."""
 
+from vit_core.auto_image_processor import AutoFeatureExtractor, AutoImageProcessor
 from vit_core.config import ViTConfig
 from vit_core.image_processing import (
-    AutoImageProcessor,
     BatchFeature,
+    DeiTFeatureExtractor,
     DeiTImageProcessor,
     ViTFeatureExtractor,
     ViTImageProcessor,
@@ -18,10 +19,12 @@ from vit_core.outputs import (
 from vit_core.parameters import Parameter, parameters
 
 __all__ = [
+    "AutoFeatureExtractor",
     "AutoImageProcessor",
     "BaseModelOutput",
     "BaseModelOutputWithPooling",
     "BatchFeature",
+    "DeiTFeatureExtractor",
     "DeiTImageProcessor",
     "ImageClassifierOutput",
     "MaskedImageModelingOutput",

@@ -8,37 +8,36 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
+import numpy as np
 from PIL import Image
 
 from vit_core.batch_feature import BatchFeature, check_tensor_type
 from vit_core.file_names import PROCESSOR_NAME
-from vit_core.hub import locate
 from vit_core.image_batch import process_batch
+from vit_core.image_processor_scripts import ScriptMethods
 from vit_core.image_settings import Steps, check_setting, steps_of
+from vit_core.image_settings_file import TYPE_KEYS, find_settings, read_settings
+from vit_core.image_step_methods import StepMethods, has_steps_of_its_own, process_by_methods
 from vit_core.images import ChannelDimension
-from vit_core.json_file import read_json_file
-from vit_core.push import Pushable
+from vit_core.push import Pushable, push_saved
 from vit_core.saving import write_file
 
-#: The keys under which files say what they are for; files older than transformers 4.26 have the second.
-TYPE_KEYS = ("image_processor_type", "feature_extractor_type")
 #: Keys of a file that are the class's to say, and are not kept.
 CLASS_KEYS = {*TYPE_KEYS, "model_input_names"}
-#: Arguments of transformers' from_pretrained that change nothing here.
-WITHOUT_MEANING = {"use_fast", "trust_remote_code", "resume_download", "proxies"}
 
 
-class BaseImageProcessor(Pushable, ABC):
+class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
     """What all image processors have in common: their settings are attributes, read from and written to one file.
 
     Assigning a setting checks it. Keys of a file that are no settings are kept as attributes and written back.
     """
 
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
-    _type_name: ClassVar[str]
+    _saved_as: ClassVar[str]  # of a class that is saved under another name than its own
     _setting_names: ClassVar[tuple[str, ...]]
 
     do_resize: bool | None
@@ -65,76 +64,100 @@ class BaseImageProcessor(Pushable, ABC):
     @classmethod
     def from_pretrained(
         cls,
-        model_id_or_path: str | os.PathLike[str],
-        *,
-        revision: str | None = "main",
+        pretrained_model_name_or_path: str | os.PathLike[str],
         cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
         force_download: bool = False,
-        subfolder: str = "",
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str | None = "main",
+        *,
+        subfolder: str | None = "",
+        return_unused_kwargs: bool = False,
         **overrides: Any,
-    ) -> Self:
+    ) -> Any:
         """The processor of a checkpoint, from its `preprocessor_config.json`.
 
         Args:
-            model_id_or_path: a folder, a bundled checkpoint, or a Hub id (see `vit_core.hub.locate`).
-            revision: branch, tag or commit on the Hub.
+            pretrained_model_name_or_path: a folder, a JSON file of settings, a bundled checkpoint, or a Hub id (see
+                `vit_core.hub.locate`).
             cache_dir: where downloads are kept.
-            token: a Hub token.
-            local_files_only: never use the network.
             force_download: download again what is in the cache.
+            local_files_only: never use the network.
+            token: a Hub token.
+            revision: branch, tag or commit on the Hub.
             subfolder: folder inside the model's folder.
-            **overrides: settings to use instead of the file's.
+            return_unused_kwargs: also return what in `overrides` is no setting.
+            **overrides: settings to use instead of the file's; None stands for the file's. What is no setting is left
+                out, with a warning unless it is returned. Other options of transformers' `from_pretrained` are
+                accepted and never become settings.
 
         Returns:
-            The processor.
+            The processor, or (processor, unused) with `return_unused_kwargs`.
 
         Raises:
             OSError: the file is not there or cannot be downloaded.
-            TypeError: an override is no setting.
+            TypeError: a setting is of a wrong type.
             ValueError: the file is no JSON object, or a setting is impossible.
         """
-        source = locate(
-            model_id_or_path,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-            subfolder=subfolder,
-        )
-        return cls.from_dict(read_json_file(source.require(PROCESSOR_NAME)), **overrides)
+        location = {
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+            "token": token,
+            "revision": revision,
+            "subfolder": subfolder,
+        }
+        source, rest = find_settings(pretrained_model_name_or_path, {**overrides, **location})
+        return cls.from_dict(read_settings(source), return_unused_kwargs=return_unused_kwargs, **rest)
 
     @classmethod
-    def from_dict(cls, settings: Mapping[str, Any], **overrides: Any) -> Self:
+    def from_dict(
+        cls, image_processor_dict: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any
+    ) -> Any:
         """The processor with these settings.
 
         Args:
-            settings: as `to_dict` returns them; what is missing has its default.
-            **overrides: settings to use instead.
+            image_processor_dict: settings as `to_dict` returns them; what is missing has its default.
+            return_unused_kwargs: also return what in `overrides` is no setting.
+            **overrides: settings to use instead; None stands for that of the dict. What is no setting is left out,
+                with a warning unless it is returned.
 
         Returns:
-            The processor.
+            The processor, or (processor, unused) with `return_unused_kwargs`.
 
         Raises:
-            TypeError: an override is no setting.
+            TypeError: a setting is of a wrong type.
             ValueError: a setting is impossible.
         """
-        overrides = {name: value for name, value in overrides.items() if name not in WITHOUT_MEANING}
-        unknown = overrides.keys() - {*cls._setting_names, *settings}
-        if unknown:
-            raise TypeError(
-                f"{', '.join(sorted(unknown))}: {cls.__name__} has no such setting; "
-                f"it has {', '.join(cls._setting_names)}."
+        known = {name for name in overrides if name in cls._setting_names or name in image_processor_dict}
+        chosen = {name: overrides[name] for name in known if overrides[name] is not None or name.startswith("do_")}
+        processor = cls(**{**image_processor_dict, **chosen})
+        unused = {}
+        for name, value in overrides.items():
+            if name in vars(processor) and name not in known:  # what a subclass's constructor has set
+                setattr(processor, name, value)
+            elif name not in known:
+                unused[name] = value
+        if return_unused_kwargs:
+            return processor, unused
+        if ignored := [name for name in unused if name != "use_fast"]:  # which is for the automatic class
+            warnings.warn(
+                f"{cls.__name__} has no setting {', '.join(ignored)}, which is left out; it has "
+                f"{', '.join(cls._setting_names)}.",
+                UserWarning,
+                stacklevel=3,
             )
-        return cls(**{**settings, **overrides})
+        return processor
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> list[str]:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **pushing: Any
+    ) -> list[str]:
         """Write the settings to `preprocessor_config.json`, which transformers reads too.
 
         Args:
-            folder: a checkpoint's folder; made if need be.
+            save_directory: a checkpoint's folder; made if need be.
+            push_to_hub: also upload it to the Hub.
+            **pushing: `repo_id` (the folder's name unless given) and other options of `push_to_hub`.
 
         Returns:
             The path of the file, in a list.
@@ -142,18 +165,25 @@ class BaseImageProcessor(Pushable, ABC):
         Raises:
             OSError: it cannot be written; what was there before is untouched.
         """
-        path = Path(folder) / PROCESSOR_NAME
+        path = Path(save_directory) / PROCESSOR_NAME
         write_file(path, self.to_json_string().encode())
+        if push_to_hub:
+            push_saved(save_directory, pushing)
         return [str(path)]
 
     def to_dict(self) -> dict[str, Any]:
         """The settings and other keys as JSON has them, with the processor's type."""
         settings = copy.deepcopy(vars(self))
-        return {**settings, "resample": int(self.resample), TYPE_KEYS[0]: self._type_name}
+        type_name = vars(type(self)).get("_saved_as", type(self).__name__)
+        return {**settings, "resample": int(self.resample), TYPE_KEYS[0]: type_name}
 
     def to_json_string(self) -> str:
-        """The settings as transformers writes them: sorted JSON and a line feed."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        """The settings as transformers writes them: sorted JSON and a line feed.
+
+        Raises:
+            TypeError: an attribute that is no setting has no JSON form.
+        """
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True, default=_as_json) + "\n"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BaseImageProcessor) and self.to_dict() == other.to_dict()
@@ -163,12 +193,12 @@ class BaseImageProcessor(Pushable, ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
-    def __call__(self, images: Any, **options: Any) -> BatchFeature:
+    def __call__(self, images: Any, *choices: Any, **options: Any) -> BatchFeature:
         """The same as `preprocess`."""
-        return self.preprocess(images, **options)
+        return self.preprocess(images, *choices, **options)
 
     @abstractmethod
-    def preprocess(self, images: Any, **options: Any) -> BatchFeature:
+    def preprocess(self, images: Any, *choices: Any, **options: Any) -> BatchFeature:
         """Make a model's input of images."""
 
     def _steps(
@@ -195,7 +225,9 @@ class BaseImageProcessor(Pushable, ABC):
     ) -> BatchFeature:
         self._warn_of_unknown(unknown)
         check_tensor_type(return_tensors)
-        pixel_values = process_batch(images, self._steps(choices, data_format, input_data_format))
+        steps = self._steps(choices, data_format, input_data_format)
+        process = partial(process_by_methods, self) if has_steps_of_its_own(self) else process_batch
+        pixel_values = process(images, steps)
         return BatchFeature({"pixel_values": pixel_values if return_tensors else list(pixel_values)}, return_tensors)
 
     def _warn_of_unknown(self, options: Mapping[str, Any]) -> None:
@@ -203,3 +235,10 @@ class BaseImageProcessor(Pushable, ABC):
             warnings.warn(
                 f"{type(self).__name__} has no {', '.join(options)}, and ignores it.", UserWarning, stacklevel=5
             )
+
+
+def _as_json(value: Any) -> Any:
+    """What JSON does not know and NumPy can say."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{value!r} cannot be saved: a {type(value).__name__} has no JSON form; keep it elsewhere.")

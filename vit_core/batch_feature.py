@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-#: return_tensors -> module and function that make a tensor of an array, and what to install if it is missing.
+from vit_core.images import is_array
+
+#: return_tensors -> module and function that make a tensor of an array or of a list of numbers, and what to install if
+#: it is missing.
 FRAMEWORKS = {
     "np": ("numpy", "asarray", "numpy"),
-    "pt": ("torch", "from_numpy", "torch"),
+    "pt": ("torch", "as_tensor", "torch"),
     "tf": ("tensorflow", "constant", "tensorflow"),
     "jax": ("jax.numpy", "asarray", "jax"),
 }
+#: Packages whose classes are the tensors of a framework.
+TENSOR_PACKAGES = {"np": ("numpy",), "pt": ("torch",), "tf": ("tensorflow",), "jax": ("jax", "jaxlib")}
 
 
 class BatchFeature(dict[str, Any]):
     """A batch that is ready for a model: a dict whose items are attributes too.
+
+    Assigning to the attribute of an item replaces the item; other names become plain attributes.
 
     Args:
         data: the items, such as {"pixel_values": array or list of arrays of one shape}.
@@ -26,17 +34,30 @@ class BatchFeature(dict[str, Any]):
 
     Raises:
         ImportError: the framework is not installed.
-        ValueError: the tensor type is unknown, or arrays of different shapes should become one tensor.
+        ValueError: the tensor type is unknown, or an item cannot become one tensor.
     """
 
-    def __init__(self, data: dict[str, Any] | None = None, tensor_type: str | None = None) -> None:
+    def __init__(
+        self, data: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None, tensor_type: str | None = None
+    ) -> None:
         super().__init__(data or {})
         self.convert_to_tensors(tensor_type)
 
     @property
     def data(self) -> dict[str, Any]:
-        """The items as a dict, which is this object itself."""
+        """The items as a dict, which is this object itself; assigning a dict replaces them."""
         return self
+
+    @data.setter
+    def data(self, items: Mapping[str, Any]) -> None:
+        items = dict(items)
+        self.clear()
+        self.update(items)
+
+    def __getitem__(self, name: str) -> Any:
+        if not isinstance(name, str):
+            raise KeyError(f"{name!r} is no name of an item; this batch has {', '.join(self) or 'nothing'}.")
+        return super().__getitem__(name)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -44,8 +65,21 @@ class BatchFeature(dict[str, Any]):
         except KeyError:
             raise AttributeError(f"this batch has no {name}; it has {', '.join(self) or 'nothing'}.") from None
 
-    def convert_to_tensors(self, tensor_type: str | None = None) -> BatchFeature:
-        """Make each item a tensor, in place.
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self:
+            self[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def __or__(self, other: Mapping[str, Any]) -> Self:  # type: ignore[override]
+        return type(self)({**self, **other}) if isinstance(other, Mapping) else NotImplemented
+
+    def copy(self) -> Self:
+        """A batch of the same items."""
+        return type(self)(self)
+
+    def convert_to_tensors(self, tensor_type: str | None = None) -> Self:
+        """Make each item of numbers a tensor, in place.
 
         Args:
             tensor_type: "np", "pt", "tf", "jax", or None to leave everything as it is.
@@ -55,17 +89,18 @@ class BatchFeature(dict[str, Any]):
 
         Raises:
             ImportError: the framework is not installed.
-            ValueError: the tensor type is unknown, or arrays of different shapes should become one tensor.
+            ValueError: the tensor type is unknown, or an item cannot become one tensor.
         """
         if tensor_type is None:
             return self
+        tensor_type = check_tensor_type(tensor_type)
         to_tensor = _tensor_maker(tensor_type)
         for key, value in self.items():
-            if isinstance(value, list | tuple | np.ndarray):
-                self[key] = to_tensor(_one_array(key, value))
+            if _has_numbers(value) and not _is_tensor(value, tensor_type):
+                self[key] = _converted(key, value, to_tensor)
         return self
 
-    def to(self, *args: Any, **kwargs: Any) -> BatchFeature:
+    def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move PyTorch tensors to a device and cast those of floats to a dtype, in place.
 
         Args:
@@ -73,40 +108,43 @@ class BatchFeature(dict[str, Any]):
             **kwargs: likewise.
 
         Returns:
-            This batch.
+            This batch; items that are no PyTorch tensors are as they were.
 
         Raises:
-            TypeError: an item is no PyTorch tensor.
+            ValueError: the first argument is neither a device nor a dtype.
         """
-        device = kwargs.get("device", args[0] if args and not hasattr(args[0], "is_floating_point") else None)
+        device = kwargs.get("device")
+        if device is None and args and type(args[0]).__name__ != "dtype":
+            device = args[0]
+            if not isinstance(device, str | int) and type(device).__name__ != "device":
+                raise ValueError(f"a batch cannot be moved to {device!r}; give a device or a dtype.")
+        moving = {"device": device, "non_blocking": kwargs.get("non_blocking", False)}
         for key, value in self.items():
-            if not hasattr(value, "is_floating_point"):
-                raise TypeError(
-                    f"{key} is a {type(value).__name__}, and only PyTorch tensors can be moved or cast; "
-                    'ask the image processor for return_tensors="pt".'
-                )
+            if not _is_tensor(value, "pt"):
+                continue
             if value.is_floating_point():
                 self[key] = value.to(*args, **kwargs)
             elif device is not None:
-                self[key] = value.to(device)
+                self[key] = value.to(**moving)
         return self
 
 
-def check_tensor_type(tensor_type: str | None) -> None:
-    """Refuse a tensor type that does not exist.
+def check_tensor_type(tensor_type: str | None) -> str:
+    """The name of a tensor type; "" for None.
 
     Args:
-        tensor_type: a key of `FRAMEWORKS` or None.
+        tensor_type: a key of `FRAMEWORKS`, transformers' enum of them, or None.
 
     Raises:
         ValueError: it is neither.
     """
-    if tensor_type is not None and tensor_type not in FRAMEWORKS:
+    name = "" if tensor_type is None else getattr(tensor_type, "value", tensor_type)
+    if name != "" and name not in FRAMEWORKS:
         raise ValueError(f'return_tensors is {tensor_type!r}; it must be "np", "pt", "tf", "jax" or None.')
+    return name
 
 
-def _tensor_maker(tensor_type: str) -> Callable[[np.ndarray], Any]:
-    check_tensor_type(tensor_type)
+def _tensor_maker(tensor_type: str) -> Callable[[Any], Any]:
     module, function, package = FRAMEWORKS[tensor_type]
     try:
         return getattr(import_module(module), function)
@@ -134,8 +172,29 @@ def check_one_shape(key: str, shapes: Sequence[tuple[int, ...]]) -> None:
             )
 
 
-def _one_array(key: str, value: Any) -> np.ndarray:
-    if isinstance(value, np.ndarray):
-        return value
-    check_one_shape(key, [np.shape(item) for item in value])
-    return np.stack(value)
+def _has_numbers(value: Any) -> bool:
+    return is_array(value) or isinstance(value, list | tuple | numbers.Number)
+
+
+def _is_tensor(value: Any, tensor_type: str) -> bool:
+    """Whether this is a tensor of a framework, which is not imported."""
+    packages = {base.__module__.partition(".")[0] for base in type(value).__mro__}
+    return is_array(value) and not packages.isdisjoint(TENSOR_PACKAGES[tensor_type])
+
+
+def _converted(key: str, value: Any, to_tensor: Callable[[Any], Any]) -> Any:
+    """A tensor of an array, of a list of arrays, or of a number or a list of them, whose dtype is the framework's."""
+    if isinstance(value, list | tuple) and value and is_array(value[0]):
+        check_one_shape(key, [tuple(np.shape(item)) for item in value])
+    try:
+        if is_array(value):
+            value = _array(value)
+        elif isinstance(value, list | tuple) and value and is_array(value[0]):
+            value = np.stack([_array(item) for item in value])
+        return to_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{key} cannot become one tensor ({error}); pass return_tensors=None to keep it.") from error
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)

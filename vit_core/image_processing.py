@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
 
-from vit_core.base_image_processor import TYPE_KEYS, BaseImageProcessor
+from vit_core.base_image_processor import BaseImageProcessor
 from vit_core.batch_feature import BatchFeature
-from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
-from vit_core.hub import ModelSource, locate
 from vit_core.images import ChannelDimension
-from vit_core.json_file import read_json_file
 
 __all__ = [
     "IMAGENET_DEFAULT_MEAN",
     "IMAGENET_DEFAULT_STD",
     "IMAGENET_STANDARD_MEAN",
     "IMAGENET_STANDARD_STD",
-    "AutoImageProcessor",
     "BatchFeature",
     "ChannelDimension",
+    "DeiTFeatureExtractor",
     "DeiTImageProcessor",
     "ViTFeatureExtractor",
     "ViTImageProcessor",
@@ -64,7 +60,6 @@ class ViTImageProcessor(BaseImageProcessor):
 
     do_convert_rgb: bool | None
 
-    _type_name = "ViTImageProcessor"
     _setting_names = (
         "do_resize",
         "size",
@@ -123,9 +118,10 @@ class ViTImageProcessor(BaseImageProcessor):
         """Make a model's input of images. What is None here is as the processor's settings say.
 
         Args:
-            images: a PIL image, a path, the bytes of an image file, an array or tensor of any framework, a list of
-                those, or a 4-D array of several. Arrays are (height, width), (height, width, channels) or (channels,
-                height, width), with values from 0 to 255, or fractions from 0 to 1 together with `do_rescale=False`.
+            images: a PIL image, a path, the bytes of an image file, an open file, a row {"bytes", "path"} of a dataset,
+                an array or tensor of any framework, a list of those, or a 4-D array of several. Arrays are (height,
+                width), (height, width, channels) or (channels, height, width), with values from 0 to 255, or fractions
+                from 0 to 1 together with `do_rescale=False`.
             do_resize: see the class.
             size: see the class.
             resample: see the class.
@@ -192,7 +188,7 @@ class DeiTImageProcessor(BaseImageProcessor):
     do_center_crop: bool | None
     crop_size: dict[str, int]
 
-    _type_name = "DeiTImageProcessor"
+    _default_filter = Image.Resampling.BICUBIC
     _setting_names = (
         "do_resize",
         "size",
@@ -298,100 +294,18 @@ class DeiTImageProcessor(BaseImageProcessor):
 class ViTFeatureExtractor(ViTImageProcessor):
     """The old name of `ViTImageProcessor`; warns, and is saved under the new name."""
 
+    _saved_as = "ViTImageProcessor"
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         warnings.warn("ViTFeatureExtractor is deprecated; use ViTImageProcessor.", FutureWarning, stacklevel=2)
         super().__init__(*args, **kwargs)
 
 
-class AutoImageProcessor:
-    """Finds out which image processor a checkpoint has; see `from_pretrained`."""
+class DeiTFeatureExtractor(DeiTImageProcessor):
+    """The old name of `DeiTImageProcessor`; warns, and is saved under the new name."""
 
-    def __init__(self) -> None:
-        raise TypeError("AutoImageProcessor is not made directly; call AutoImageProcessor.from_pretrained(model).")
+    _saved_as = "DeiTImageProcessor"
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        model_id_or_path: str | os.PathLike[str],
-        *,
-        revision: str | None = "main",
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        subfolder: str = "",
-        **overrides: Any,
-    ) -> ViTImageProcessor | DeiTImageProcessor:
-        """The processor of a checkpoint, of the type that its `preprocessor_config.json` names.
-
-        A file that names none is for the `model_type` of the `config.json` beside it.
-
-        Args:
-            model_id_or_path: a folder, a bundled checkpoint, or a Hub id (see `vit_core.hub.locate`).
-            revision: branch, tag or commit on the Hub.
-            cache_dir: where downloads are kept.
-            token: a Hub token.
-            local_files_only: never use the network.
-            force_download: download again what is in the cache.
-            subfolder: folder inside the model's folder.
-            **overrides: settings to use instead of the file's.
-
-        Returns:
-            The processor. The settings of a type that ends in "Fast" are those of the type without.
-
-        Raises:
-            OSError: the file is not there or cannot be downloaded.
-            TypeError: an override is no setting.
-            ValueError: the file is no JSON object, the type is unknown, or a setting is impossible.
-        """
-        source = locate(
-            model_id_or_path,
-            revision=revision,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-            force_download=force_download,
-            subfolder=subfolder,
-        )
-        settings = cls._settings(source)
-        return _processor_class(settings, source).from_dict(settings, **overrides)
-
-    @staticmethod
-    def _settings(source: ModelSource) -> dict[str, Any]:
-        return read_json_file(source.require(PROCESSOR_NAME))
-
-
-#: The processor for each type that a file can name, and for the model types of checkpoints whose file names none.
-PROCESSORS: dict[str, type[ViTImageProcessor] | type[DeiTImageProcessor]] = {
-    "ViTImageProcessor": ViTImageProcessor,
-    "ViTFeatureExtractor": ViTImageProcessor,
-    "DeiTImageProcessor": DeiTImageProcessor,
-    "DeiTFeatureExtractor": DeiTImageProcessor,
-}
-MODEL_TYPES: dict[str, type[ViTImageProcessor] | type[DeiTImageProcessor]] = {
-    "vit": ViTImageProcessor,
-    "vit_mae": ViTImageProcessor,
-    "vit_msn": ViTImageProcessor,
-    "deit": DeiTImageProcessor,
-}
-
-
-def _processor_class(
-    settings: Mapping[str, Any], source: ModelSource
-) -> type[ViTImageProcessor] | type[DeiTImageProcessor]:
-    type_name = next((settings[key] for key in TYPE_KEYS if settings.get(key)), None)
-    if type_name is None:
-        config = source.file(CONFIG_NAME)
-        model_type = read_json_file(config).get("model_type") if config else None
-        if model_type in MODEL_TYPES:
-            return MODEL_TYPES[model_type]
-        raise ValueError(
-            f"{source.name}: {PROCESSOR_NAME} names no {TYPE_KEYS[0]}, and the model type is {model_type!r}; "
-            "load it with ViTImageProcessor.from_pretrained if it suits the model."
-        )
-    processor = PROCESSORS.get(str(type_name).removesuffix("Fast"))
-    if processor is None:
-        raise ValueError(
-            f"{source.name}: {PROCESSOR_NAME} names the type {type_name!r}; known types are {', '.join(PROCESSORS)}."
-        )
-    return processor
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        warnings.warn("DeiTFeatureExtractor is deprecated; use DeiTImageProcessor.", FutureWarning, stacklevel=2)
+        super().__init__(*args, **kwargs)

@@ -55,15 +55,30 @@ class Steps:
             ValueError: an extremely long image would become too large at this shortest edge.
         """
         assert self.size is not None
-        if SHORTEST_EDGE not in self.size:
-            return self.size["height"], self.size["width"]
-        short = self.size[SHORTEST_EDGE]
-        long = int(short * max(height, width) / min(height, width))
-        if short * long > LARGEST_IMAGE:
-            raise ValueError(
-                f"{name} is {width} x {height} and would become {short} x {long} with size={dict(self.size)}; crop it."
-            )
-        return (long, short) if width <= height else (short, long)
+        return target_size(self.size, height, width, name)
+
+
+def target_size(size: Mapping[str, int], height: int, width: int, name: str) -> tuple[int, int]:
+    """The (height, width) that an image is resized to.
+
+    Args:
+        size: {"height", "width"} or {"shortest_edge"}.
+        height: the image's.
+        width: likewise.
+        name: what to call the image in an error.
+
+    Raises:
+        ValueError: an extremely long image would become too large at this shortest edge.
+    """
+    if SHORTEST_EDGE not in size:
+        return size["height"], size["width"]
+    short = size[SHORTEST_EDGE]
+    long = int(short * max(height, width) / min(height, width))
+    if short * long > LARGEST_IMAGE:
+        raise ValueError(
+            f"{name} is {width} x {height} and would become {short} x {long} with size={dict(size)}; crop it."
+        )
+    return (long, short) if width <= height else (short, long)
 
 
 def steps_of(
@@ -95,7 +110,7 @@ def steps_of(
         reader=ImageReader(
             channels=next(iter(counts), 3),
             strict=normalizing and bool(counts),
-            array_format=None if input_data_format is None else _format("input_data_format", input_data_format),
+            array_format=None if input_data_format is None else check_format("input_data_format", input_data_format),
             convert_rgb=bool(settings.get("do_convert_rgb")),
         ),
         size=settings["size"] if settings["do_resize"] else None,
@@ -104,7 +119,7 @@ def steps_of(
         rescale_factor=settings["rescale_factor"] if settings["do_rescale"] else None,
         mean=mean if normalizing else None,
         std=std if normalizing else None,
-        data_format=_format("data_format", data_format),
+        data_format=check_format("data_format", data_format),
     )
 
 
@@ -123,6 +138,22 @@ def check_setting(name: str, value: Any) -> Any:
         ValueError: it is of the right type and impossible.
     """
     return _CHECKS[name](name, value)
+
+
+def check_format(name: str, value: Any) -> ChannelDimension:
+    """A place of channels, from our enum, transformers' or a string.
+
+    Args:
+        name: the option's name.
+        value: as a user gives it.
+
+    Raises:
+        ValueError: there is no such place.
+    """
+    try:
+        return ChannelDimension(getattr(value, "value", value))
+    except ValueError:
+        raise ValueError(f'{name} is {value!r}; it must be "channels_first" or "channels_last".') from None
 
 
 def _flag(name: str, value: Any) -> bool | None:
@@ -187,13 +218,6 @@ def _std(name: str, value: Any) -> float | list[float]:
     if np.any(np.asarray(std, np.float32) <= 0):
         raise ValueError(f"{name} is {std!r}; pixels are divided by it, so it must be above 0.")
     return std
-
-
-def _format(name: str, value: Any) -> ChannelDimension:
-    try:
-        return ChannelDimension(value)
-    except ValueError:
-        raise ValueError(f'{name} is {value!r}; it must be "channels_first" or "channels_last".') from None
 
 
 def _for_channels(values: float | list[float]) -> ChannelValues:

@@ -48,13 +48,19 @@ def not_8_bit(name: str, low: float, high: float) -> ValueError:
     )
 
 
-def resize(pixels: Image.Image | np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+def resize(
+    pixels: Image.Image | np.ndarray,
+    size: tuple[int, int],
+    resample: Image.Resampling,
+    reducing_gap: float | None = None,
+) -> np.ndarray:
     """Resize an image with PIL.
 
     Args:
         pixels: a PIL image, or a uint8 array of shape (height, width, channels).
         size: new (height, width) in pixels.
         resample: PIL's filter.
+        reducing_gap: as in `PIL.Image.Image.resize`.
 
     Returns:
         uint8 array of shape (new height, new width, channels).
@@ -68,7 +74,7 @@ def resize(pixels: Image.Image | np.ndarray, size: tuple[int, int], resample: Im
             raise ValueError(f"{count} channels cannot be resized; resize images yourself and pass do_resize=False.")
         pixels = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     height, width = size
-    resized = np.asarray(pixels.resize((width, height), resample=resample))
+    resized = np.asarray(pixels.resize((width, height), resample=resample, reducing_gap=reducing_gap))
     return resized if resized.ndim == 3 else resized[:, :, None]
 
 

@@ -8,9 +8,10 @@ try:
 except ImportError as error:
     raise ImportError(f'vit_flax needs {error.name}, which is not installed: pip install "trivit[flax]"') from error
 
-from conversion import AutoImageProcessor
+from conversion import AutoFeatureExtractor, AutoImageProcessor
 from vit_core import (
     BatchFeature,
+    DeiTFeatureExtractor,
     DeiTImageProcessor,
     ViTConfig,
     ViTFeatureExtractor,
@@ -42,8 +43,10 @@ __all__ = [
     "DATA_PARALLEL",
     "FSDP",
     "TENSOR_PARALLEL",
+    "AutoFeatureExtractor",
     "AutoImageProcessor",
     "BatchFeature",
+    "DeiTFeatureExtractor",
     "DeiTImageProcessor",
     "FlaxBaseModelOutputWithPooling",
     "FlaxMaskedImageModelingOutput",

@@ -21,9 +21,10 @@ if _backend != "tensorflow":
         f"anything imports keras, or use vit_torch or vit_flax."
     )
 
-from conversion import AutoImageProcessor
+from conversion import AutoFeatureExtractor, AutoImageProcessor
 from vit_core import (
     BatchFeature,
+    DeiTFeatureExtractor,
     DeiTImageProcessor,
     ViTConfig,
     ViTFeatureExtractor,
@@ -74,9 +75,11 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "AdamWeightDecay",
+    "AutoFeatureExtractor",
     "AutoImageProcessor",
     "BatchFeature",
     "DefaultDataCollator",
+    "DeiTFeatureExtractor",
     "DeiTImageProcessor",
     "GradientAccumulator",
     "KerasMetricCallback",

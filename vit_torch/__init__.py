@@ -6,11 +6,11 @@ try:
 except ImportError as error:
     raise ImportError(f'vit_torch needs {error.name}, which is not installed: pip install "trivit[torch]"') from error
 
-from conversion import AutoImageProcessor
 from vit_core import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
     BatchFeature,
+    DeiTFeatureExtractor,
     DeiTImageProcessor,
     ImageClassifierOutput,
     MaskedImageModelingOutput,
@@ -20,12 +20,14 @@ from vit_core import (
     ViTImageProcessor,
 )
 from vit_torch.auto import AutoConfig, AutoModel, AutoModelForImageClassification, AutoModelForMaskedImageModeling
+from vit_torch.auto_image_processor import AutoFeatureExtractor, AutoImageProcessor
 from vit_torch.image_processing import ViTImageProcessorFast
 from vit_torch.modeling import ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 from vit_torch.pretrained import ViTPreTrainedModel
 
 __all__ = [
     "AutoConfig",
+    "AutoFeatureExtractor",
     "AutoImageProcessor",
     "AutoModel",
     "AutoModelForImageClassification",
@@ -33,6 +35,7 @@ __all__ = [
     "BaseModelOutput",
     "BaseModelOutputWithPooling",
     "BatchFeature",
+    "DeiTFeatureExtractor",
     "DeiTImageProcessor",
     "ImageClassifierOutput",
     "MaskedImageModelingOutput",

@@ -30,8 +30,6 @@ class ViTImageProcessorFast(ViTImageProcessor):
     processed on the CPU as `ViTImageProcessor` does it, since nothing that PyTorch has is faster there.
     """
 
-    _type_name = "ViTImageProcessorFast"
-
     def preprocess(
         self,
         images: Any,

@@ -99,12 +99,19 @@ def test_a_broken_one_beside_a_config_that_fits_is_ignored_too(
         AutoImageProcessor.from_pretrained(folder)
 
 
-def test_a_lone_file_of_transformers_does_not_take_the_processor_of_another_model(
-    fixture_folder: Path, tmp_path: Path
+@pytest.mark.parametrize("config", [None, '{"model_type": "bert"}', "{"])
+def test_a_lone_file_of_transformers_takes_the_processor_that_the_file_beside_it_names(
+    fixture_folder: Path, tmp_path: Path, config: str | None
 ) -> None:
+    """Nothing else says how it was trained, and a processor of images is about no model but this."""
     file = shutil.copy(fixture_folder / "hf_vit_classifier/model.safetensors", tmp_path)
     settings = json.loads((fixture_folder / "hf_vit_classifier/preprocessor_config.json").read_text())
+    settings["image_mean"] = [0.1, 0.2, 0.3]
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(OSError, match=r"counts only with a config\.json of the same model"):
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    assert AutoImageProcessor.from_pretrained(file).image_mean == [0.1, 0.2, 0.3]
+    del settings["image_processor_type"]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"names no image_processor_type, and the model type is (None|'bert')"):
         AutoImageProcessor.from_pretrained(file)

@@ -2,10 +2,12 @@ import copy
 import pickle
 import subprocess
 import sys
+from enum import Enum
 
 import numpy as np
 import pytest
 
+from vit_core import ViTImageProcessor
 from vit_core.batch_feature import BatchFeature
 
 
@@ -56,9 +58,76 @@ def test_a_missing_framework_says_what_to_install(monkeypatch, kind, module, pac
         BatchFeature({"pixel_values": np.zeros(3)}, tensor_type=kind)
 
 
-def test_arrays_cannot_be_moved():
-    with pytest.raises(TypeError, match='pixel_values is a ndarray.*return_tensors="pt"'):
-        BatchFeature({"pixel_values": np.zeros(3)}).to("cpu")
+def test_what_is_no_tensor_of_torch_stays_where_it_is():
+    batch = BatchFeature({"pixel_values": np.zeros(3), "labels": [1], "file": "cat.png", "nothing": None})
+    before = dict(batch)
+    assert batch.to("cpu") is batch
+    assert batch == before
+
+
+@pytest.mark.parametrize("target", [None, 3.5, np.zeros(3)])
+def test_what_is_neither_device_nor_dtype_is_named(target):
+    with pytest.raises(ValueError, match="a batch cannot be moved to .*; give a device or a dtype"):
+        BatchFeature({"labels": [1]}).to(target)
+
+
+@pytest.mark.parametrize("index", [0, slice(0, 1), (0, 1), None])
+def test_items_have_names_and_no_numbers(index):
+    with pytest.raises(KeyError, match="is no name of an item; this batch has pixel_values, labels"):
+        BatchFeature({"pixel_values": 1, "labels": 2})[index]
+
+
+def test_assigning_to_an_item_s_attribute_replaces_the_item():
+    batch = BatchFeature({"pixel_values": 1})
+    batch.pixel_values = 2
+    assert batch["pixel_values"] == 2
+    batch.note = "not for the model"
+    assert batch.note == "not for the model"
+    assert dict(batch) == {"pixel_values": 2}
+
+
+def test_all_items_are_replaced_at_once():
+    batch = BatchFeature({"pixel_values": 1})
+    batch.data["labels"] = 2
+    assert dict(batch) == {"pixel_values": 1, "labels": 2}
+    batch.data = {name: value + 1 for name, value in batch.data.items()}
+    assert (batch.pixel_values, batch["labels"]) == (2, 3)
+    batch.data = {"labels": 4}
+    assert dict(batch) == {"labels": 4}
+
+
+def test_copies_and_unions_are_batches():
+    batch = BatchFeature({"pixel_values": 1})
+    copied = batch.copy()
+    copied["labels"] = 2
+    assert dict(batch) == {"pixel_values": 1}
+    assert type(copied) is type(batch | {"labels": 2}) is BatchFeature
+    assert copied == batch | {"labels": 2} == {"pixel_values": 1, "labels": 2}
+
+
+def test_numbers_become_tensors_and_the_rest_stays():
+    batch = BatchFeature({"labels": 3, "weight": 0.5, "flags": (True, False), "empty": [], "file": "cat.png"}, "np")
+    assert batch.labels.shape == batch.weight.shape == ()
+    assert batch.flags.dtype == bool
+    assert batch.empty.shape == (0,)
+    assert batch.file == "cat.png"
+    assert BatchFeature([("labels", [[1, 2], [3, 4]])], "np").labels.shape == (2, 2)
+
+
+def test_what_cannot_become_a_tensor_is_named():
+    with pytest.raises(
+        ValueError, match=r"labels cannot become one tensor \(.*\); pass return_tensors=None to keep it"
+    ):
+        BatchFeature({"labels": [[1, 2], [3]]}, "np")
+
+
+def test_transformers_enums_are_strings_too():
+    """`from transformers import TensorType`, and ChannelDimension likewise, whose hash is not that of a string."""
+    tensor_type = Enum("TensorType", {"NUMPY": "np"}, type=str)
+    dimension = Enum("ChannelDimension", {"LAST": "channels_last"}, type=str)
+    assert isinstance(BatchFeature({"labels": [1]}, tensor_type.NUMPY).labels, np.ndarray)
+    options = {"return_tensors": tensor_type.NUMPY, "data_format": dimension.LAST, "input_data_format": dimension.LAST}
+    assert ViTImageProcessor(size=4)(np.zeros((5, 5, 3), "uint8"), **options).pixel_values.shape == (1, 4, 4, 3)
 
 
 def test_no_framework_is_loaded():

@@ -9,12 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vit_core import image_processing
+from vit_core import AutoImageProcessor, image_processing
 from vit_core.image_processing import (
-    IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
     IMAGENET_STANDARD_MEAN,
-    AutoImageProcessor,
     ChannelDimension,
     DeiTImageProcessor,
     ViTFeatureExtractor,
@@ -278,54 +276,26 @@ def test_a_key_that_would_replace_a_method_is_refused():
         ViTImageProcessor.from_dict({"to_dict": 1})
 
 
-LEGACY = {"do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2}
-
-
-@pytest.mark.parametrize(
-    ("settings", "processor"),
-    [
-        ({"feature_extractor_type": "ViTFeatureExtractor", "size": 224, **LEGACY}, ViTImageProcessor()),
-        ({"image_processor_type": "ViTFeatureExtractor", "size": [224, 224], **LEGACY}, ViTImageProcessor()),
-        ({"image_processor_type": "ViTImageProcessorFast", **LEGACY}, ViTImageProcessor()),
-        (
-            {"feature_extractor_type": "DeiTFeatureExtractor", "size": 256, "crop_size": 224, **LEGACY, "resample": 3},
-            DeiTImageProcessor(),
-        ),
-        (
-            {"image_processor_type": "DeiTImageProcessor", "image_mean": IMAGENET_DEFAULT_MEAN},
-            DeiTImageProcessor(image_mean=IMAGENET_DEFAULT_MEAN),
-        ),
-    ],
-)
-def test_the_type_in_the_file_decides(tmp_path, settings, processor):
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
-    loaded = AutoImageProcessor.from_pretrained(tmp_path)
-    assert type(loaded) is type(processor)
-    assert loaded == processor
-
-
-def test_a_file_without_a_type_is_for_the_model_beside_it(tmp_path):
-    (tmp_path / "preprocessor_config.json").write_text('{"size": 16}')
-    (tmp_path / "config.json").write_text('{"model_type": "deit"}')
-    assert AutoImageProcessor.from_pretrained(tmp_path) == DeiTImageProcessor(size=16)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(ValueError, match="names no image_processor_type.*ViTImageProcessor.from_pretrained"):
-        AutoImageProcessor.from_pretrained(tmp_path)
-
-
-def test_an_unknown_type_is_named(tmp_path):
-    (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "CLIPImageProcessor"}')
-    with pytest.raises(ValueError, match="'CLIPImageProcessor'; known types are ViTImageProcessor"):
-        AutoImageProcessor.from_pretrained(tmp_path)
-
-
 @pytest.mark.parametrize("loader", [AutoImageProcessor, ViTImageProcessor])
 def test_overrides_replace_what_the_file_says(fixture_folder, loader):
     folder = fixture_folder / "hf_vit_classifier"
     processor = loader.from_pretrained(folder, size=64, do_resize=False, use_fast=False)
     assert processor == ViTImageProcessor(size=64, do_resize=False)
-    with pytest.raises(TypeError, match="do_resise: ViTImageProcessor has no such setting; it has do_resize"):
-        loader.from_pretrained(folder, do_resise=False)
+    assert loader.from_pretrained(folder, size=None, image_mean=None) == ViTImageProcessor(size=32)
+    with pytest.raises(ValueError, match="size is"):
+        loader.from_pretrained(folder, size=-1)
+
+
+@pytest.mark.parametrize("loader", [AutoImageProcessor, ViTImageProcessor])
+def test_what_is_no_setting_is_left_out_with_a_warning_or_returned(fixture_folder, loader):
+    folder = fixture_folder / "hf_vit_classifier"
+    with pytest.warns(UserWarning, match="has no setting do_resise, which is left out; it has do_resize, size"):
+        processor = loader.from_pretrained(folder, do_resise=False)
+    assert processor == ViTImageProcessor(size=32)
+    processor, unused = loader.from_pretrained(folder, do_resise=False, do_resize=False, return_unused_kwargs=True)
+    assert processor == ViTImageProcessor(size=32, do_resize=False)
+    assert unused == {"do_resise": False}
+    assert loader.from_pretrained(folder, return_unused_kwargs=True) == (ViTImageProcessor(size=32), {})
 
 
 @pytest.mark.parametrize(
@@ -377,8 +347,3 @@ def test_the_feature_extractor_warns_and_is_saved_under_the_new_name(fixture_fol
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         extractor(np.zeros((4, 4, 3), np.uint8))
-
-
-def test_the_automatic_class_cannot_be_made():
-    with pytest.raises(TypeError, match="AutoImageProcessor.from_pretrained"):
-        AutoImageProcessor()

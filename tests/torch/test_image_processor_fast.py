@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vit_core import ViTImageProcessor
+import conversion
+from vit_core import BatchFeature, DeiTImageProcessor, ViTImageProcessor
 from vit_core.image_settings import check_setting, steps_of
 from vit_core.image_transforms import center_crop
-from vit_torch import ViTImageProcessorFast
+from vit_torch import AutoFeatureExtractor, AutoImageProcessor, ViTImageProcessorFast
 from vit_torch import image_processing as fast
 from vit_torch.image_processing import process_on_device, resize
 
@@ -236,6 +237,59 @@ def test_a_batch_is_moved_and_cast():
     assert batch.labels.dtype == torch.int64
     assert batch.to(torch.float32).pixel_values.dtype == torch.float32
     assert batch.to(device="meta").labels.device.type == "meta"
+
+
+def test_what_is_no_tensor_stays_as_it_is_when_a_batch_is_moved():
+    batch = BatchFeature({"pixel_values": torch.zeros(2), "file": "cat.png", "array": np.zeros(2), "list": [1]})
+    batch.to("meta", torch.bfloat16, non_blocking=True)
+    assert (batch.pixel_values.device.type, batch.pixel_values.dtype) == ("meta", torch.bfloat16)
+    assert (batch.file, batch.list, batch.array.dtype) == ("cat.png", [1], np.float64)
+    with pytest.raises(ValueError, match="a batch cannot be moved to tensor"):
+        batch.to(torch.zeros(2))
+    with pytest.raises(TypeError):
+        batch.to(torch.bfloat16, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "shape"),
+    [
+        ([0.5, 2], torch.float32, (2,)),
+        ([1, 2], torch.int64, (2,)),
+        (3, torch.int64, ()),
+        (np.zeros(2), torch.float64, (2,)),
+        ([np.zeros(2, np.float16)], torch.float16, (1, 2)),
+        ([torch.zeros(2), torch.ones(2)], torch.float32, (2, 2)),
+        (torch.zeros(2, dtype=torch.bfloat16), torch.bfloat16, (2,)),
+    ],
+)
+def test_lists_get_the_dtype_that_torch_gives_them(value, dtype, shape):
+    """As BatchFeature of transformers 4.47.1 does, which takes no list of tensors."""
+    result = BatchFeature({"item": value}, "pt").item
+    assert (result.dtype, tuple(result.shape)) == (dtype, shape)
+    assert isinstance(BatchFeature({"item": torch.zeros(2, requires_grad=True)}, "np").item, np.ndarray)
+
+
+def test_strings_are_no_tensor():
+    with pytest.raises(ValueError, match="files cannot become one tensor"):
+        BatchFeature({"files": ["a.png", "b.png"]}, "pt")
+
+
+def test_a_file_that_names_the_fast_class_gets_it(tmp_path):
+    ViTImageProcessorFast(size=9).save_pretrained(tmp_path)
+    assert type(AutoImageProcessor.from_pretrained(tmp_path)) is ViTImageProcessorFast
+    assert type(AutoFeatureExtractor.from_pretrained(tmp_path)) is ViTImageProcessorFast
+    assert AutoImageProcessor.from_pretrained(tmp_path, use_fast=False) == ViTImageProcessor(size=9)
+    assert conversion.AutoImageProcessor.from_pretrained(tmp_path) == ViTImageProcessor(size=9)  # without a framework
+    result = AutoImageProcessor.from_pretrained(tmp_path)(PIXELS).pixel_values
+    np.testing.assert_array_equal(result, ViTImageProcessor(size=9)(PIXELS, return_tensors="np").pixel_values)
+
+
+def test_the_fast_class_is_taken_when_it_is_asked_for(tmp_path):
+    ViTImageProcessor(size=9).save_pretrained(tmp_path)
+    assert type(AutoImageProcessor.from_pretrained(tmp_path)) is ViTImageProcessor
+    assert AutoImageProcessor.from_pretrained(tmp_path, use_fast=True) == ViTImageProcessorFast(size=9)
+    DeiTImageProcessor(size=9).save_pretrained(tmp_path)  # which has none
+    assert AutoImageProcessor.from_pretrained(tmp_path, use_fast=True) == DeiTImageProcessor(size=9)
 
 
 def test_tensors_are_not_copied_to_become_a_batch():
