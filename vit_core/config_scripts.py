@@ -39,6 +39,7 @@ class ScriptConfig:
     """The methods of transformers' configs that Trivit itself has no use for."""
 
     is_composition: ClassVar[bool] = False
+    sub_configs: ClassVar[dict[str, type]] = {}
     base_config_key: ClassVar[str] = ""
     attribute_map: ClassVar[dict[str, str]] = {}  # other names of fields, for a subclass to fill
     _commit_hash: str | None = None  # the Hub's commit, which transformers' pipeline asks for

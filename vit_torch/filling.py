@@ -80,7 +80,7 @@ def fill(
     on_meta = {name for name, _, _, tensor in _places(model) if tensor.is_meta}
     missing = [row for row in plan.missing if row.name in on_meta]
     _put(model, {row.name: torch.empty(row.shape, dtype=dtype_of(row.name), device=device) for row in missing})
-    model.start_missing(missing)
+    model.start_missing(missing, plan.missing_extras)
     weights = {name: to_torch(tensor) for name, tensor in plan.tensors.items()}
     _put(model, {name: tensor.to(device, dtype_of(name)) for name, tensor in weights.items() if name in on_meta})
     for part in exact_parts:

@@ -127,12 +127,20 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, Pushable):
         else:
             start_module(module, self.config.initializer_range)
 
-    def start_missing(self, rows: Sequence[Parameter]) -> None:
-        """Give parameters that a checkpoint lacks their random start, as a constructor would."""
+    def start_missing(self, rows: Sequence[Parameter], extras: Sequence[str]) -> None:
+        """Give parameters that a checkpoint lacks their random start, as a constructor would.
+
+        Args:
+            rows: those that the table describes.
+            extras: those that a subclass added. They have the start that its constructor gave them, and get the one
+                that its `_init_weights` gives if the constructor did not ask for that.
+        """
         start_rows(self, rows, self.config.initializer_range)
         if self._own_class()._init_weights is not ViTPreTrainedModel._init_weights:
             for path in dict.fromkeys(row.name.rpartition(".")[0] for row in rows):
                 self._init_weights(self.get_submodule(path))
+            for path in dict.fromkeys(name.rpartition(".")[0] for name in extras):
+                self._initialize_weights(self.get_submodule(path))
 
     # Loading and saving
 

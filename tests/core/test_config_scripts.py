@@ -227,3 +227,8 @@ def test_none_of_what_changes_nothing_warns(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ViTConfig.from_pretrained(folder, **dict.fromkeys(WITHOUT_EFFECT, True))
+
+
+def test_a_config_is_of_one_model_and_no_composition_of_several():
+    assert not ViTConfig.is_composition
+    assert ViTConfig.sub_configs == {}

@@ -35,6 +35,7 @@ class Tester:
     num_hidden_layers = 2
     num_attention_heads = 4
     num_masks = 8
+    mask_length = 16
     is_training = True
 
     def prepare_config_and_inputs_for_common(self) -> tuple[Any, dict[str, Any]]:

@@ -227,6 +227,19 @@ def test_the_start_that_a_subclass_defines_holds_for_what_a_checkpoint_lacks(tin
     torch.testing.assert_close(model.vit.state_dict(), plain.state_dict(), atol=0, rtol=0)
 
 
+def test_the_start_that_a_subclass_defines_holds_for_its_own_parts_without_post_init(tiny_config, tmp_path):
+    class WithoutPostInit(OwnStart):
+        def __init__(self, config):
+            super().__init__(config)
+            self.extra = nn.Linear(32, 4)
+
+    ViTModel(tiny_config).save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="extra.weight"):
+        model = WithoutPostInit.from_pretrained(tmp_path)
+    assert (model.extra.weight == 3).all()
+    assert (model.extra.bias == 4).all()
+
+
 def test_a_module_that_says_it_has_its_start_keeps_it(tiny_config):
     class Kept(ViTPreTrainedModel):
         def __init__(self, config):
