@@ -21,11 +21,11 @@ from conversion.inference import (
     fields_from_shapes,
     warn_of_assumptions,
 )
-from conversion.recognition import recognise
+from conversion.recognition import models_in, recognise
 from conversion.sources import ANY_WEIGHTS, open_files
 from vit_core import checkpoint as core
 from vit_core.config import MODEL_TYPE, ViTConfig
-from vit_core.file_names import PROCESSOR_NAME
+from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource, locate
 from vit_core.json_file import read_json_file
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
@@ -154,7 +154,7 @@ def open_for_loading(
     is_own = config_class.describes(opened.config.get("model_type"))
     files = replace(opened, config={**opened.config, "model_type": MODEL_TYPE}) if is_own else opened
     if not source.weights and (is_own or TRANSFORMERS.config_fields(files.config) is not None):
-        if _is_of_a_subclass(files.config) and choice.under is None:
+        if _is_of_a_subclass(files.config) and choice.under is None and _has_canonical_names(files):
             return opened  # whose names only that class knows
         recognised = recognised_in(source, files, choice.under)
         if recognised is None:
@@ -186,6 +186,10 @@ def _is_of_a_subclass(metadata: Mapping[str, Any]) -> bool:
     """Whether a `config.json` names a class that is none of Trivit's."""
     named = metadata.get("architectures")
     return isinstance(named, list) and bool(named) and named[0] not in ARCHITECTURES.values()
+
+
+def _has_canonical_names(files: core.Checkpoint) -> bool:
+    return all(form is TRANSFORMERS for form, _ in models_in(files).values())
 
 
 def _first_that_fits(
@@ -367,7 +371,8 @@ def _preprocessing(
     source: ModelSource, files: core.Checkpoint, form: Format, config: ViTConfig
 ) -> tuple[dict[str, Any], list[Assumption]]:
     """The settings of the image processor, from its file if there is one, and what was assumed of them."""
-    if source.weights and files.config:  # the file beside lone weights is theirs if `config.json` is
+    is_vouched_for = any(path.name == CONFIG_NAME for path in files.files)
+    if source.weights and files.config and is_vouched_for:  # the file beside lone weights is theirs if `config.json` is
         with contextlib.suppress(ValueError):
             if file := source.file(PROCESSOR_NAME):
                 return read_json_file(file), []

@@ -136,8 +136,10 @@ def _write(
         shards = {target.weights: list(written)}
     if not target.is_file:
         texts[PROCESSOR_NAME] = (json.dumps(preprocessing, indent=2, sort_keys=True) + "\n").encode()
+    write = container.write
+    assert write is not None  # no format is written to a kind of file that is only read
     for name, names in shards.items():
-        container.write(staging / name, {each: written[each] for each in names}, *attributes)
+        write(staging / name, {each: written[each] for each in names}, *attributes)
     for name, content in texts.items():
         write_flushed(staging / name, content)
 

@@ -19,7 +19,7 @@ Settings = Mapping[str, Any]
 #: Parts of what stands before an optimizer's averages, which look like a model and are none; in older files of Flax the
 #: model itself is the optimizer's target.
 OPTIMIZER = re.compile(
-    "opt(im(izers?)?)?(_?states?(_?dict)?)?|(max_)?exp_avg(_sq)?|mu|nu|trace|momentums?(_buffer)?|velocit(y|ies)"
+    "opt(im(izers?)?)?(_?states?(_?dict)?|_weights|_variables)?|(max_)?exp_avg(_sq)?|mu|nu|trace|momentums?(_buffer)?|velocit(y|ies)"
     "|grads?(ients)?(_ema)?",
     re.IGNORECASE,
 )

@@ -55,12 +55,16 @@ def read_hdf5(path: Path) -> dict[str, StoredTensor]:
         ValueError: it is truncated, corrupt, hostile, or holds something else than numbers.
     """
     with open(path, "rb") as file:  # once: the path may hold another file a moment later
-        data = map_bytes(file)
+        return hdf5_tensors(map_bytes(file), str(path))
+
+
+def hdf5_tensors(data: np.ndarray, where: str) -> dict[str, StoredTensor]:
+    """What `read_hdf5` does once there are bytes, uint8; `where` names their place in messages."""
     try:
         datasets = read_structure(data)
     except Unfit as error:
-        raise ValueError(f"{path} is no HDF5 file that can be read here: {error}.") from error
-    return {name: _tensor(f"{shown(name)} in {path}", dataset, data) for name, dataset in datasets.items()}
+        raise ValueError(f"{where} is no HDF5 file that can be read here: {error}.") from error
+    return {name: _tensor(f"{shown(name)} in {where}", dataset, data) for name, dataset in datasets.items()}
 
 
 def write_hdf5(

@@ -122,6 +122,21 @@ def read_structure(data: np.ndarray) -> dict[str, Dataset]:
     return datasets
 
 
+def read_attribute(data: np.ndarray, name: str, most: int) -> bytes | None:
+    """A text that a file says of itself, such as Keras' "model_config"; None if it does not.
+
+    Args:
+        data: the file's bytes, uint8.
+        name: the attribute's.
+        most: the longest text that is returned, in bytes; longer ones are cut.
+
+    Raises:
+        Unfit: the file is truncated or corrupt.
+    """
+    file = _File(data)
+    return _attribute(file, _messages(file, "", file.root()).get(ATTRIBUTE, []), name.encode(), most)
+
+
 class _File:
     """The bytes of a file, none outside of it, read in small pieces that are counted."""
 
@@ -328,8 +343,13 @@ def _dtype(file: _File, path: str, messages: Mapping[int, list[_Message]]) -> tu
 
 
 def _is_marked(file: _File, attributes: Sequence[_Message]) -> bool:
-    """Whether Keras says that it holds bfloat16 ("The Attribute Message")."""
+    """Whether Keras says that it holds bfloat16."""
     name, mark = (text.encode() for text in BFLOAT16_MARK)
+    return _attribute(file, attributes, name, len(mark) + 1) == mark
+
+
+def _attribute(file: _File, attributes: Sequence[_Message], name: bytes, most: int) -> bytes | None:
+    """The text of an attribute, `most` bytes of it ("The Attribute Message"); None if there is none of that name."""
     for attribute in attributes:
         version, *sizes = file.unpack("<BxHHH", attribute.address)
         parts = itertools.accumulate((size + -size % 8 for size in sizes), initial=attribute.address + 8)
@@ -337,10 +357,10 @@ def _is_marked(file: _File, attributes: Sequence[_Message]) -> bool:
         if version == 1 and sizes[0] == len(name) + 1 and file.take(name_at, len(name)) == name:
             kind, is_text, size = file.unpack("<BB2xI", type_at)
             if kind & 0xF == FIXED_TEXT:
-                return file.take(value_at, min(size, len(mark) + 1)).rstrip(b"\0") == mark
+                return file.take(value_at, min(size, most)).rstrip(b"\0")
             if kind & 0xF == VARIABLE and is_text & 0xF == 1:
-                return _heap_text(file, file.unpack("<IQI", value_at), len(mark) + 1).rstrip(b"\0") == mark
-    return False
+                return _heap_text(file, file.unpack("<IQI", value_at), most).rstrip(b"\0")
+    return None
 
 
 def _heap_text(file: _File, place: tuple[int, int, int], most: int) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 
 import vit_core
 from conversion.checkpoint import read_source
+from conversion.formats.keras import KERAS
 from conversion.formats.transformers import TRANSFORMERS
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import ModelSource
@@ -31,7 +32,7 @@ class AutoImageProcessor(vit_core.AutoImageProcessor):
         except (OSError, ValueError) as error:
             raise OSError(f"{source.name} has no {PROCESSOR_NAME}, and its weights do not say more: {error}") from error
         is_assumed = any(assumption.name == "preprocessing" for assumption in checkpoint.assumed)
-        if is_assumed and checkpoint.format == TRANSFORMERS.name:  # whose models are trained in every way
+        if is_assumed and checkpoint.format in (TRANSFORMERS.name, KERAS.name):  # whose models are trained in every way
             return read_settings(source)
         return checkpoint.preprocessing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from conversion.adapters import ADAPTER_CONFIG, ADAPTER_STEM, advice
-from conversion.weights_file import SUFFIXES, read_weights
+from conversion.weights_file import SUFFIXES, described_in, read_weights
 from vit_core.checkpoint import Checkpoint, open_checkpoint, read_config
 from vit_core.file_names import KERAS_NAME, USUAL_NAMES
 from vit_core.hub import ModelSource
@@ -41,6 +41,8 @@ def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS) -> Chec
         return _with_head(opened, source) if opened.files[-1].name == KERAS_NAME else opened
     file = source.require(weights)
     tensors = read_weights(file)
+    if described := described_in(file):
+        return Checkpoint(described, tensors, (file,))
     try:
         config, config_files = read_config(source)
     except ValueError:  # beside a lone file anything may lie

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from conversion.hdf5_file import read_hdf5, write_hdf5
+from conversion.keras_file import described_in_hdf5, described_in_keras, read_keras
 from conversion.msgpack_file import read_msgpack, write_msgpack
 from conversion.npz_file import read_npz, write_npz
 from conversion.torch_file import read_torch_file, write_torch_file
+from vit_core.file_names import KERAS_NAME
 from vit_core.safetensors_file import StoredTensor, map_safetensors, write_safetensors
 
 Tensors = Mapping[str, StoredTensor]
 Attributes = Mapping[str, Mapping[str, Any]]
+
+
+def _not_described(path: Path) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,15 @@ class Container:
     Attributes:
         suffixes: how its files' names end.
         read: opens a file; tensors are read when asked for. Names of nested groups are joined with "/".
-        write: writes tensors, one at a time, and flushes them to disk.
+        write: writes tensors, one at a time, and flushes them to disk; None for a kind that is only read.
+        describe: the config of the model that such a file describes, empty if it describes none.
         takes_attributes: whether `write` takes the attributes of groups, too.
     """
 
     suffixes: tuple[str, ...]
     read: Callable[[Path], dict[str, StoredTensor]]
-    write: Callable[..., None]
+    write: Callable[..., None] | None
+    describe: Callable[[Path], dict[str, Any]] = _not_described
     takes_attributes: bool = False
 
 
@@ -39,7 +47,8 @@ CONTAINERS: dict[str, Container] = {
     "safetensors": Container((".safetensors",), map_safetensors, write_safetensors),
     "torch": Container((".bin", ".pth", ".pt"), read_torch_file, write_torch_file),
     "npz": Container((".npz",), read_npz, write_npz),
-    "hdf5": Container((".h5", ".hdf5"), read_hdf5, write_hdf5, takes_attributes=True),
+    "hdf5": Container((".h5", ".hdf5"), read_hdf5, write_hdf5, described_in_hdf5, takes_attributes=True),
+    "keras": Container((".keras",), read_keras, None, described_in_keras),
     "msgpack": Container((".msgpack",), read_msgpack, write_msgpack),
 }
 SUFFIXES = {suffix: name for name, container in CONTAINERS.items() for suffix in container.suffixes}
@@ -61,6 +70,11 @@ def read_weights(path: Path) -> dict[str, StoredTensor]:
     return CONTAINERS[container_of(path)].read(path)
 
 
+def described_in(path: Path) -> dict[str, Any]:
+    """The config of the model that a file of weights describes itself, as Keras' do; empty if it describes none."""
+    return CONTAINERS[container_of(path)].describe(path)
+
+
 def container_of(path: Path) -> str:
     """The kind of a file, a key of `CONTAINERS`, by its content.
 
@@ -73,15 +87,15 @@ def container_of(path: Path) -> str:
     if start.startswith(HDF5_MAGIC):
         return "hdf5"
     if start.startswith(ZIP_MAGIC):
-        return "npz" if _holds_arrays(path) else "torch"
+        return _kind_of_archive(path)
     if start[6:9] == SAFETENSORS_MAGIC:  # before those that look at bytes of this header's length
         return "safetensors"
     if start.startswith(PICKLE_MAGIC):
         return "torch"
     if start[:1] and start[0] in MSGPACK_MAPS:
         return "msgpack"
-    if path.suffix in SUFFIXES:  # empty, truncated or corrupt: its reader says so
-        return SUFFIXES[path.suffix]
+    if kind := SUFFIXES.get(path.suffix.lower()):  # empty, truncated or corrupt: its reader says so
+        return kind
     raise ValueError(
         f"{path} is no file of weights: it starts with {start[:8]!r}, as neither safetensors, nor what torch.save, "
         f"numpy.savez, HDF5 or msgpack write does."
@@ -93,9 +107,13 @@ def container_for(path: Path) -> str | None:
     return SUFFIXES.get(path.suffix.lower())
 
 
-def _holds_arrays(path: Path) -> bool:
+def _kind_of_archive(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".npy") for name in archive.namelist())
+            names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return path.suffix == ".npz"
+        kind = SUFFIXES.get(path.suffix.lower())
+        return kind if kind in ("npz", "keras") else "torch"
+    if KERAS_NAME in names:
+        return "keras"
+    return "npz" if any(name.endswith(".npy") for name in names) else "torch"

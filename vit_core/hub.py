@@ -12,7 +12,7 @@ from vit_core.saving import finish_interrupted_save
 BUNDLED = Path(__file__).parent / "bundled"
 BUNDLED_PREFIX = "bundled/"
 #: Names that end like this are files, not models on the Hub.
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".h5", ".hdf5", ".msgpack")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".h5", ".hdf5", ".keras", ".msgpack")
 
 
 def locate(
@@ -226,7 +226,7 @@ def _bundled_folder(name: str) -> Path:
 
 
 def _looks_like_path(name: str) -> bool:
-    if name.endswith(WEIGHT_SUFFIXES):
+    if name.lower().endswith(WEIGHT_SUFFIXES):
         return True
     return name.startswith((".", "/", "~")) or name.endswith("/") or ".." in name or "\\" in name or ":" in name
 

@@ -4,6 +4,7 @@ from conversion.format import Format
 from conversion.formats.deit import DEIT
 from conversion.formats.dino import DINO
 from conversion.formats.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
+from conversion.formats.keras import KERAS
 from conversion.formats.keras_hub import KERAS_HUB
 from conversion.formats.mae import MAE
 from conversion.formats.timm import TIMM
@@ -30,6 +31,7 @@ FORMATS: dict[str, Format] = {
         DINO,
         TORCHVISION,
         KERAS_HUB,
+        KERAS,
     )
 }
 #: The formats that can be written.

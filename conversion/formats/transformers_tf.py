@@ -16,12 +16,26 @@ from vit_core.layouts import KERAS
 
 LEAVES = {kind: replace(leaf, name=f"{leaf.name}:0") for kind, leaf in KERAS.leaves.items()}
 BASE = "vit/"
+GROUPS = {
+    "vit",
+    "classifier",
+    "embeddings",
+    "encoder",
+    "layernorm",
+    "pooler",
+}  # at the top, the last ones of safetensors
 BARE_MODEL, CLASSIFIER = "tf_vi_t_model", "tf_vi_t_for_image_classification"
 KERAS_VERSION = "2.17.0"  # the last Keras that transformers' models ran on
 
 
 def _without_model(tensors: Tensors) -> Tensors:
-    """Names as safetensors have them: without the top layer's group and the model's name."""
+    """Names as safetensors have them: without the top layer's group and the model's name.
+
+    A functional model with a ViT inside, as Keras 2 saves it, has other groups beside; there the group of the ViT is
+    what stands before its names.
+    """
+    if {name.partition("/")[0] for name in tensors} - GROUPS:
+        return tensors
     return {_short(name): tensor for name, tensor in tensors.items()}
 
 

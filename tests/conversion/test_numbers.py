@@ -32,6 +32,8 @@ CLASSIFIERS = [
     ("hf_vit_classifier/pytorch_model.bin", {}),
     ("hf_vit_classifier/tf_model.h5", {}),
     ("hf_vit_classifier/flax_model.msgpack", {}),
+    ("keras_functional/classifier.h5", {}),
+    ("keras_functional/classifier.keras", {}),
 ]
 BASE_MODELS = ["hf_vit_model/pytorch_model.bin", "hf_vit_model/tf_model.h5", "hf_vit_model/flax_model.msgpack"]
 
@@ -69,6 +71,18 @@ def test_a_foreign_base_model_gives_its_own_states(run: Runs, expected: Any, sou
     output = run(source, "ViTModel", results["pixel_values"])
     close(output.last_hidden_state, results["last_hidden_state"])
     close(output.pooler_output, results["pooler_output"])
+
+
+UNTOLD = {"num_attention_heads": 2, "layer_norm_eps": 1e-3, "hidden_act": "relu"}
+
+
+@pytest.mark.parametrize(("file", "told"), [("model.h5", {}), ("weights.h5", UNTOLD), ("model.keras", {})])
+def test_the_vit_in_a_functional_keras_model_gives_its_own_states(
+    run: Runs, expected: Any, file: str, told: Any
+) -> None:
+    results = expected("keras_functional")
+    output = run(f"keras_functional/{file}", "ViTModel", results["pixel_values"], **told)
+    close(output.last_hidden_state, results["last_hidden_state"])
 
 
 @pytest.mark.filterwarnings("ignore:.*this model has no such tensors")  # the classifier
