@@ -42,7 +42,7 @@ PAGES = {
     "transformers-mae": "mae.md",
     "torchvision": "torchvision.md",
     "keras-hub": "keras-hub.md",
-    "keras": "keras.md",
+    "keras": "keras-hub.md",
 }
 
 #: A model of which every size is another number, so that a number in a shape says what it is.

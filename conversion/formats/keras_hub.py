@@ -105,7 +105,6 @@ KERAS_HUB = Format(
     ),
     signature=(f"{EMBEDDINGS}/patch_embedding/vars/0", f"{EMBEDDINGS}/vars/0", "layers/vi_t_encoder/layer_norm/vars/0"),
     conventions={"layer_norm_eps": 1e-6, "hidden_act": "gelu"},
-    unsure=("layer_norm_eps",),
     files={"hdf5": "model.weights.h5"},
     base_prefix=BACKBONE,
     left_out=("optimizer/*", "seed_generator/*", "*/seed_generator/*"),

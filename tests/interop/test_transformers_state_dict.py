@@ -30,6 +30,8 @@ TASKS = ["ViTModel", "ViTForImageClassification", "ViTForMaskedImageModeling"]
 FORMATS = {"4": "transformers", "5": "transformers-5"}
 FORMAT = FORMATS[transformers.__version__.split(".")[0]]
 FILES = ["pytorch_model.bin", "model.safetensors"]
+#: What a state dict does not tell.
+UNTOLD = {"num_attention_heads": 4, "layer_norm_eps": 1e-12, "hidden_act": "gelu", "num_labels": 2}
 
 
 @pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
@@ -80,7 +82,7 @@ def test_a_state_dict_beside_a_config_loads_here(task, variant, file, spread, tm
 def test_a_state_dict_alone_loads_here_with_what_it_does_not_tell_given(task, file, spread, tmp_path):
     theirs = spread(getattr(transformers, task)(transformers.ViTConfig(**SIZES)))
     save(theirs.state_dict(), tmp_path / file)
-    ours = our_model(task, tmp_path / file, num_attention_heads=4)
+    ours = our_model(task, tmp_path / file, **UNTOLD)
     assert_same_results(ours, theirs, theirs.config)
 
 
@@ -88,7 +90,7 @@ def test_a_state_dict_of_a_compiled_model_in_parallel_loads_here(spread, tmp_pat
     theirs = spread(transformers.ViTForImageClassification(transformers.ViTConfig(**SIZES)))
     wrapped = {f"module._orig_mod.{name}": tensor for name, tensor in theirs.state_dict().items()}
     torch.save({"epoch": 3, "state_dict": wrapped}, tmp_path / "checkpoint.pt")
-    ours = our_model("ViTForImageClassification", tmp_path / "checkpoint.pt", num_attention_heads=4)
+    ours = our_model("ViTForImageClassification", tmp_path / "checkpoint.pt", **UNTOLD)
     assert_same_results(ours, theirs, theirs.config)
 
 
