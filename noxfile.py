@@ -32,6 +32,7 @@ OTHER_SIDES = {
         ["timm==1.0.*", "torchvision"],
         ["interop/test_timm.py", "interop/test_torchvision.py"],
     ),
+    "transformers-5-tf": ("tf", ["transformers==5.*", "datasets"], ["scripts/tensorflow"]),
     "keras-hub": ("tf", ["keras-hub==0.32.*"], ["interop/test_keras_hub.py"]),
 }
 #: Whose common tests our classes pass, and what they need: our backends, packages, and the tests in tests/peer_tests.

@@ -30,6 +30,12 @@ from vit_core import (
     ViTFeatureExtractor,
     ViTImageProcessor,
 )
+from vit_tf.auto import (
+    AutoConfig,
+    TFAutoModel,
+    TFAutoModelForImageClassification,
+    TFAutoModelForMaskedImageModeling,
+)
 from vit_tf.modeling import (
     TFViTForImageClassification,
     TFViTForMaskedImageModeling,
@@ -75,6 +81,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "AdamWeightDecay",
+    "AutoConfig",
     "AutoFeatureExtractor",
     "AutoImageProcessor",
     "BatchFeature",
@@ -84,6 +91,9 @@ __all__ = [
     "GradientAccumulator",
     "KerasMetricCallback",
     "PushToHubCallback",
+    "TFAutoModel",
+    "TFAutoModelForImageClassification",
+    "TFAutoModelForMaskedImageModeling",
     "TFBaseModelOutputWithPooling",
     "TFMaskedImageModelingOutput",
     "TFSequenceClassifierOutput",

@@ -47,7 +47,7 @@ def model_card(name: str, model: Any, history: Sequence[Mapping[str, Any]], abou
     """
     from huggingface_hub import EvalResult, ModelCardData
 
-    base = about.get("finetuned_from") or _hub_id(getattr(model, "config", None))
+    base = _hub_id(about.get("finetuned_from") or getattr(getattr(model, "config", None), "name_or_path", None))
     datasets, dataset_names, configs = _datasets(about)
     tasks = _listed(about.get("tasks") or getattr(model, "task", None))
     results = [
@@ -116,11 +116,11 @@ def _datasets(about: Mapping[str, Any]) -> tuple[list[str], list[str], list[str 
     return tags, names, [*configs, *[None] * len(tags)][: len(tags)]
 
 
-def _hub_id(config: Any) -> str | None:
-    """Where the weights came from, if that is a repository on the Hub."""
-    name = getattr(config, "name_or_path", None) or ""
-    is_id = name.count("/") == 1 and not name.startswith((".", "/", "bundled/")) and not Path(name).exists()
-    return name if is_id else None
+def _hub_id(name: str | None) -> str | None:
+    """Where the weights came from, if that is a repository on the Hub, which refuses a card that names a folder."""
+    if not name or name.count("/") > 1 or name.startswith((".", "/", "bundled/")) or Path(name).exists():
+        return None
+    return name
 
 
 def _listed(value: Any) -> list[Any]:

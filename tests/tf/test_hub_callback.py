@@ -96,6 +96,15 @@ def test_the_trained_model_its_processor_and_its_card_are_on_the_hub(hub, model,
     assert "Trained from `org/base` on Digits of mine." in card.text
 
 
+def test_a_card_names_no_folder_as_the_base_model(hub, model, tmp_path):
+    (tmp_path / "base").mkdir()
+    options = {"hub_model_id": "me/a", "hub_token": TOKEN, "finetuned_from": str(tmp_path / "base")}
+    fit(model, PushToHubCallback(tmp_path / "a", "no", **options))
+    card = ModelCard.load(tmp_path / "a" / "README.md")
+    assert card.data.base_model is None
+    assert str(tmp_path) not in card.content
+
+
 def test_each_epoch_is_pushed_and_the_end_of_training(hub, model, tmp_path, messages):
     fit(model, PushToHubCallback(tmp_path / "a", hub_model_id="me/a", hub_token=TOKEN), epochs=2)
     assert messages == ["Training in progress, epoch 0", "Training in progress, epoch 1", "End of training"]

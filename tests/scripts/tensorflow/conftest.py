@@ -1,0 +1,79 @@
+"""Scripts as people write them for transformers 4, with other import lines, and something small for them to work on.
+
+Where the packages `datasets` and `transformers` are not installed, small stand-ins of `stand_ins` serve.
+"""
+
+import importlib.util
+import os
+import runpy
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+SCRIPTS = Path(__file__).parent
+
+if importlib.util.find_spec("tensorflow") and importlib.util.find_spec("keras"):
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+    import tensorflow as tf
+
+    import vit_tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)  # tests run in parallel
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+else:
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs a script as its own process would, and returns its globals: (script, arguments) -> dict."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
+    for package in ("datasets", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            monkeypatch.syspath_prepend(SCRIPTS / "stand_ins" / package)
+
+    def run(script, *arguments):
+        monkeypatch.setattr("sys.argv", [script, *map(str, arguments)])
+        keras.utils.set_random_seed(0)
+        return runpy.run_path(str(SCRIPTS / script), run_name="__main__")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """A folder of pictures for training and one for validation, each with reddish and bluish ones."""
+    generator = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("pictures")
+    for split, number in {"train": 8, "validation": 5}.items():
+        for label, channel in {"blue": 2, "red": 0}.items():
+            (root / split / label).mkdir(parents=True)
+            for index in range(number):
+                pixels = generator.integers(0, 160, (36, 48, 3), dtype=np.uint8)
+                pixels[..., channel] += 95
+                PIL.Image.fromarray(pixels).save(root / split / label / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A checkpoint of five classes with its image processor, on 32 x 32 images."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    keras.utils.set_random_seed(0)
+    config = vit_tf.ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        image_size=32,
+        patch_size=8,
+        num_labels=5,
+        initializer_range=0.1,
+    )
+    vit_tf.TFViTForImageClassification(config).save_pretrained(folder)
+    vit_tf.ViTImageProcessor(size=32).save_pretrained(folder)
+    return folder

@@ -1,0 +1,34 @@
+"""The Auto classes of Keras; what all backends share is tested in tests/core/test_auto.py."""
+
+import pytest
+
+from vit_tf import (
+    AutoConfig,
+    TFAutoModel,
+    TFAutoModelForImageClassification,
+    TFAutoModelForMaskedImageModeling,
+    TFViTForImageClassification,
+    TFViTForMaskedImageModeling,
+    TFViTModel,
+    ViTConfig,
+)
+
+
+@pytest.mark.parametrize(
+    ("auto_class", "model_class", "folder"),
+    [
+        (TFAutoModel, TFViTModel, "hf_vit_model"),
+        (TFAutoModelForImageClassification, TFViTForImageClassification, "hf_vit_classifier"),
+        (TFAutoModelForMaskedImageModeling, TFViTForMaskedImageModeling, "hf_vit_masked"),
+    ],
+)
+def test_a_checkpoint_opens_as_the_model_of_the_task(auto_class, model_class, folder, fixture_folder):
+    config = AutoConfig.from_pretrained(fixture_folder / folder)
+    assert type(config) is ViTConfig
+    model = auto_class.from_pretrained(fixture_folder / folder, config=config)
+    assert type(model) is model_class
+
+
+def test_a_model_of_another_type_is_refused(fixture_folder):
+    with pytest.raises(ValueError, match="the model type is 'deit', and Trivit has vit"):
+        TFAutoModelForImageClassification.from_pretrained(fixture_folder / "hf_deit")
