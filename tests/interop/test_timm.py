@@ -430,3 +430,115 @@ def test_a_small_model_gives_timms_logits_with_an_architecture_alone(images, spr
     (tmp_path / "config.json").write_text(json.dumps({"architecture": said["architecture"]}))
     model = our_model(tmp_path)
     assert_same_logits(model, theirs, images(model.config))
+
+
+# What the page on moving from timm says of features
+
+
+@pytest.fixture
+def both(ours, tmp_path):
+    """The same model here and in timm, and images for it."""
+    folder, _ = ours()
+    convert(folder, tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    return our_model(tmp_path / "timm"), theirs, torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def assert_equal(ours, theirs):
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert other.std() > 0.1
+        torch.testing.assert_close(mine, other, atol=0, rtol=0)
+
+
+def states_of(model, pixels):
+    return model(pixels, output_hidden_states=True).hidden_states[1:]
+
+
+def feature_map(states, config):
+    return states[:, 1:].transpose(1, 2).unflatten(2, config.grid)
+
+
+@torch.no_grad()
+def test_intermediate_layers_are_hidden_states(both):
+    model, theirs, pixels = both
+    states, norm = states_of(model, pixels), model.vit.layernorm
+    assert_equal([each[:, 1:] for each in states[-2:]], theirs.get_intermediate_layers(pixels, n=2))
+    assert_equal([states[0][:, 1:], states[2][:, 1:]], theirs.get_intermediate_layers(pixels, n=[0, 2]))
+    normed = theirs.get_intermediate_layers(pixels, n=2, norm=True)
+    assert_equal([norm(each)[:, 1:] for each in states[-2:]], normed)
+    (shaped,) = theirs.get_intermediate_layers(pixels, n=1, reshape=True)
+    assert_equal([feature_map(states[-1], model.config)], [shaped])
+    ((_, prefix),) = theirs.get_intermediate_layers(pixels, n=1, return_prefix_tokens=True)
+    assert_equal([states[-1][:, :1]], [prefix])
+
+
+@torch.no_grad()
+def test_forward_intermediates_are_hidden_states_as_maps(both):
+    model, theirs, pixels = both
+    states = states_of(model, pixels)
+    final, found = theirs.forward_intermediates(pixels)
+    assert_equal([feature_map(each, model.config) for each in states], found)
+    assert_equal([model.vit(pixels).last_hidden_state], [final])
+    normed = theirs.forward_intermediates(pixels, norm=True, output_fmt="NLC", intermediates_only=True)
+    assert_equal([model.vit.layernorm(each)[:, 1:] for each in states], normed)
+
+
+@torch.no_grad()
+def test_features_only_are_the_last_three_hidden_states_as_maps(both, tmp_path):
+    model, _, pixels = both
+    source = f"local-dir:{tmp_path / 'timm'}"
+    states = states_of(model, pixels)
+    features = timm.create_model(source, pretrained=True, features_only=True).eval()
+    assert_equal([feature_map(each, model.config) for each in states[-3:]], features(pixels))
+    assert features.feature_info.channels() == [model.config.hidden_size] * 3
+    assert features.feature_info.reduction() == [model.config.patch_size] * 3
+    one = timm.create_model(source, pretrained=True, features_only=True, out_indices=[1]).eval()
+    assert_equal([feature_map(states[1], model.config)], one(pixels))
+
+
+@torch.no_grad()
+def test_the_parts_of_a_block_are_those_of_a_layer(both):
+    model, theirs, pixels = both
+    tokens = model.vit.embeddings(pixels)
+    layer, block = model.vit.encoder.layer[1], theirs.blocks[1]
+    pairs = [
+        (tokens, theirs._pos_embed(theirs.patch_embed(pixels))),
+        (model.vit.embeddings.patch_embeddings(pixels), theirs.patch_embed(pixels)),
+        (layer(tokens)[0], block(tokens)),
+        (layer.layernorm_before(tokens), block.norm1(tokens)),
+        (layer.layernorm_after(tokens), block.norm2(tokens)),
+        (layer.attention(tokens)[0], block.attn(tokens)),
+        (layer.output.dense(layer.intermediate(tokens)), block.mlp(tokens)),
+        (model.vit.layernorm(tokens), theirs.norm(tokens)),
+        (model.classifier(tokens[:, 0]), theirs.head(tokens[:, 0])),
+    ]
+    for mine, other in pairs:
+        assert_equal([mine], [other])
+    fused = (layer.attention.attention.query, layer.attention.attention.key, layer.attention.attention.value)
+    assert_equal([torch.cat([part.weight for part in fused])], [block.attn.qkv.weight])
+
+
+@torch.no_grad()
+def test_attention_maps_are_what_timm_multiplies_with_the_values(both):
+    model, theirs, pixels = both
+    found = []
+    for block in theirs.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda module, inputs, output: found.append(output))
+    theirs(pixels)
+    maps = model(pixels, output_attentions=True).attentions
+    for mine, other in zip(maps, found, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_fewer_blocks_are_fewer_layers(both, tmp_path):
+    model, theirs, pixels = both
+    theirs.prune_intermediate_layers([1], prune_norm=False, prune_head=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*no such tensors")
+        shorter = vit_torch.ViTForImageClassification.from_pretrained(tmp_path / "timm", num_hidden_layers=2)
+    assert_equal([shorter(pixels).logits], [theirs(pixels)])
+    model.vit.encoder.layer = model.vit.encoder.layer[:2]
+    assert_equal([model(pixels).logits], [theirs(pixels)])
