@@ -14,6 +14,7 @@ BESIDE_TRANSFORMERS = ["accelerate", "datasets", "h5py", "lightning", "peft"]
 TRANSFORMERS_TESTS = [
     *("interop/test_transformers.py", "interop/test_transformers_state_dict.py", "interop/test_trainer.py"),
     *(f"docs/test_examples.py::test_examples_run[docs/{page}.md]" for page in ("migrate", "trainer")),
+    "scripts/pytorch",
 ]
 #: Whom checkpoints are exchanged with: our backend, their packages, and the tests.
 OTHER_SIDES = {

@@ -19,13 +19,28 @@ from vit_core import (
     ViTFeatureExtractor,
     ViTImageProcessor,
 )
-from vit_torch.auto import AutoConfig, AutoModel, AutoModelForImageClassification, AutoModelForMaskedImageModeling
+from vit_torch.auto import (
+    CONFIG_MAPPING,
+    IMAGE_PROCESSOR_MAPPING,
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForMaskedImageModeling,
+)
 from vit_torch.auto_image_processor import AutoFeatureExtractor, AutoImageProcessor
 from vit_torch.image_processing import ViTImageProcessorFast
 from vit_torch.modeling import ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 from vit_torch.pretrained import ViTPreTrainedModel
 
 __all__ = [
+    "CONFIG_MAPPING",
+    "IMAGE_PROCESSOR_MAPPING",
+    "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+    "MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING",
+    "MODEL_MAPPING",
     "AutoConfig",
     "AutoFeatureExtractor",
     "AutoImageProcessor",

@@ -193,9 +193,29 @@ class ScriptMethods:
 
     # Training
 
-    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
-        """See `gradient_checkpointing_enable`."""
-        self.gradient_checkpointing_enable(*args, **kwargs)
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: Mapping[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """See `gradient_checkpointing_enable`, whose name in transformers 5 this is.
+
+        Args:
+            activation_checkpointing_kwargs: see there.
+            every_n_layers: must be 1; activations of every layer are computed again.
+            offload: must be False; what is kept stays where the model is.
+
+        Raises:
+            ValueError: layers are to be left out, or activations to be moved.
+        """
+        if every_n_layers != 1:
+            raise ValueError(
+                f"every_n_layers is {every_n_layers}; every layer is checkpointed or none, so leave it at 1."
+            )
+        if offload:
+            raise ValueError("offload=True would move activations to the host, which is not done here; leave it False.")
+        self.gradient_checkpointing_enable(activation_checkpointing_kwargs)
 
     def enable_input_require_grads(self) -> None:
         """Have what comes out of the patch embeddings require gradients, for adapters in an otherwise frozen model."""

@@ -9,6 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from vit_core.auto import CONFIGS
+
 SCRIPTS = Path(__file__).parent
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "image_size": 32,
          "patch_size": 8, "encoder_stride": 8, "initializer_range": 0.1}  # fmt: skip
@@ -35,7 +37,12 @@ def run(tmp_path, monkeypatch):
         copy = tmp_path / script
         copy.write_text(source)
         monkeypatch.setattr("sys.argv", [script, *map(str, arguments)])
-        runpy.run_path(str(copy), run_name="__main__")
+        known = dict(CONFIGS)
+        try:
+            runpy.run_path(str(copy), run_name="__main__")
+        finally:  # what a script registers is known to its process
+            CONFIGS.clear()
+            CONFIGS.update(known)
         return json.loads((Path(output) / "all_results.json").read_text())
 
     return run

@@ -12,11 +12,11 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from vit_torch import (
     CONFIG_MAPPING,
+    IMAGE_PROCESSOR_MAPPING,
     MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING,
     AutoConfig,
     AutoImageProcessor,
     AutoModelForMaskedImageModeling,
-    ViTImageProcessor,
 )
 from vit_torch.trainer import Trainer
 
@@ -120,7 +120,8 @@ def main():
     elif model_args.model_name_or_path:
         image_processor = AutoImageProcessor.from_pretrained(model_args.model_name_or_path, **config_kwargs)
     else:
-        image_processor = ViTImageProcessor()
+        types = {conf.model_type: processor_class for conf, processor_class in IMAGE_PROCESSOR_MAPPING.items()}
+        image_processor = types[model_args.model_type]()
 
     if model_args.model_name_or_path:
         model = AutoModelForMaskedImageModeling.from_pretrained(

@@ -44,7 +44,14 @@ def losses(folder):
 
 def test_image_classification_with_trainer(run, pictures, checkpoint, tmp_path):
     arguments = [*folders(pictures), *COMMON, *TRAINER, "--model_name_or_path", checkpoint("ViTModel")]
-    arguments += ["--load_best_model_at_end", True, "--metric_for_best_model", "accuracy", "--output_dir", tmp_path / "out"]
+    arguments += [
+        "--load_best_model_at_end",
+        True,
+        "--metric_for_best_model",
+        "accuracy",
+        "--output_dir",
+        tmp_path / "out",
+    ]
     results = run("run_image_classification.py", *arguments, output=tmp_path / "out")
     assert results["eval_accuracy"] > 0.8
     model = opened(tmp_path / "out")
@@ -83,7 +90,7 @@ def test_image_classification_with_trainer_trains_as_before(run, pictures, check
 
 
 def test_image_classification_without_trainer(run, pictures, checkpoint, tmp_path):
-    arguments = [*folders(pictures), *COMMON, "--model_name_or_path", checkpoint("ViTForImageClassification", num_labels=5),
+    arguments = [*folders(pictures), *COMMON, "--model_name_or_path", checkpoint(num_labels=5),
                  "--ignore_mismatched_sizes", "--num_train_epochs", 3, "--gradient_accumulation_steps", 2,
                  "--checkpointing_steps", "epoch", "--output_dir"]  # fmt: skip
     script = "run_image_classification_no_trainer.py"
@@ -92,7 +99,14 @@ def test_image_classification_without_trainer(run, pictures, checkpoint, tmp_pat
     whole = opened(tmp_path / "whole")
     assert whole.config.num_labels == 2
     assert AutoImageProcessor.from_pretrained(tmp_path / "whole").size == {"height": 32, "width": 32}
-    run(script, *arguments, tmp_path / "part", "--resume_from_checkpoint", tmp_path / "whole/epoch_1", output=tmp_path / "part")
+    run(
+        script,
+        *arguments,
+        tmp_path / "part",
+        "--resume_from_checkpoint",
+        tmp_path / "whole/epoch_1",
+        output=tmp_path / "part",
+    )
     part = opened(tmp_path / "part").state_dict()
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(part[name], tensor, atol=0, rtol=0, msg=name)
@@ -124,8 +138,9 @@ def test_masked_image_modeling_from_nothing(run, pictures, tmp_path):
 
 @pytest.mark.skipif(not IS_4, reason="transformers 5 starts models and resizes images otherwise")
 def test_masked_image_modeling_with_trainer_trains_as_before(run, pictures, checkpoint, tmp_path):
+    start = checkpoint("ViTForMaskedImageModeling")
     arguments = [*folders(pictures), *COMMON, *TRAINER, "--dataset_cache", tmp_path / "cache", "--label_names",
-                 "bool_masked_pos", "--model_name_or_path", checkpoint("ViTForMaskedImageModeling"), "--output_dir"]  # fmt: skip
+                 "bool_masked_pos", "--model_name_or_path", start, "--output_dir"]  # fmt: skip
     before = run("run_mim.py", *arguments, tmp_path / "before", output=tmp_path / "before", before=True)
     after = run("run_mim.py", *arguments, tmp_path / "after", output=tmp_path / "after")
     assert losses(tmp_path / "after") == pytest.approx(losses(tmp_path / "before"), abs=2e-4)

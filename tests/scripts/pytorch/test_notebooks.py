@@ -28,7 +28,9 @@ def test_low_rank_adapters(run, pictures, checkpoint, tmp_path):
         for name, tensor in merged.state_dict().items()
         if tensor.shape != base.state_dict()[name].shape or not torch.equal(tensor, base.state_dict()[name])
     }
-    adapted = {f"vit.encoder.layer.{i}.attention.attention.{part}.weight" for i in (0, 1) for part in ("query", "value")}
+    adapted = {
+        f"vit.encoder.layer.{i}.attention.attention.{part}.weight" for i in (0, 1) for part in ("query", "value")
+    }
     assert changed == {*adapted, "classifier.weight", "classifier.bias"}
 
 
