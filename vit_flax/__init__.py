@@ -10,13 +10,13 @@ except ImportError as error:
 
 from conversion import AutoFeatureExtractor, AutoImageProcessor
 from vit_core import (
-    BatchFeature,
     DeiTFeatureExtractor,
     DeiTImageProcessor,
     ViTConfig,
     ViTFeatureExtractor,
     ViTImageProcessor,
 )
+from vit_flax.batch_feature import BatchFeature
 from vit_flax.modeling import (
     FlaxViTForImageClassification,
     FlaxViTForImageClassificationModule,

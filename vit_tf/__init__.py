@@ -23,7 +23,6 @@ if _backend != "tensorflow":
 
 from conversion import AutoFeatureExtractor, AutoImageProcessor
 from vit_core import (
-    BatchFeature,
     DeiTFeatureExtractor,
     DeiTImageProcessor,
     ViTConfig,
@@ -36,6 +35,7 @@ from vit_tf.auto import (
     TFAutoModelForImageClassification,
     TFAutoModelForMaskedImageModeling,
 )
+from vit_tf.batch_feature import BatchFeature
 from vit_tf.modeling import (
     TFViTForImageClassification,
     TFViTForMaskedImageModeling,
