@@ -254,9 +254,9 @@ def test_a_module_that_says_it_has_its_start_keeps_it(tiny_config):
 
 
 class Forgiving(ViTForImageClassification):
-    _keys_to_ignore_on_load_missing = [r"^gate"]
-    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]
-    _keys_to_ignore_on_save = [r"^gate"]
+    _keys_to_ignore_on_load_missing = [r"^gate"]  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]  # noqa: RUF012
+    _keys_to_ignore_on_save = [r"^gate"]  # noqa: RUF012
 
     def __init__(self, config):
         super().__init__(config)
