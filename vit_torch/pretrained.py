@@ -447,10 +447,10 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, Pushable):
 
         Args:
             only_trainable: count those that require gradients.
-            exclude_embeddings: leave out the patch projection, as transformers does under this name.
+            exclude_embeddings: leave out the tables of `nn.Embedding` that a subclass may have; patches have none.
         """
-        embeddings = self.get_input_embeddings().parameters() if exclude_embeddings else ()
-        excluded = {id(parameter) for parameter in embeddings}
+        tables = [module for module in self.modules() if exclude_embeddings and isinstance(module, nn.Embedding)]
+        excluded = {id(table.weight) for table in tables}
         return sum(
             parameter.numel()
             for parameter in self.parameters()

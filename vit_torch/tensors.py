@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,12 @@ def state_dict_for_loading(state_dict: Mapping[str, Any]) -> dict[str, StoredTen
                 f"state_dict holds {name!r}, a {type(value).__name__}; pass a mapping of names to tensors, such as the "
                 f"model's part of a training checkpoint."
             )
-    return {name: from_torch(torch.as_tensor(value)) for name, value in state_dict.items()}
+    return {name: _copied(from_torch(torch.as_tensor(value))) for name, value in state_dict.items()}
+
+
+def _copied(tensor: StoredTensor) -> StoredTensor:
+    """A tensor whose values become a model's without being the caller's any longer."""
+    return replace(tensor, read=lambda: tensor.read().copy())
 
 
 def as_tensor(value: Any, device: torch.device) -> Tensor:
