@@ -198,7 +198,8 @@ def _resampled(tensor: StoredTensor, row: Parameter, stored: Mapping[str, Any], 
     sizes = {name: stored[name] for name in ("image_size", "patch_size") if name in stored}
     old_grid, new_grid = ViTConfig(**sizes).grid, config.grid
     hidden = row.shape[-1]
-    if old_grid == new_grid or tensor.shape != (1, 1 + old_grid[0] * old_grid[1], hidden):
+    old_shape, new_shape = ((1, 1 + grid[0] * grid[1], hidden) for grid in (old_grid, new_grid))
+    if old_grid == new_grid or (tensor.shape, row.shape) != (old_shape, new_shape):
         return tensor
     return StoredTensor(
         "F32",

@@ -16,6 +16,15 @@ from vit_core import (
     ViTFeatureExtractor,
     ViTImageProcessor,
 )
+from vit_flax.auto import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForMaskedImageModeling,
+    FlaxAutoModel,
+    FlaxAutoModelForImageClassification,
+    FlaxAutoModelForMaskedImageModeling,
+)
 from vit_flax.batch_feature import BatchFeature
 from vit_flax.modeling import (
     FlaxViTForImageClassification,
@@ -29,6 +38,7 @@ from vit_flax.modeling import (
     ViTModel,
 )
 from vit_flax.outputs import (
+    FlaxBaseModelOutput,
     FlaxBaseModelOutputWithPooling,
     FlaxMaskedImageModelingOutput,
     FlaxSequenceClassifierOutput,
@@ -43,11 +53,19 @@ __all__ = [
     "DATA_PARALLEL",
     "FSDP",
     "TENSOR_PARALLEL",
+    "AutoConfig",
     "AutoFeatureExtractor",
     "AutoImageProcessor",
+    "AutoModel",
+    "AutoModelForImageClassification",
+    "AutoModelForMaskedImageModeling",
     "BatchFeature",
     "DeiTFeatureExtractor",
     "DeiTImageProcessor",
+    "FlaxAutoModel",
+    "FlaxAutoModelForImageClassification",
+    "FlaxAutoModelForMaskedImageModeling",
+    "FlaxBaseModelOutput",
     "FlaxBaseModelOutputWithPooling",
     "FlaxMaskedImageModelingOutput",
     "FlaxSequenceClassifierOutput",

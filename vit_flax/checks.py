@@ -10,6 +10,27 @@ CHANNELS_FIRST = ("channels", "height", "width")
 CHANNELS_LAST = ("height", "width", "channels")
 
 
+def check_images(pixel_values: Any, axes: tuple[str, str, str]) -> None:
+    """Check that images are an array with four axes.
+
+    Args:
+        pixel_values: what may be one.
+        axes: `CHANNELS_FIRST` or `CHANNELS_LAST`.
+
+    Raises:
+        TypeError: they are no array.
+        ValueError: they are missing or have other axes.
+    """
+    if pixel_values is None:
+        raise ValueError(f"pixel_values are missing; pass images of shape (batch, {', '.join(axes)}).")
+    if not hasattr(pixel_values, "shape"):
+        raise TypeError(
+            f"pixel_values are a {type(pixel_values).__name__}; pass an array, such as an image processor returns."
+        )
+    if len(shape := tuple(pixel_values.shape)) != 4:
+        raise ValueError(f"pixel_values have shape {shape}; they need (batch, {', '.join(axes)}).")
+
+
 def check_pixel_values(
     pixel_values: Any, config: ViTConfig, axes: tuple[str, str, str], interpolate_pos_encoding: bool
 ) -> None:
@@ -25,15 +46,8 @@ def check_pixel_values(
         TypeError: they are no array.
         ValueError: they do not fit.
     """
-    if pixel_values is None:
-        raise ValueError(f"pixel_values are missing; pass images of shape (batch, {', '.join(axes)}).")
-    if not hasattr(pixel_values, "shape"):
-        raise TypeError(
-            f"pixel_values are a {type(pixel_values).__name__}; pass an array, such as an image processor returns."
-        )
+    check_images(pixel_values, axes)
     shape = tuple(pixel_values.shape)
-    if len(shape) != 4:
-        raise ValueError(f"pixel_values have shape {shape}; they need (batch, {', '.join(axes)}).")
     sizes = dict(zip(axes, shape[1:], strict=True))
     if sizes["channels"] != config.num_channels:
         raise ValueError(

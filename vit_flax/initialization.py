@@ -54,7 +54,8 @@ def initialized(
         fill = jnp.ones if rows[0].initializer == "ones" else jnp.zeros
         return fill((len(rows), *shape) if is_stacked else shape, dtype, device=sharding)
     # As numpy arrays, which in a program of several processes are the same everywhere.
-    key = np.asarray(jax.random.key_data(rng))
+    data = jax.random.key_data(rng)
+    key = data if isinstance(data, jax.core.Tracer) else np.asarray(data)
     names = np.array([zlib.crc32(row.name.encode()) for row in rows], np.uint32)
     kind = jax.random.key_impl(rng) if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) else None
     run = jax.jit(_drawn, static_argnums=(2, 3, 4, 5, 6), out_shardings=sharding)

@@ -11,6 +11,7 @@ from jax import Array
 from jaxtyping import Float
 
 from vit_core import ViTConfig
+from vit_core.outputs import ModelOutput
 from vit_flax.initialization import Initializer, normal
 from vit_flax.precision import product
 from vit_flax.sharding import Partitioning
@@ -55,12 +56,12 @@ class Part(nn.Module):
         return self.partitioning.constrain(array, *axes)
 
     @nn.nowrap
-    def linear(self, name: str, features: int, axes: tuple[str, str], use_bias: bool = True) -> Linear:
+    def linear(self, features: int, axes: tuple[str, str], use_bias: bool = True) -> Linear:
         """A linear layer; `axes` are the names of its input's and its output's last axis."""
-        return Linear(**self.shared, features=features, axes=axes, use_bias=use_bias, name=name)
+        return Linear(**self.shared, features=features, axes=axes, use_bias=use_bias)
 
     @nn.nowrap
-    def layer_norm(self, name: str) -> nn.LayerNorm:
+    def layer_norm(self) -> nn.LayerNorm:
         """A LayerNorm over "hidden", in float32 at least."""
         return nn.LayerNorm(
             epsilon=self.config.layer_norm_eps,
@@ -69,8 +70,19 @@ class Part(nn.Module):
             scale_init=self.placed(nn.initializers.ones, ("hidden",)),
             bias_init=self.placed(nn.initializers.zeros, ("hidden",)),
             use_fast_variance=False,  # the fast one is a difference of squares, which loses digits
-            name=name,
         )
+
+    @nn.nowrap
+    def returned(self, output: ModelOutput, return_dict: bool | None) -> Any:
+        """The output in the form that the call or the config asks for."""
+        if return_dict is None:
+            return_dict = self.config.use_return_dict
+        return output if return_dict else output.to_tuple()
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that are set, for parts that may be someone else's and know no others."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 class Linear(Part):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -13,95 +16,285 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 from jax.sharding import Sharding
 
+from vit_core import ViTConfig
 from vit_core.array_bytes import contiguous
-from vit_core.layouts import Layout
-from vit_core.parameters import LAYERS, Parameter
-from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
+from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
+from vit_core.parameters import LAYERS, Parameter, parameters
+from vit_core.safetensors_file import FLOAT_CODES, FLOAT_NAMES, StoredTensor
 
 Path = tuple[str, ...]
+Shape = tuple[int, ...]
+
+HALF_CODES = ("F16", "BF16")
+FLAX_KERNEL = "patch_embeddings.projection.kernel"  # which has another name everywhere else
 
 
-def leaf_shapes(table: Iterable[Parameter], layout: Layout) -> dict[Path, tuple[int, ...]]:
-    """The shape of the array at each path."""
+@dataclass(frozen=True)
+class ParameterTree:
+    """Where a model's parameters lie, and what checkpoints call them.
+
+    Attributes:
+        layout: how paths and axes follow from canonical names and axes.
+        places: for each path that the table of parameters describes, what lies there: one row, or in a stack those of
+            all layers.
+        extras: for each other path, which a subclass added, its name in checkpoints.
+        shapes: of the array at each path, in the order in which they are made.
+    """
+
+    layout: Layout
+    places: dict[Path, list[Parameter]]
+    extras: dict[Path, str]
+    shapes: dict[Path, Shape]
+
+    @classmethod
+    def of_table(cls, table: Iterable[Parameter], layout: Layout) -> ParameterTree:
+        """The tree of a model that the table describes."""
+        places = layout.places(table)
+        return cls(layout, places, {}, {path: _shape(rows, layout) for path, rows in places.items()})
+
+    @classmethod
+    def of_shapes(cls, shapes: Mapping[Path, Shape], prefix: str) -> ParameterTree:
+        """The tree of any model: what lies where the base model, a classifier or a decoder has it is in the table.
+
+        Args:
+            shapes: of the array at each path.
+            prefix: what the names of the base model's parameters start with in a model with a head.
+
+        Raises:
+            ValueError: two parameters would have one name in a checkpoint.
+        """
+        templates = _templates(prefix if any(path[0] == prefix.rstrip(".") for path in shapes) else "")
+        places = {path: found for path, shape in shapes.items() if (found := _rows(path, shape, templates))}
+        extras = {path: ".".join(path) for path in shapes if path not in places}
+        names = [row.name for found in places.values() for row in found] + list(extras.values())
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"two parameters would be {twice[0]} in a checkpoint; give one of them another name.")
+        is_stacked = any(FLAX.path(row) != path for path, found in places.items() for row in found)
+        return cls(FLAX_SCANNED if is_stacked else FLAX, places, extras, dict(shapes))
+
+    @property
+    def rows(self) -> list[Parameter]:
+        """What the table describes, in the order of the tree."""
+        return [row for rows in self.places.values() for row in rows]
+
+    @property
+    def tensor_shapes(self) -> dict[str, Shape]:
+        """The shape of each tensor in a checkpoint, by name."""
+        return {row.name: row.shape for row in self.rows} | self.extra_shapes
+
+    @property
+    def extra_shapes(self) -> dict[str, Shape]:
+        """The shapes of what a subclass added, by name in checkpoints."""
+        return {name: self.shapes[path] for path, name in self.extras.items()}
+
+    def names(self, path: Path) -> list[str]:
+        """The names in checkpoints of what lies at a path."""
+        return [self.extras[path]] if path in self.extras else [row.name for row in self.places[path]]
+
+    def check(self, params: Any, may_lack: bool = False) -> None:
+        """Check that parameters are those of the model.
+
+        Args:
+            params: a nested dict.
+            may_lack: whether some may be missing.
+
+        Raises:
+            TypeError: they are no nested dict.
+            ValueError: one is missing, unknown, or of another shape.
+        """
+        found = flatten(params)
+        hint = "pass those of a model with the same config, scan_layers included."
+        for path in found:
+            if path not in self.shapes:
+                raise ValueError(f"params hold {shown(path)}, which the model does not have; {hint}")
+        for path, shape in self.shapes.items():
+            if path not in found:
+                if may_lack:
+                    continue
+                raise ValueError(f"params lack {shown(path)}; {hint}")
+            if (actual := _shape_of(found[path])) != shape:
+                raise ValueError(
+                    f"params hold {shown(path)} with shape {actual}, but the config makes it {shape}; {hint}"
+                )
+
+    def stored(self, params: Mapping[str, Any]) -> dict[str, StoredTensor]:
+        """The tensors of a checkpoint by name; each becomes a numpy array when it is written."""
+        leaves = flatten(params)
+        tensors = {
+            row.name: _stored(row.name, row.shape, leaves[path], partial(self._canonical, row, leaves[path]))
+            for path, rows in self.places.items()
+            for row in rows
+        }
+        extras = {
+            name: _stored(name, self.shapes[path], leaves[path], partial(np.asarray, leaves[path]))
+            for path, name in self.extras.items()
+        }
+        return tensors | extras
+
+    def stored_as_flax(self, params: Mapping[str, Any]) -> dict[str, StoredTensor]:
+        """The tensors of a `flax_model.msgpack` by path; layers that are stacked are single ones there."""
+        leaves = flatten(params)
+        tensors: dict[str, StoredTensor] = {}
+        for path, shape in self.shapes.items():
+            leaf = leaves[path]
+            for row in self.places.get(path, ()):
+                is_stacked = self.layout.is_stacked(row)
+                read = partial(_layer, leaf, row.layer if is_stacked else None)
+                tensors["/".join(FLAX.path(row))] = _stored(row.name, shape[is_stacked:], leaf, read)
+            if path in self.extras:
+                tensors["/".join(path)] = _stored(self.extras[path], shape, leaf, partial(_layer, leaf))
+        return tensors
+
+    def _canonical(self, row: Parameter, leaf: Any) -> np.ndarray:
+        array = _layer(leaf, row.layer if self.layout.is_stacked(row) else None)
+        return contiguous(self.layout.to_canonical(row, array)).reshape(row.shape)
+
+    def loaded(self, path: Path, tensors: Mapping[str, StoredTensor], dtype: Any, sharding: Sharding | None) -> Array:
+        """The array at a path, read from a checkpoint; on a mesh, each device gets its part and nothing else.
+
+        Args:
+            path: one for which the checkpoint has all tensors.
+            tensors: the checkpoint's, by name.
+            dtype: of the array; None for what `loaded_dtype` says.
+            sharding: where it goes; JAX's default device unless given.
+        """
+        names, shape = self.names(path), self.shapes[path]
+        dtype = dtype or loaded_dtype(tensors[names[0]])
+
+        def part(index: Any) -> np.ndarray:  # a slice for each axis
+            if path in self.extras:
+                return as_array(tensors[names[0]])[index].astype(dtype, copy=False)
+            rows = self.places[path]
+            if not self.layout.is_stacked(rows[0]):
+                return read(rows[0], index)
+            layers, *rest = index
+            return np.stack([read(row, tuple(rest)) for row in rows[layers]])
+
+        def read(row: Parameter, index: Any) -> np.ndarray:
+            return self.layout.from_canonical(row, as_array(tensors[row.name]))[index].astype(dtype, copy=False)
+
+        if sharding is None:
+            return jnp.asarray(part((slice(None),) * len(shape)))
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    def with_layers(self, path: Path, stack: Array, tensors: Mapping[str, StoredTensor]) -> Array:
+        """A stack with those of its layers filled that a checkpoint has."""
+        for row in self.places.get(path, []):
+            if row.name in tensors and self.layout.is_stacked(row):
+                layer = self.layout.from_canonical(row, as_array(tensors[row.name]))
+                stack = stack.at[row.layer].set(layer.astype(stack.dtype))
+        return stack
+
+
+def _layer(leaf: Any, layer: int | None = None) -> np.ndarray:
+    return np.asarray(leaf if layer is None else leaf[layer])
+
+
+def canonical(tensors: Mapping[str, StoredTensor], prefix: str) -> Mapping[str, StoredTensor]:
+    """The tensors of a checkpoint by the names that a model looks for, if they are under Flax's.
+
+    Args:
+        tensors: by path, joined with "/" as in msgpack or with "." as in safetensors, or by canonical name.
+        prefix: what the names of the base model's parameters start with in a model with a head.
+    """
+    if not any(name.replace("/", ".").endswith(FLAX_KERNEL) for name in tensors):
+        return tensors
+    by_path = {tuple(name.replace("/", ".").split(".")): tensor for name, tensor in tensors.items()}
+    tree = ParameterTree.of_shapes({path: tensor.shape for path, tensor in by_path.items()}, prefix)
     return {
-        path: (len(rows), *layout.shape(rows[0])) if layout.is_stacked(rows[0]) else layout.shape(rows[0])
-        for path, rows in layout.places(table).items()
+        **{
+            row.name: StoredTensor(by_path[path].dtype, row.shape, partial(_read, by_path[path], row, tree.layout))
+            for path, rows in tree.places.items()
+            for row in rows
+        },
+        **{name: by_path[path] for path, name in tree.extras.items()},
     }
 
 
-def flatten(params: Mapping[str, Any]) -> dict[Path, Any]:
-    """The arrays of a nested dict by their paths."""
-    return flatten_dict(unfreeze(params) if isinstance(params, FrozenDict) else dict(params))
+def _read(tensor: StoredTensor, row: Parameter, layout: Layout) -> np.ndarray:
+    array = tensor.read()
+    return layout.to_canonical(row, array[row.layer] if layout.is_stacked(row) else array)
 
 
-def check_params(params: Any, shapes: Mapping[Path, tuple[int, ...]]) -> None:
-    """Check that parameters are those of the model.
+def loaded_dtype(tensor: StoredTensor) -> Any:
+    """What a tensor becomes if nobody says: half precision stays as it is, anything else becomes float32."""
+    return jnp.dtype(FLOAT_NAMES[tensor.dtype]) if tensor.dtype in HALF_CODES else jnp.dtype(jnp.float32)
+
+
+def as_array(tensor: StoredTensor) -> np.ndarray:
+    """A tensor of a checkpoint as a numpy array, in JAX's bfloat16 if need be."""
+    return tensor.read().view(jnp.bfloat16) if tensor.dtype == "BF16" else tensor.read()
+
+
+def candidates(config: ViTConfig, prefix: str) -> Iterator[Parameter]:
+    """Every row of the table that a module with such a config may have: of the base model, a classifier, a decoder."""
+    for row in parameters(config, "model", use_mask_token=True):
+        yield replace(row, name=prefix + row.name)
+    for task in ("image-classification", "masked-image-modeling"):
+        yield from (row for row in parameters(config, task) if row.part == "head")
+
+
+@cache
+def _templates(prefix: str) -> dict[Path, Parameter]:
+    """A row for each path of a model with stacked layers, which stands for those of all layers."""
+    return {FLAX_SCANNED.path(row): row for row in candidates(ViTConfig(num_hidden_layers=1), prefix)}
+
+
+def _rows(path: Path, shape: Shape, templates: Mapping[Path, Parameter]) -> list[Parameter]:
+    """What lies at a path, with the shapes that it has; nothing if the table does not know it."""
+    depth, number = _depth_of_layers(path), None
+    if depth is not None and path[depth].isdigit():
+        number, path = path[depth], (*path[:depth], *path[depth + 1 :])
+    template = templates.get(path)
+    if template is None or (template.layer is None and number is not None):
+        return []
+    is_stacked = template.layer is not None and number is None
+    sizes = shape[1:] if is_stacked else shape
+    if len(sizes) != len(template.shape):
+        return []
+    axes = FLAX.leaves[template.kind].axes or tuple(range(len(sizes)))
+    own_shape = tuple(sizes[axes.index(axis)] for axis in range(len(sizes)))
+    first = ".".join((*LAYERS, "0"))
+    return [
+        replace(template, name=template.name.replace(first, ".".join((*LAYERS, str(layer))), 1), shape=own_shape)
+        for layer in (range(shape[0]) if is_stacked else (number,))
+    ]
+
+
+def _shape(rows: Sequence[Parameter], layout: Layout) -> Shape:
+    shape = layout.shape(rows[0])
+    return (len(rows), *shape) if layout.is_stacked(rows[0]) else shape
+
+
+def _shape_of(leaf: Any) -> Shape:
+    return tuple(leaf.shape) if hasattr(leaf, "shape") else np.shape(leaf)
+
+
+def shapes_of(params: Any) -> dict[Path, Shape]:
+    """The shape at each path of a nested dict."""
+    return {path: _shape_of(leaf) for path, leaf in flatten(params).items()}
+
+
+def flatten(params: Any) -> dict[Path, Any]:
+    """The arrays of a nested dict by their paths.
 
     Raises:
-        TypeError: they are no nested dict.
-        ValueError: one is missing, unknown, or of another shape.
+        TypeError: it is none.
     """
     if not isinstance(params, Mapping):
         raise TypeError(f"params are a {type(params).__name__}; pass a nested dict such as model.params.")
-    found = flatten(params)
-    hint = "pass those of a model with the same config, scan_layers included."
-    for path in found:
-        if path not in shapes:
-            raise ValueError(f"params hold {shown(path)}, which the model does not have; {hint}")
-    for path, shape in shapes.items():
-        if path not in found:
-            raise ValueError(f"params lack {shown(path)}; {hint}")
-        if (actual := jnp.shape(found[path])) != shape:
-            raise ValueError(f"params hold {shown(path)} with shape {actual}, but the config makes it {shape}; {hint}")
+    return flatten_dict(unfreeze(params) if isinstance(params, FrozenDict) else dict(params))
 
 
-def stored(params: Mapping[str, Any], table: Iterable[Parameter], layout: Layout) -> dict[str, StoredTensor]:
-    """The tensors of a checkpoint; each becomes a numpy array when it is written."""
-    leaves = flatten(params)
-    return {row.name: _stored(row, leaves[layout.path(row)], layout) for row in table}
-
-
-def _stored(row: Parameter, leaf: Any, layout: Layout) -> StoredTensor:
+def _stored(name: str, shape: Shape, leaf: Any, read: Callable[[], np.ndarray]) -> StoredTensor:
     dtype = jnp.dtype(leaf.dtype).name
     if dtype not in FLOAT_CODES:
-        raise ValueError(f"{row.name} is of dtype {dtype}, which checkpoints do not hold; convert it to float32 first.")
+        raise ValueError(f"{name} is of dtype {dtype}, which checkpoints do not hold; convert it to float32 first.")
 
-    def read() -> np.ndarray:
-        array = np.asarray(leaf[row.layer] if layout.is_stacked(row) else leaf)
-        array = contiguous(layout.to_canonical(row, array)).reshape(row.shape)
-        return array.view(np.uint16) if dtype == "bfloat16" else array
+    def bits() -> np.ndarray:
+        return read().view(np.uint16) if dtype == "bfloat16" else read()
 
-    return StoredTensor(FLOAT_CODES[dtype], row.shape, read)
-
-
-def loaded(
-    rows: list[Parameter], tensors: Mapping[str, StoredTensor], layout: Layout, dtype: Any, sharding: Sharding | None
-) -> Array:
-    """The array of one path, read from a checkpoint; on a mesh, each device gets its part and nothing else.
-
-    Args:
-        rows: what lies there, as `Layout.places` lists it.
-        tensors: the checkpoint's, by canonical name.
-        layout: the model's.
-        dtype: of the array.
-        sharding: where it goes; JAX's default device unless given.
-    """
-
-    def part(index: Any) -> np.ndarray:  # a slice for each axis
-        if not layout.is_stacked(rows[0]):
-            return read(rows[0], index)
-        layers, *rest = index
-        return np.stack([read(row, tuple(rest)) for row in rows[layers]])
-
-    def read(row: Parameter, index: Any) -> np.ndarray:
-        tensor = tensors[row.name]
-        array = tensor.read().view(jnp.bfloat16) if tensor.dtype == "BF16" else tensor.read()
-        return layout.from_canonical(row, array)[index].astype(dtype, copy=False)
-
-    (shape,) = leaf_shapes(rows, layout).values()
-    if sharding is None:
-        return jnp.asarray(part((slice(None),) * len(shape)))
-    return jax.make_array_from_callback(shape, sharding, part)
+    return StoredTensor(FLOAT_CODES[dtype], shape, bits)
 
 
 def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ names = ["modeling", "layers", "attention", "losses", "position"]
 with install_import_hook([f"vit_flax.{name}" for name in names], "beartype.beartype"):
     import jax, jax.numpy as jnp, numpy as np
     from vit_flax import ViTConfig, ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
-    from vit_flax.modeling import ViTPooler
+    from vit_flax.modeling import FlaxViTPooler
 
 config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
                    image_size=(32, 48), patch_size=8, encoder_stride=8, num_labels=5)
@@ -28,7 +28,7 @@ for options in ({}, {"scan_layers": True}, {"dtype": jnp.bfloat16}):
     for labels in (jnp.array([0, 1]), images(2, 5)):
         run(ViTForImageClassification, pixel_values, labels=labels, options=options)
 for module, wrong, words in (
-    (ViTPooler(config), jnp.zeros(3), "hidden_states"),
+    (FlaxViTPooler(config), jnp.zeros(3), "hidden_states"),
     (ViTModel.module_class(config), jnp.zeros((2, 3)), "pixel_values"),
 ):
     try:

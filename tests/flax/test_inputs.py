@@ -25,7 +25,7 @@ def model_without_layers(model_class, config, **options):
 
 def with_weights(model):
     random = np.random.default_rng(1)
-    model.params = jax.tree.map(
+    model._params = jax.tree.map(
         lambda leaf: random.normal(0, 0.2, leaf.shape).astype(np.float32), model.params_shape_tree
     )
     return model

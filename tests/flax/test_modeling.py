@@ -18,7 +18,13 @@ from vit_flax import (
     stack_layers,
     unstack_layers,
 )
-from vit_flax.modeling import ACTIVATIONS, ViTEmbeddings, ViTIntermediate, ViTOutput, ViTPooler, ViTSelfOutput
+from vit_flax.activations import ACTIVATIONS
+from vit_flax.modeling import (
+    FlaxViTIntermediate,
+    FlaxViTOutput,
+    FlaxViTPooler,
+    FlaxViTSelfOutput,
+)
 from vit_flax.position import resample_grid
 
 grids = st.tuples(st.integers(1, 40), st.integers(1, 40))
@@ -37,7 +43,7 @@ def wide(model_class, config, **options):
     """A model whose weights are wide enough that everything shows in the results; their start is not compiled."""
     model = model_class(config, _do_init=False, **options)
     random = np.random.default_rng(1)
-    model.params = jax.tree.map(
+    model._params = jax.tree.map(
         lambda leaf: random.normal(0, 0.2, leaf.shape).astype(np.float32), model.params_shape_tree
     )
     return model
@@ -86,8 +92,10 @@ def test_images_of_another_size_get_resampled_position_embeddings(tiny_config, s
 
 
 def test_interpolation_at_the_models_own_size_changes_nothing(tiny_config):
-    positions = jnp.asarray(normal((1, 17, 32)))
-    np.testing.assert_array_equal(ViTEmbeddings(tiny_config).interpolate_pos_encoding(positions, (4, 4)), positions)
+    model, tokens = FlaxViTModel(tiny_config), jnp.zeros((1, 17, 32))
+    embeddings = model.module.bind({"params": model.params}).embeddings
+    resampled = embeddings.interpolate_pos_encoding(tokens, 32, 32)
+    np.testing.assert_array_equal(resampled, model.params["embeddings"]["position_embeddings"])
 
 
 # Sizes
@@ -217,7 +225,7 @@ def test_a_classifiers_last_layer_computes_the_class_token_alone_where_nobody_se
     def tokens_of_the_last_layer(**options):
         run = functools.partial(model.module.apply, capture_intermediates=True, **options)
         _, state = jax.eval_shape(run, {"params": model.params}, images(1, 32, 32, 3))
-        ((hidden_states, _),) = state["intermediates"]["vit"]["encoder"]["layer"]["1"]["__call__"]
+        ((hidden_states, *_),) = state["intermediates"]["vit"]["encoder"]["layer"]["1"]["__call__"]
         return hidden_states.shape[1]
 
     assert tokens_of_the_last_layer() == 1
@@ -255,7 +263,7 @@ def test_a_model_without_layers_is_its_embeddings(tiny_config, scan_layers):
 def test_scanned_layers_with_stacked_parameters_are_the_unrolled_ones(tiny_config):
     unrolled = wide(FlaxViTForMaskedImageModeling, tiny_config)
     scanned = FlaxViTForMaskedImageModeling(tiny_config, scan_layers=True, _do_init=False)
-    scanned.params = stack_layers(unrolled.params)
+    scanned._params = stack_layers(unrolled.params)
     back = unstack_layers(scanned.params)
     assert jax.tree.structure(back) == jax.tree.structure(unrolled.params)
     assert jax.tree.all(jax.tree.map(np.array_equal, back, unrolled.params))
@@ -284,7 +292,7 @@ def test_a_pruned_head_is_a_masked_one(tiny_config):
         for linear in attention["attention"].values():
             linear["kernel"], linear["bias"] = linear["kernel"][:, columns], linear["bias"][columns]
         attention["output"]["dense"]["kernel"] = attention["output"]["dense"]["kernel"][columns]
-    pruned.params = params
+    pruned._params = params
     expected = compiled(full)(pixel_values, head_mask=mask).last_hidden_state
     run = compiled(pruned, output_attentions=True)
     found = run(pixel_values, head_mask=np.ones((2, 4)))
@@ -306,16 +314,24 @@ def test_scanned_layers_must_have_the_same_heads(tiny_config):
 
 
 def test_activations_are_the_published_formulas():
-    x = np.linspace(-4, 4, 101)
+    x = np.linspace(-12, 12, 241)
+    gelu = x * (1 + special.erf(x / 2**0.5)) / 2
     tanh = x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
     expected = {
-        "gelu": x * (1 + special.erf(x / 2**0.5)) / 2,
+        "gelu": gelu,
         "gelu_new": tanh,
-        "gelu_pytorch_tanh": tanh,
+        "gelu_10": gelu.clip(-10, 10),
         "relu": x.clip(min=0),
+        "relu2": x.clip(min=0) ** 2,
+        "relu6": x.clip(0, 6),
+        "leaky_relu": np.where(x > 0, x, 0.01 * x),
         "selu": 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * (np.exp(x) - 1)),
         "silu": x / (1 + np.exp(-x)),
         "quick_gelu": x / (1 + np.exp(-1.702 * x)),
+        "mish": x * np.tanh(np.log(1 + np.exp(x))),
+        "laplace": (1 + special.erf((x - 0.707107) / (0.282095 * 2**0.5))) / 2,
+        "sigmoid": 1 / (1 + np.exp(-x)),
+        "linear": x,
         "tanh": (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x)),
     }
     assert ACTIVATIONS.keys() == expected.keys()
@@ -324,8 +340,8 @@ def test_activations_are_the_published_formulas():
         double = jax.jit(lambda x: {name: function(x) for name, function in ACTIVATIONS.items()})(x)
     for name, values in expected.items():
         assert (single[name].dtype, double[name].dtype) == (jnp.float32, jnp.float64)
-        assert_close(single[name], values, 1e-6)
-        assert_close(double[name], values, 1e-12)
+        np.testing.assert_allclose(single[name], values, rtol=1e-6, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(double[name], values, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
 def test_gelu_in_half_precision_is_the_exact_one_rounded():
@@ -346,7 +362,7 @@ def test_an_activation_may_be_a_function(tiny_config):
     expected = np.sin(outputs.last_hidden_state[:, 0] @ pooler["kernel"] + pooler["bias"])
     assert_close(outputs.pooler_output, expected)
     intermediate, hidden_states = model.params["encoder"]["layer"]["0"]["intermediate"], images(2, 3, 32)
-    found = ViTIntermediate(tiny_config).apply({"params": intermediate}, hidden_states)
+    found = FlaxViTIntermediate(tiny_config).apply({"params": intermediate}, hidden_states)
     dense = intermediate["dense"]
     assert_close(found, np.sin(hidden_states @ dense["kernel"] + dense["bias"]))
 
@@ -354,7 +370,7 @@ def test_an_activation_may_be_a_function(tiny_config):
 def test_the_pooler_may_be_wider_and_have_another_activation(tiny_config):
     tiny_config.pooler_output_size, tiny_config.pooler_act = 7, "relu"
     dense, hidden_states = {"kernel": normal((32, 7)), "bias": normal(7)}, images(2, 17, 32)
-    pooled = ViTPooler(tiny_config).apply({"params": {"dense": dense}}, hidden_states)
+    pooled = FlaxViTPooler(tiny_config).apply({"params": {"dense": dense}}, hidden_states)
     assert_close(pooled, (hidden_states[:, 0] @ dense["kernel"] + dense["bias"]).clip(min=0))
     model = wide(FlaxViTModel, tiny_config)
     assert jax.eval_shape(model, images(2, 3, 32, 32)).pooler_output.shape == (2, 7)
@@ -447,7 +463,7 @@ def test_nearly_uniform_tokens_are_normalized_by_their_own_variance(tiny_config)
     # Mean of squares less square of mean, which Flax computes by default, is off by percents here.
     token = 100 + normal(32)
     scale, bias = normal(32, 2), normal(32, 3)
-    layer_norm = ViTPooler(tiny_config).layer_norm("layernorm")
+    layer_norm = FlaxViTPooler(tiny_config).layer_norm()
     found = layer_norm.apply({"params": {"scale": scale, "bias": bias}}, token)
     deviation = np.float64(token) - np.float64(token).mean()
     assert_close(found, deviation / np.sqrt(np.square(deviation).mean() + 1e-12) * scale + bias, 1e-4)
@@ -504,13 +520,13 @@ def test_dropout_of_embeddings_keeps_their_expectation(tiny_config):
     assert_dropped(training(pixel_values, dropout_rng=KEY).hidden_states[0], run(pixel_values).hidden_states[0], 0.25)
 
 
-@pytest.mark.parametrize(("part", "inputs"), [(ViTSelfOutput, 32), (ViTOutput, 48)])
+@pytest.mark.parametrize(("part", "inputs"), [(FlaxViTSelfOutput, 32), (FlaxViTOutput, 48)])
 def test_dropout_before_a_residual_keeps_the_expectation(tiny_config, part, inputs):
     tiny_config.hidden_dropout_prob = 0.25
     params = {"params": {"dense": {"kernel": normal((inputs, 32)), "bias": normal(32)}}}
-    module, hidden_states = part(tiny_config), images(4, 17, inputs)
-    dropped = module.apply(params, hidden_states, False, rngs={"dropout": KEY})
-    assert_dropped(dropped, module.apply(params, hidden_states), 0.25)
+    module, hidden_states, residual = part(tiny_config), images(4, 17, inputs), jnp.zeros((4, 17, 32))
+    dropped = module.apply(params, hidden_states, residual, deterministic=False, rngs={"dropout": KEY})
+    assert_dropped(dropped, module.apply(params, hidden_states, residual), 0.25)
 
 
 @pytest.mark.parametrize("scan_layers", [False, True])
@@ -577,6 +593,7 @@ def test_conveniences(tiny_config):
     assert model.num_parameters() == sum(row.size for row in model.parameter_table())
     assert model.dtype == jnp.bfloat16
     assert (model.main_input_name, model.base_model_prefix, model.framework) == ("pixel_values", "vit", "flax")
+    assert (model.num_labels, model.can_generate()) == (5, False)
     model.enable_gradient_checkpointing()
     assert model.module.remat is True
     assert model.module.dtype == jnp.bfloat16
