@@ -198,10 +198,13 @@ def _read_shards(source: ModelSource, index: Path, read: Reader) -> tuple[dict[s
     if missing := [name for name, path in paths.items() if path is None]:
         raise OSError(f"{source.name} lacks {missing[0]}, a shard that its {index.name} names; get it again.")
     shards = {name: read(path) for name, path in paths.items() if path}
+    tensors: dict[str, StoredTensor] = {}
     for tensor, name in weight_map.items():
-        if tensor not in shards[name]:
+        spellings = (tensor, tensor.partition("/")[2])  # TensorFlow's index has the model's name in front
+        stored = next((spelling for spelling in spellings if spelling in shards[name]), None)
+        if stored is None:
             raise ValueError(f"{index} names {shown(tensor)} as a tensor of {name}, which does not hold it.")
-    tensors = {tensor: shards[name][tensor] for tensor, name in weight_map.items()}
+        tensors[stored] = shards[name][stored]
     return tensors, [index, *filter(None, paths.values())]
 
 

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import conversion
 from conversion.checkpoint import open_for_loading
+from conversion.hdf5_file import write_hdf5
 from conversion.weights_file import read_weights
 from vit_core.hub import locate
 from vit_core.safetensors_file import StoredTensor
@@ -71,6 +72,24 @@ def test_pickles_in_shards_are_one_model(fixture_folder: Path, tmp_path: Path, b
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     shutil.copy(folder / "config.json", tmp_path)
     assert bits(conversion.load(tmp_path).tensors) == bits(conversion.load(folder).tensors)
+
+
+def test_tensorflows_files_in_shards_are_one_model(fixture_folder: Path, tmp_path: Path, bits: Any) -> None:
+    """As transformers 4.47.1 writes them: the model's name stands before each name in the index, and in no shard."""
+    whole = fixture_folder / "hf_vit_classifier"
+    shutil.copy(whole / "config.json", tmp_path)
+    model = "tf_vi_t_for_image_classification/"
+    tensors = {name.partition(model)[2]: each for name, each in read_weights(whole / "tf_model.h5").items()}
+    weight_map = {}
+    for number, start in enumerate((0, 20), start=1):
+        names = list(tensors)[start : start + 20 if number == 1 else None]
+        shard = f"tf_model-0000{number}-of-00002.h5"
+        write_hdf5(tmp_path / shard, {name: tensors[name] for name in names})
+        weight_map |= {model + name: shard for name in names}
+    (tmp_path / "tf_model.h5.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    found = conversion.load(tmp_path)
+    assert (found.format, found.task) == ("transformers-tf", "image-classification")
+    assert bits(found.tensors) == bits(conversion.load(whole / "tf_model.h5").tensors)
 
 
 def test_a_subfolder_is_read(fixture_folder: Path) -> None:

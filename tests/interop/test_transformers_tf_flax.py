@@ -164,3 +164,42 @@ def test_names_of_a_tensorflow_model_that_was_not_built_by_from_pretrained_are_r
     theirs.set_weights([w + SPREAD * rng.standard_normal(w.shape, np.float32) for w in theirs.get_weights()])
     theirs.save_pretrained(tmp_path, safe_serialization=False)
     assert_same_results(our_model(task, tmp_path), theirs, "TF")
+
+
+@pytest.mark.parametrize("file", ["model.h5", "weights.h5", "model.keras"])
+@pytest.mark.parametrize("inside", ["model.vit", "model", "classifier"])
+def test_the_vit_in_a_functional_keras_model_loads_here(file, inside, tmp_path):
+    """The usual way to put one into a model of one's own, and Keras 2's ways to save that."""
+    keras = pytest.importorskip("tf_keras")
+    if not hasattr(transformers, "TFViTModel"):
+        pytest.skip("these transformers have PyTorch's models only")
+    config = transformers.ViTConfig(**SIZES, layer_norm_eps=1e-3)
+    task = "ViTForImageClassification" if inside == "classifier" else "ViTModel"
+    theirs = their_class("TF", task)(config)
+    pixels = keras.Input((3, 32, 32), name="pixel_values")
+    features = theirs.vit(pixels)[0] if inside == "model.vit" else theirs(pixels)[0]
+    features = features if inside == "classifier" else features[:, 0, :]
+    model = keras.Model(pixels, keras.layers.Dense(3, name="head", activation="softmax")(features))
+    rng = np.random.default_rng(0)
+    built = theirs.vit if inside == "model.vit" else theirs
+    built.set_weights([w + SPREAD * rng.standard_normal(w.shape, np.float32) for w in built.get_weights()])
+    model.compile("adam", "categorical_crossentropy")
+    images = rng.standard_normal((2, 3, 32, 32), np.float32)
+    model.fit(images, np.eye(3, dtype=np.float32)[:2], verbose=0)
+    (model.save_weights if file == "weights.h5" else model.save)(tmp_path / file)
+    untold = {"num_attention_heads": config.num_attention_heads, "layer_norm_eps": 1e-3, "hidden_act": "gelu"}
+    told = untold | {"num_labels": config.num_labels} if file == "weights.h5" else {}
+    ours = our_model(task, tmp_path / file, **told)
+    with torch.no_grad():
+        mine = ours(torch.from_numpy(images))[0].numpy()
+    np.testing.assert_allclose(mine, np.asarray(theirs(images)[0]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_shards_of_theirs_load_here(side, task, safe, tmp_path):
+    if side == "Flax" and safe:
+        pytest.skip("safetensors of Flax are not split")
+    theirs = their_model(side, task, transformers.ViTConfig(**SIZES))
+    theirs.save_pretrained(tmp_path, safe_serialization=safe, max_shard_size="30KB")
+    assert len(list(tmp_path.glob("*-of-*"))) > 2
+    assert_same_results(our_model(task, tmp_path), theirs, side)
