@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+import vit_torch
 from vit_torch import (
     AutoConfig,
     AutoModel,
@@ -72,3 +73,12 @@ def test_a_model_of_ones_own_is_found_once_it_is_registered(tiny_config, tmp_pat
             AutoModel.from_pretrained(tmp_path)
     finally:
         del AutoModelForImageClassification.models[OwnConfig]
+
+
+def test_the_mappings_of_transformers_list_what_the_auto_classes_know():
+    assert vit_torch.CONFIG_MAPPING["vit"] is vit_torch.ViTConfig
+    assert vit_torch.IMAGE_PROCESSOR_MAPPING[vit_torch.ViTConfig] is vit_torch.ViTImageProcessor
+    assert vit_torch.MODEL_MAPPING[vit_torch.ViTConfig] is vit_torch.ViTModel
+    for task in ("IMAGE_CLASSIFICATION", "MASKED_IMAGE_MODELING"):
+        mapping = getattr(vit_torch, f"MODEL_FOR_{task}_MAPPING")
+        assert "vit" in [config.model_type for config in mapping]

@@ -66,6 +66,15 @@ def test_input_gradients_can_be_asked_for_in_a_frozen_model(model):
     assert not model(PIXELS).logits.requires_grad
 
 
+def test_the_name_of_transformers_5_for_gradient_checkpointing_takes_what_its_trainer_passes(model):
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs=None, every_n_layers=1, offload=False)
+    assert model.is_gradient_checkpointing
+    with pytest.raises(ValueError, match="every_n_layers is 2; every layer is checkpointed or none"):
+        model.activation_checkpointing_enable(every_n_layers=2)
+    with pytest.raises(ValueError, match="offload=True"):
+        model.activation_checkpointing_enable(offload=True)
+
+
 @pytest.mark.parametrize("arguments", [{}, {"use_reentrant": True}, {"use_reentrant": False}, None])
 def test_gradient_checkpointing_takes_what_trainers_pass(model, arguments):
     model.train()
