@@ -66,7 +66,7 @@ class Destination:
                 f"{self.folder} holds {there[0]} and is kept; overwrite=True (--overwrite) replaces it."
             )
         replaced = {self.weights, *(name for pattern in WEIGHT_FILES for name in fnmatch.filter(there, pattern))}
-        if others := [name for name in there if Path(name).suffix in SUFFIXES and name not in replaced]:
+        if others := [name for name in there if Path(name).suffix.lower() in SUFFIXES and name not in replaced]:
             raise FileExistsError(
                 f"{self.folder} holds other weights, {others[0]}, which would stay beside these; remove it first."
             )
