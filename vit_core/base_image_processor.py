@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -226,9 +226,12 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
         self._warn_of_unknown(unknown)
         check_tensor_type(return_tensors)
         steps = self._steps(choices, data_format, input_data_format)
-        process = partial(process_by_methods, self) if has_steps_of_its_own(self) else process_batch
-        pixel_values = process(images, steps)
+        pixel_values = self._process()(images, steps)
         return BatchFeature({"pixel_values": pixel_values if return_tensors else list(pixel_values)}, return_tensors)
+
+    def _process(self) -> Callable[[Any, Steps], np.ndarray | list[np.ndarray]]:
+        """What takes images through the steps: one by one where a subclass has steps of its own."""
+        return partial(process_by_methods, self) if has_steps_of_its_own(self) else process_batch
 
     def _warn_of_unknown(self, options: Mapping[str, Any]) -> None:
         if options:

@@ -7,14 +7,16 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from vit_core.batch_feature import BatchFeature, check_one_shape
-from vit_core.image_batch import ALREADY_SCALED, image_names, process_batch
+from vit_core.image_batch import ALREADY_SCALED, image_names
 from vit_core.image_processing import ViTImageProcessor
 from vit_core.image_settings import Steps
+from vit_core.image_step_methods import has_steps_of_its_own
 from vit_core.image_transforms import crop_window, not_8_bit, value_table
 from vit_core.images import ChannelDimension
 from vit_core.pil_resampling import WEIGHT_HALF, WEIGHT_ONE, height_first, resampling_weights
@@ -95,10 +97,12 @@ class ViTImageProcessorFast(ViTImageProcessor):
         }
         steps = self._steps(choices, data_format, input_data_format)
         tensors = _accelerator_tensors(images)
-        if tensors:
+        if tensors and device is None:
+            device = tensors[0].device
+        if tensors and not has_steps_of_its_own(self):
             results = process_on_device(tensors, steps)
         else:
-            results = [torch.from_numpy(array) for array in process_batch(images, steps)]
+            results = [torch.from_numpy(np.ascontiguousarray(array)) for array in self._process()(images, steps)]
         if return_tensors is None:
             return BatchFeature({"pixel_values": [result.to(device) for result in results]})
         check_one_shape("pixel_values", [tuple(result.shape) for result in results])

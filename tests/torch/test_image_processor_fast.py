@@ -274,6 +274,18 @@ def test_strings_are_no_tensor():
         BatchFeature({"files": ["a.png", "b.png"]}, "pt")
 
 
+def test_a_step_that_a_subclass_replaces_is_used():
+    class Brighter(ViTImageProcessorFast):
+        def rescale(self, image, scale, **options):
+            return super().rescale(image, 2 * scale, **options)
+
+    settings = {"size": 8, "do_normalize": False}
+    plain = ViTImageProcessorFast(**settings)(PIXELS).pixel_values
+    torch.testing.assert_close(
+        Brighter(**settings)([PIXELS, channels_first(PIXELS)]).pixel_values, 2 * plain.repeat(2, 1, 1, 1)
+    )
+
+
 def test_a_file_that_names_the_fast_class_gets_it(tmp_path):
     ViTImageProcessorFast(size=9).save_pretrained(tmp_path)
     assert type(AutoImageProcessor.from_pretrained(tmp_path)) is ViTImageProcessorFast
