@@ -31,6 +31,9 @@ from vit_core import (
 )
 from vit_tf.auto import (
     AutoConfig,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForMaskedImageModeling,
     TFAutoModel,
     TFAutoModelForImageClassification,
     TFAutoModelForMaskedImageModeling,
@@ -45,7 +48,12 @@ from vit_tf.modeling import (
     ViTModel,
 )
 from vit_tf.optimization import AdamWeightDecay, GradientAccumulator, WarmUp, create_optimizer
-from vit_tf.outputs import TFBaseModelOutputWithPooling, TFMaskedImageModelingOutput, TFSequenceClassifierOutput
+from vit_tf.outputs import (
+    TFBaseModelOutput,
+    TFBaseModelOutputWithPooling,
+    TFMaskedImageModelingOutput,
+    TFSequenceClassifierOutput,
+)
 from vit_tf.pretrained import ViTPreTrainedModel
 
 if TYPE_CHECKING:
@@ -84,6 +92,9 @@ __all__ = [
     "AutoConfig",
     "AutoFeatureExtractor",
     "AutoImageProcessor",
+    "AutoModel",
+    "AutoModelForImageClassification",
+    "AutoModelForMaskedImageModeling",
     "BatchFeature",
     "DefaultDataCollator",
     "DeiTFeatureExtractor",
@@ -94,6 +105,7 @@ __all__ = [
     "TFAutoModel",
     "TFAutoModelForImageClassification",
     "TFAutoModelForMaskedImageModeling",
+    "TFBaseModelOutput",
     "TFBaseModelOutputWithPooling",
     "TFMaskedImageModelingOutput",
     "TFSequenceClassifierOutput",

@@ -8,7 +8,15 @@ from vit_core.auto import AutoConfig, AutoModelClass
 from vit_core.config import ViTConfig
 from vit_tf.modeling import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel
 
-__all__ = ["AutoConfig", "TFAutoModel", "TFAutoModelForImageClassification", "TFAutoModelForMaskedImageModeling"]
+__all__ = [
+    "AutoConfig",
+    "AutoModel",
+    "AutoModelForImageClassification",
+    "AutoModelForMaskedImageModeling",
+    "TFAutoModel",
+    "TFAutoModelForImageClassification",
+    "TFAutoModelForMaskedImageModeling",
+]
 
 
 class TFAutoModel(AutoModelClass):
@@ -27,3 +35,8 @@ class TFAutoModelForMaskedImageModeling(AutoModelClass):
     """Finds out which model for masked image modeling a checkpoint or a config is for."""
 
     models: ClassVar[dict[type[ViTConfig], type[Any]]] = {ViTConfig: TFViTForMaskedImageModeling}
+
+
+AutoModel = TFAutoModel
+AutoModelForImageClassification = TFAutoModelForImageClassification
+AutoModelForMaskedImageModeling = TFAutoModelForMaskedImageModeling

@@ -12,6 +12,9 @@ from keras import tree
 
 from vit_core.outputs import ModelOutput
 
+#: Names of the model's own loss in scripts for transformers.
+OWN_LOSS = ("passthrough", "auto_with_warning")
+
 
 class FittingModel(keras.Model):
     """A Keras model that compares its main output with the targets, and has a loss of its own.
@@ -20,18 +23,24 @@ class FittingModel(keras.Model):
     `compute_metrics` each output.
     """
 
-    output_class: ClassVar[type[ModelOutput]]
+    output_class: ClassVar[type[ModelOutput] | None] = None
     train_function: Any
     test_function: Any
-    main_output_name: str
-    main_output_shape: tuple[int | None, ...]
+    main_output_name: str = "logits"
+    main_output_shape: tuple[int | None, ...] | None = None  # a subclass need not know
 
     def main_output(self, y_pred: Any) -> Any:
         """What is compared with the targets, of an output in either form."""
-        if isinstance(y_pred, ModelOutput):
-            return getattr(y_pred, self.main_output_name)
+        if isinstance(y_pred, Mapping) and self.main_output_name in y_pred:
+            return y_pred[self.main_output_name]
+        if not isinstance(y_pred, list | tuple) or self.main_output_shape is None:
+            return y_pred  # of a subclass that returns something of its own
         # Of a tuple, the first with as many axes: neither the loss nor the hidden state that the pooler sums up.
         return next(item for item in y_pred if len(item.shape) == len(self.main_output_shape))
+
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any) -> None:
+        """See `keras.Model.compile`; `loss="passthrough"` is the model's own, as in scripts for transformers."""
+        super().compile(optimizer, None if isinstance(loss, str) and loss in OWN_LOSS else loss, *args, **kwargs)
 
     def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Any:
         """The loss when `compile` names none.
@@ -42,9 +51,12 @@ class FittingModel(keras.Model):
         raise ValueError(f"{type(self).__name__} has no loss of its own; name one in compile(loss=...).")
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """See `keras.Model.fit`; labels may also come in the dict of inputs."""
-        if isinstance(x, tf.data.Dataset) and len(args) < 7:  # of which `shuffle` is the last
-            kwargs.setdefault("shuffle", False)  # a dataset shuffles itself; Keras would warn that it does not
+        """See `keras.Model.fit`; labels may also come in the dict of inputs, or as targets {"labels": ...}."""
+        if isinstance(x, tf.data.Dataset):
+            if len(args) < 7:  # of which `shuffle` is the last
+                kwargs.setdefault("shuffle", False)  # a dataset shuffles itself; Keras would warn that it does not
+            if kwargs.get("class_weight") is not None:  # which Keras takes for targets alone
+                x = x.map(lambda *batch: _with_labels_as_targets(batch if len(batch) > 1 else batch[0]))
         return super().fit(*_with_labels_apart(x, y), *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -73,12 +85,14 @@ class FittingModel(keras.Model):
         Outputs leave here as dicts, because distribution strategies know nothing else to join.
         """
         output = super().predict_step(_with_labels_as_targets(data))
-        if not isinstance(output, ModelOutput):
+        if isinstance(output, tuple):
             return tuple(item for item in output if isinstance(item, tuple) or len(item.shape))
+        if not isinstance(output, ModelOutput):
+            return output
         return {name: item for name, item in output.items() if name != "loss"}
 
     def _as_output(self, predicted: Any) -> Any:
-        return self.output_class(**predicted) if isinstance(predicted, dict) else predicted
+        return self.output_class(**predicted) if self.output_class and isinstance(predicted, dict) else predicted
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -141,7 +155,7 @@ class FittingModel(keras.Model):
         """Update the metrics once with zeros of the right shapes, and forget it."""
         zeros = tree.map_structure(_zeros, batch_spec)
         x, y, _ = keras.utils.unpack_x_y_sample_weight(_with_labels_as_targets(zeros))
-        if y is not None:
+        if y is not None and self.main_output_shape is not None:
             y_pred = keras.ops.zeros((len(y), *self.main_output_shape[1:]))
             super().compute_metrics(x, y, y_pred)
             self.reset_metrics()
@@ -179,12 +193,18 @@ def _with_labels_as_targets(data: Any) -> Any:
 
 def _with_labels_apart(x: Any, y: Any) -> tuple[Any, Any]:
     """Inputs without labels and, unless there are targets, the labels as targets; what processors return is a dict."""
+    y = _bare(y)
     if isinstance(x, GeneratorType):  # Keras takes tuples from them, also of a dict alone
         return (batch if isinstance(batch, tuple) else (batch,) for batch in x), y
     if not isinstance(x, Mapping):
         return x, y
     inputs = {name: value for name, value in x.items() if name != "labels"}
     return inputs, x.get("labels") if y is None else y
+
+
+def _bare(y: Any) -> Any:
+    """The labels of targets that are a dict of them alone."""
+    return y["labels"] if isinstance(y, Mapping) and set(y) == {"labels"} else y
 
 
 def _zeros(spec: Any) -> Any:

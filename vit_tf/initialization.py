@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from vit_core import ViTConfig
 from vit_core.parameters import INITIALIZER_CUT, Parameter
 
 _is_left_unfilled: ContextVar[bool] = ContextVar("is_left_unfilled", default=False)
@@ -26,10 +27,29 @@ def left_unfilled() -> Iterator[None]:
         _is_left_unfilled.reset(token)
 
 
+class Start(keras.initializers.Initializer):
+    """How weights start that the table of parameters calls normal; zeros where they are about to get others."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        self.deviation = config.initializer_range
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """Draw weights.
+
+        Args:
+            shape: theirs.
+            dtype: theirs; float32 unless given.
+        """
+        if _is_left_unfilled.get():
+            return ops.zeros(shape, dtype)
+        return ops.cast(truncated_normal(shape, self.deviation), dtype or "float32")
+
+
 def initialize(model: Any, rows: Iterable[Parameter]) -> None:
-    """Give parameters of a model the random start that the table names; LayerNorms and biases have theirs."""
-    if _is_left_unfilled.get():
-        return
+    """Give parameters of a model that was left unfilled the random start that the table names.
+
+    LayerNorms, biases and the mask token have theirs.
+    """
     for row in rows:
         if row.initializer == "normal":
             variable = model.get_parameter(row)

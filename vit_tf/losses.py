@@ -40,12 +40,19 @@ def classification_loss(
     Raises:
         ValueError: the labels have another shape, or one is out of range; see `vit_tf.checks.require` for graphs.
     """
-    is_float = "float" in backend.standardize_dtype(labels.dtype)
-    loss = LOSSES[config.problem_type or config.infer_problem_type(not is_float)]
-    losses = loss(ops.cast(logits, backend.result_type(logits.dtype, "float32")), labels)
+    losses = classification_losses(logits, labels, config)
     if sample_weight is not None:
         losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
     return ops.mean(losses)
+
+
+def classification_losses(
+    logits: Float[Tensor, "batch labels"], labels: Shaped[Tensor, "*shape"], config: ViTConfig
+) -> Float[Tensor, " batch"]:
+    """The losses of the images, whose mean is `classification_loss`."""
+    is_float = "float" in backend.standardize_dtype(labels.dtype)
+    loss = LOSSES[config.problem_type or config.infer_problem_type(not is_float)]
+    return loss(ops.cast(logits, backend.result_type(logits.dtype, "float32")), labels)
 
 
 def masked_reconstruction_loss(
@@ -104,8 +111,8 @@ def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
-    if logits.shape[1] == 1 and len(labels.shape) == 1:
-        labels = labels[:, None]
+    if logits.shape[1] == 1 and (len(labels.shape) == 1 or 1 in labels.shape):
+        labels = ops.reshape(labels, (-1, 1))  # one number for each image, however they lie
     _require_same_shape(labels, logits)
     return ops.mean(ops.square(logits - ops.cast(labels, logits.dtype)), axis=-1)
 

@@ -2,13 +2,13 @@
 
 Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929. Layers are nested and named
 as the canonical names of `vit_core.parameters` say; `vit_core.layouts` has the few exceptions. In the encoder, the
-tokens of all images are the rows of one matrix: TensorFlow multiplies two matrices faster than a batch of them by one.
+tokens of all images are the rows of one matrix; see `vit_tf.rows`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,52 +18,28 @@ from tensorflow import Tensor
 
 from vit_core import ViTConfig
 from vit_core.parameters import Parameter, parameters
+from vit_tf.activations import activation
 from vit_tf.checks import check_bool_masked_pos
-from vit_tf.initialization import initialize
-from vit_tf.losses import classification_loss, masked_reconstruction_loss
-from vit_tf.outputs import TFBaseModelOutputWithPooling, TFMaskedImageModelingOutput, TFSequenceClassifierOutput
+from vit_tf.initialization import Start
+from vit_tf.losses import classification_loss, classification_losses, masked_reconstruction_loss
+from vit_tf.outputs import (
+    TFBaseModelOutput,
+    TFBaseModelOutputWithPooling,
+    TFMaskedImageModelingOutput,
+    TFSequenceClassifierOutput,
+)
+from vit_tf.parts import Part
 from vit_tf.position import resample_grid
 from vit_tf.pretrained import ViTPreTrainedModel
 from vit_tf.rematerialization import recomputed
+from vit_tf.rows import TokenRows, run_on_rows
 
 Shape = tuple[int | None, ...]
 
 
-def gelu(x: Tensor) -> Tensor:
-    """GELU (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415); by itself `ops.gelu` approximates it."""
-    return ops.gelu(x, approximate=False)
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU approximated by a hyperbolic tangent (same paper, section 2)."""
-    return ops.gelu(x, approximate=True)
-
-
-def quick_gelu(x: Tensor) -> Tensor:
-    """GELU approximated by a sigmoid (same paper, section 2)."""
-    return x * ops.sigmoid(1.702 * x)
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": gelu,
-    "gelu_new": gelu_tanh,
-    "gelu_pytorch_tanh": gelu_tanh,
-    "relu": ops.relu,
-    "selu": ops.selu,
-    "silu": ops.silu,
-    "quick_gelu": quick_gelu,
-    "tanh": ops.tanh,
-}
-
-
-def activation(name_or_function: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The activation of a config, which names it or holds it."""
-    return ACTIVATIONS[name_or_function] if isinstance(name_or_function, str) else name_or_function
-
-
-def linear(units: int, name: str, dtype: Any, use_bias: bool = True) -> layers.Dense:
-    """A linear layer; the model initialises it as the table of parameters says."""
-    return layers.Dense(units, use_bias=use_bias, kernel_initializer="zeros", name=name, dtype=dtype)
+def linear(config: ViTConfig, units: int, name: str, dtype: Any, use_bias: bool = True) -> layers.Dense:
+    """A linear layer."""
+    return layers.Dense(units, use_bias=use_bias, kernel_initializer=Start(config), name=name, dtype=dtype)
 
 
 def layer_norm(config: ViTConfig, name: str, dtype: Any) -> layers.LayerNormalization:
@@ -78,10 +54,10 @@ def class_tokens(
     return ops.reshape(hidden_states, (-1, tokens, hidden_states.shape[-1]))[:, 0]
 
 
-class ViTPatchEmbeddings(layers.Layer):
+class ViTPatchEmbeddings(Part):
     """Cuts an image into patches and projects each to a token."""
 
-    def __init__(self, config: ViTConfig, data_format: str, **kwargs: Any) -> None:
+    def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
         self.data_format = data_format
@@ -90,7 +66,7 @@ class ViTPatchEmbeddings(layers.Layer):
             kernel_size=config.patch_shape,
             strides=config.patch_shape,
             data_format="channels_last",  # the only one that TensorFlow has on a CPU
-            kernel_initializer="zeros",
+            kernel_initializer=Start(config),
             name="projection",
             dtype=self.dtype_policy,
         )
@@ -112,10 +88,16 @@ class ViTPatchEmbeddings(layers.Layer):
         return height // self.config.patch_shape[0], width // self.config.patch_shape[1]
 
 
-class ViTEmbeddings(layers.Layer):
+class ViTEmbeddings(Part):
     """Turns an image into tokens: the class token, then the patches, each with its position added."""
 
-    def __init__(self, config: ViTConfig, use_mask_token: bool, data_format: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        config: ViTConfig,
+        use_mask_token: bool = False,
+        data_format: str = "channels_first",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.config = config
         self.output_shape = (None, 1 + math.prod(config.grid), config.hidden_size)  # for `summary`
@@ -126,21 +108,21 @@ class ViTEmbeddings(layers.Layer):
         self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
-        hidden, (rows, columns) = self.config.hidden_size, self.config.grid
-        self.cls_token = self.add_weight(name="cls_token", shape=(1, 1, hidden), initializer="zeros")
+        hidden, (rows, columns), start = self.config.hidden_size, self.config.grid, Start(self.config)
+        self.cls_token = self.add_weight(name="cls_token", shape=(1, 1, hidden), initializer=start)
         self.mask_token = None
         if self.use_mask_token:
             self.mask_token = self.add_weight(name="mask_token", shape=(1, 1, hidden), initializer="zeros")
         self.position_embeddings = self.add_weight(
-            name="position_embeddings", shape=(1, 1 + rows * columns, hidden), initializer="zeros"
+            name="position_embeddings", shape=(1, 1 + rows * columns, hidden), initializer=start
         )
         self.patch_embeddings.build(input_shape)
 
     def call(
         self,
         pixel_values: Float[Tensor, "batch channels height width"],
-        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
         interpolate_pos_encoding: bool = False,
+        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         patches = self.patch_embeddings(pixel_values)
         batch, rows, columns, hidden = ops.shape(patches)
@@ -150,10 +132,23 @@ class ViTEmbeddings(layers.Layer):
         tokens = ops.concatenate([ops.broadcast_to(self.cls_token, (batch, 1, hidden)), patches], axis=1)
         positions = self.position_embeddings
         if interpolate_pos_encoding:
-            positions = self.interpolate_pos_encoding((rows, columns))
+            positions = self._positions((rows, columns))
         return self.dropout(tokens + positions)
 
-    def interpolate_pos_encoding(self, grid: tuple[Any, Any]) -> Float[Tensor, "1 tokens hidden"]:
+    def interpolate_pos_encoding(
+        self, embeddings: Any, height: int | Tensor, width: int | Tensor
+    ) -> Float[Tensor, "1 tokens hidden"]:
+        """The position embeddings for images of another size in pixels.
+
+        Args:
+            embeddings: accepted for scripts that give them; the size says everything.
+            height: of the images.
+            width: of the images.
+        """
+        patch_height, patch_width = self.config.patch_shape
+        return self._positions((height // patch_height, width // patch_width))
+
+    def _positions(self, grid: tuple[Any, Any]) -> Float[Tensor, "1 tokens hidden"]:
         """The position embeddings for another grid of patches, resampled as `vit_core.position` defines it."""
         positions = ops.convert_to_tensor(self.position_embeddings)
         resampled = resample_grid(ops.reshape(positions[0, 1:], (*self.config.grid, -1)), grid)
@@ -167,18 +162,23 @@ class ViTEmbeddings(layers.Layer):
         return ops.where(ops.cast(bool_masked_pos, "bool")[..., None], self.mask_token, patches)
 
 
-class ViTSelfAttention(layers.Layer):
+class ViTSelfAttention(TokenRows):
     """Multi-head self-attention (equations 5 to 7 of the paper), up to the output projection."""
 
-    def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
+    def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.heads = config.kept_heads(layer)
         self.is_pruned = len(self.heads) < config.num_attention_heads
         self.head_dim = config.head_dim
         self.width = len(self.heads) * self.head_dim
-        self.query = linear(self.width, "query", self.dtype_policy, config.qkv_bias)
-        self.key = linear(self.width, "key", self.dtype_policy, config.qkv_bias)
-        self.value = linear(self.width, "value", self.dtype_policy, config.qkv_bias)
+        self.num_attention_heads, self.attention_head_size, self.all_head_size = (
+            len(self.heads),
+            self.head_dim,
+            self.width,
+        )
+        self.query = linear(config, self.width, "query", self.dtype_policy, config.qkv_bias)
+        self.key = linear(config, self.width, "key", self.dtype_policy, config.qkv_bias)
+        self.value = linear(config, self.width, "value", self.dtype_policy, config.qkv_bias)
         self.dropout = layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
@@ -192,11 +192,10 @@ class ViTSelfAttention(layers.Layer):
         tokens: int | Tensor = 1,
         class_token_only: bool = False,
     ) -> tuple[Float[Tensor, "some_tokens width"], Float[Tensor, "batch heads _ tokens"]]:
-        heads = (len(self.heads), self.head_dim)
         queried, queries = (class_tokens(hidden_states, tokens), 1) if class_token_only else (hidden_states, tokens)
-        query = ops.reshape(self.query(queried) * self.head_dim**-0.5, (-1, queries, *heads))
-        key = ops.reshape(self.key(hidden_states), (-1, tokens, *heads))
-        value = ops.reshape(self.value(hidden_states), (-1, tokens, *heads))
+        query = self._split(self.query(queried) * self.head_dim**-0.5, queries)
+        key = self._split(self.key(hidden_states), tokens)
+        value = self._split(self.value(hidden_states), tokens)
         scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))
         probabilities = self.dropout(ops.softmax(scores))
         if head_mask is not None:
@@ -206,26 +205,38 @@ class ViTSelfAttention(layers.Layer):
         context = ops.matmul(probabilities, ops.transpose(value, (0, 2, 1, 3)))
         return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.width)), probabilities
 
+    def _split(self, projected: Tensor, tokens: int | Tensor) -> Float[Tensor, "batch tokens heads head_dim"]:
+        return ops.reshape(projected, (-1, tokens, len(self.heads), self.head_dim))
 
-class ViTSelfOutput(layers.Layer):
+    def transpose_for_scores(
+        self, tensor: Tensor, batch_size: Any = None
+    ) -> Float[Tensor, "batch heads tokens head_dim"]:
+        """A projection of hidden states (batch, tokens, hidden), with the heads as an axis of their own."""
+        return ops.transpose(self._split(tensor, ops.shape(tensor)[1]), (0, 2, 1, 3))
+
+
+class ViTSelfOutput(Part):
     """The output projection of attention; the residual is added in ViTLayer."""
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dense = linear(config.hidden_size, "dense", self.dtype_policy)
+        self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy)
         self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
         self.dense.build(input_shape)
 
-    def call(self, context: Float[Tensor, "some_tokens width"]) -> Float[Tensor, "some_tokens hidden"]:
+    def call(
+        self, context: Float[Tensor, "*some_tokens width"], input_tensor: Tensor | None = None
+    ) -> Float[Tensor, "*some_tokens hidden"]:
+        """Project; `input_tensor` is not looked at, as in transformers, whose layers pass it on."""
         return self.dropout(self.dense(context))
 
 
-class ViTAttention(layers.Layer):
+class ViTAttention(TokenRows):
     """Self-attention with its output projection."""
 
-    def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
+    def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.attention = ViTSelfAttention(config, layer, name="attention", dtype=self.dtype_policy)
         self.output_ = ViTSelfOutput(config, name="output", dtype=self.dtype_policy)
@@ -247,40 +258,44 @@ class ViTAttention(layers.Layer):
         return self.output_(context), probabilities
 
 
-class ViTIntermediate(layers.Layer):
+class ViTIntermediate(Part):
     """The first half of the MLP."""
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dense = linear(config.intermediate_size, "dense", self.dtype_policy)
+        self.dense = linear(config, config.intermediate_size, "dense", self.dtype_policy)
         self.intermediate_act_fn = activation(config.hidden_act)
 
     def build(self, input_shape: Shape) -> None:
         self.dense.build(input_shape)
 
-    def call(self, hidden_states: Float[Tensor, "some_tokens hidden"]) -> Float[Tensor, "some_tokens mlp"]:
+    def call(self, hidden_states: Float[Tensor, "*some_tokens hidden"]) -> Float[Tensor, "*some_tokens mlp"]:
         return self.intermediate_act_fn(self.dense(hidden_states))
 
 
-class ViTOutput(layers.Layer):
+class ViTOutput(Part):
     """The second half of the MLP; the residual is added in ViTLayer."""
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dense = linear(config.hidden_size, "dense", self.dtype_policy)
+        self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy)
         self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
         self.dense.build(input_shape)
 
-    def call(self, hidden_states: Float[Tensor, "some_tokens mlp"]) -> Float[Tensor, "some_tokens hidden"]:
-        return self.dropout(self.dense(hidden_states))
+    def call(
+        self, hidden_states: Float[Tensor, "*some_tokens mlp"], input_tensor: Tensor | None = None
+    ) -> Float[Tensor, "*some_tokens hidden"]:
+        """Project, and add `input_tensor` if it is given."""
+        hidden_states = self.dropout(self.dense(hidden_states))
+        return hidden_states if input_tensor is None else hidden_states + input_tensor
 
 
-class ViTLayer(layers.Layer):
+class ViTLayer(TokenRows):
     """One transformer layer, with LayerNorm before each half (equations 2 and 3)."""
 
-    def __init__(self, config: ViTConfig, layer: int, **kwargs: Any) -> None:
+    def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.attention = ViTAttention(config, layer, name="attention", dtype=self.dtype_policy)
         self.intermediate = ViTIntermediate(config, name="intermediate", dtype=self.dtype_policy)
@@ -302,15 +317,20 @@ class ViTLayer(layers.Layer):
         tokens: int | Tensor = 1,
         class_token_only: bool = False,
     ) -> tuple[Float[Tensor, "some_tokens hidden"], Float[Tensor, "batch heads _ tokens"]]:
-        attended, probabilities = self.attention(
-            self.layernorm_before(hidden_states), head_mask, tokens=tokens, class_token_only=class_token_only
+        attended, probabilities = run_on_rows(
+            self.attention,
+            self.layernorm_before(hidden_states),
+            head_mask,
+            output_attentions=True,
+            tokens=tokens,
+            **({"class_token_only": True} if class_token_only else {}),
         )
         hidden_states = attended + (class_tokens(hidden_states, tokens) if class_token_only else hidden_states)
         hidden_states = self.output_(self.intermediate(self.layernorm_after(hidden_states))) + hidden_states
         return hidden_states, probabilities
 
 
-class ViTEncoder(layers.Layer):
+class ViTEncoder(Part):
     """The transformer layers, one after the other."""
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
@@ -329,42 +349,56 @@ class ViTEncoder(layers.Layer):
     def call(
         self,
         hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, "layers heads"] | None = None,
+        head_mask: Shaped[Tensor, "layers heads"] | Sequence[Tensor | None] | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
+        return_dict: bool = True,
         class_token_only: bool = False,
         training: bool = False,
-    ) -> tuple[
-        Float[Tensor, "batch _ hidden"],
-        tuple[Float[Tensor, "batch _ hidden"], ...] | None,
-        tuple[Float[Tensor, "batch _ _ tokens"], ...] | None,
-    ]:
-        """Return the last hidden states; on request those before each layer and after the last; and the attention."""
+    ) -> TFBaseModelOutput | tuple[Any, ...]:
+        """Run the layers; hidden states are those before each layer and after the last."""
         _, tokens, hidden = ops.shape(hidden_states)
         all_hidden_states, all_attentions = [], []
         rows = ops.reshape(hidden_states, (-1, hidden))
+        is_narrow = class_token_only and bool(self.layer) and self._computes_class_token_alone(self.layer[-1])
         for index, layer in enumerate(self.layer):
             if output_hidden_states:
                 all_hidden_states.append(ops.reshape(rows, (-1, tokens, hidden)))
             layer_mask = None if head_mask is None else head_mask[index]
-            run = recomputed(layer) if self.gradient_checkpointing and training else layer
-            is_narrow = class_token_only and layer is self.layer[-1]
-            rows, attentions = run(rows, layer_mask, tokens=tokens, class_token_only=is_narrow)
+            rows, attentions = run_on_rows(
+                layer,
+                rows,
+                layer_mask,
+                output_attentions,
+                tokens,
+                wrapper=recomputed if self.gradient_checkpointing and training else None,
+                **({"class_token_only": True} if is_narrow and layer is self.layer[-1] else {}),
+            )
             if output_attentions:
                 all_attentions.append(attentions)
-        hidden_states = ops.reshape(rows, (-1, 1 if class_token_only and self.layer else tokens, hidden))
+        hidden_states = ops.reshape(rows, (-1, 1 if is_narrow else tokens, hidden))
         if output_hidden_states:
             all_hidden_states.append(hidden_states)
-        return hidden_states, tuple(all_hidden_states) or None, tuple(all_attentions) or None
+        output = TFBaseModelOutput(
+            last_hidden_state=hidden_states,
+            hidden_states=tuple(all_hidden_states) or None,
+            attentions=tuple(all_attentions) or None,
+        )
+        return output if return_dict else output.to_tuple()
+
+    @staticmethod
+    def _computes_class_token_alone(layer: Any) -> bool:
+        """Whether neither the layer nor its attention was replaced by one that computes all tokens."""
+        return isinstance(layer, ViTLayer) and isinstance(layer.attention, ViTAttention)
 
 
-class ViTPooler(layers.Layer):
+class ViTPooler(Part):
     """A summary of the image from the class token."""
 
     def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.output_shape = (None, config.pooler_size)  # for `summary`
-        self.dense = linear(config.pooler_size, "dense", self.dtype_policy)
+        self.dense = linear(config, config.pooler_size, "dense", self.dtype_policy)
         self.activation = activation(config.pooler_act)
 
     def build(self, input_shape: Shape) -> None:
@@ -374,7 +408,7 @@ class ViTPooler(layers.Layer):
         return self.activation(self.dense(hidden_states[:, 0]))
 
 
-class PixelShuffle(layers.Layer):
+class PixelShuffle(Part):
     """Lays the channels of each place out as a patch of pixels, as torch.nn.PixelShuffle does (Shi et al. 2016,
     https://arxiv.org/abs/1609.05158).
     """
@@ -435,7 +469,6 @@ class TFViTModel(ViTPreTrainedModel):
         self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
         self.pooler = ViTPooler(config, name="pooler", dtype=self.dtype_policy) if add_pooling_layer else None
         self.build(self.image_batch_shape)
-        initialize(self, self.parameter_table())
 
     def build(self, input_shape: Shape) -> None:
         self.embeddings.build(self.image_batch_shape)
@@ -444,11 +477,21 @@ class TFViTModel(ViTPreTrainedModel):
         if self.pooler is not None:
             self.pooler.build(self.output_shape)
 
-    def parameter_table(self) -> tuple[Parameter, ...]:
-        """The rows of `vit_core.parameters` that describe this model."""
+    def parameter_table(self, config: ViTConfig | None = None) -> tuple[Parameter, ...]:
+        """The rows of `vit_core.parameters` that describe this model, with its own config unless another is given."""
         return parameters(
-            self.config, self.task, add_pooling_layer=self.add_pooling_layer, use_mask_token=self.use_mask_token
+            config or self.config,
+            "model",
+            add_pooling_layer=self.add_pooling_layer,
+            use_mask_token=self.use_mask_token,
         )
+
+    def __getattr__(self, name: str) -> Any:
+        # transformers' model has one layer, `vit`, that does all its work; here that is the model itself. Keras looks
+        # for parts among attributes and properties, and so does not find the model in itself.
+        if name == self.base_model_prefix:
+            return self
+        raise AttributeError(f"{type(self).__name__} has no {name!r}.")
 
     def call(
         self,
@@ -491,10 +534,10 @@ class TFViTModel(ViTPreTrainedModel):
 
         hidden_states = self.embeddings(
             ops.cast(pixel_values, self.compute_dtype),
-            bool_masked_pos,
             interpolate_pos_encoding=bool(interpolate_pos_encoding),
+            bool_masked_pos=bool_masked_pos,
         )
-        hidden_states, all_hidden_states, all_attentions = self.encoder(
+        encoded = self.encoder(
             hidden_states,
             self._per_layer(head_mask),
             output_attentions=output_attentions,
@@ -502,12 +545,12 @@ class TFViTModel(ViTPreTrainedModel):
             class_token_only=class_token_only,
             training=training,
         )
-        last_hidden_state = self.layernorm(hidden_states)
+        last_hidden_state = self.layernorm(encoded.last_hidden_state)
         output = TFBaseModelOutputWithPooling(
             last_hidden_state=last_hidden_state,
             pooler_output=None if self.pooler is None else self.pooler(last_hidden_state),
-            hidden_states=all_hidden_states,
-            attentions=all_attentions,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
         )
         return self._returned(output, return_dict)
 
@@ -552,14 +595,13 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
                 config.encoder_stride**2 * config.num_channels,
                 kernel_size=1,
                 data_format="channels_last",
-                kernel_initializer="zeros",
+                kernel_initializer=Start(config),
                 name="decoder_0",
                 dtype=self.dtype_policy,
             ),
             PixelShuffle(config.encoder_stride, data_format, name="decoder_1", dtype=self.dtype_policy),
         ]
         self.build(self.image_batch_shape)
-        initialize(self, self.head_table())
 
     def build(self, input_shape: Shape) -> None:
         self.decoder[0].build((None, *self.config.grid, self.config.hidden_size))
@@ -647,12 +689,11 @@ class TFViTForImageClassification(ViTPreTrainedModel):
             dtype=self.dtype_policy,
         )
         self.classifier = (
-            linear(config.num_labels, "classifier", self.dtype_policy)
+            linear(config, config.num_labels, "classifier", self.dtype_policy)
             if config.num_labels
             else layers.Identity(name="classifier", dtype=self.dtype_policy)
         )
         self.build(self.image_batch_shape)
-        initialize(self, self.head_table())
 
     def build(self, input_shape: Shape) -> None:
         self.classifier.build((None, self.config.classifier_input_size))
@@ -714,7 +755,24 @@ class TFViTForImageClassification(ViTPreTrainedModel):
             )
         return classification_loss(self.main_output(y_pred), y, self.config, sample_weight)
 
+    def hf_compute_loss(self, labels: Any, logits: Any) -> Float[Tensor, " batch"]:
+        """The losses of the images, under the name that scripts for transformers use."""
+        return classification_losses(ops.convert_to_tensor(logits), ops.convert_to_tensor(labels), self.config)
+
 
 ViTModel = TFViTModel
 ViTForMaskedImageModeling = TFViTForMaskedImageModeling
 ViTForImageClassification = TFViTForImageClassification
+
+# The names of parts in scripts for transformers
+TFViTPatchEmbeddings = ViTPatchEmbeddings
+TFViTEmbeddings = ViTEmbeddings
+TFViTSelfAttention = ViTSelfAttention
+TFViTSelfOutput = ViTSelfOutput
+TFViTAttention = ViTAttention
+TFViTIntermediate = ViTIntermediate
+TFViTOutput = ViTOutput
+TFViTLayer = ViTLayer
+TFViTEncoder = ViTEncoder
+TFViTPooler = ViTPooler
+TFViTMainLayer = TFViTModel

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from conversion.checkpoint import open_for_loading
+from conversion.description import described
 from vit_core import ViTConfig
 from vit_core.array_bytes import contiguous
 from vit_core.checkpoint import save_checkpoint
@@ -23,28 +26,35 @@ from vit_core.layouts import KERAS
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
-from vit_core.pretrained import ARCHITECTURES, PARTS, prepare_loading
-from vit_core.push import Pushable
+from vit_core.pretrained import PARTS, Loading, prepare_loading
+from vit_core.push import Pushable, push_saved
 from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
+from vit_tf.added_variables import added_variables
 from vit_tf.checks import check_pixel_values
 from vit_tf.dataset_methods import DatasetMethods
+from vit_tf.dtypes import dtype_policy
 from vit_tf.fitting import FittingModel
 from vit_tf.initialization import initialize, left_unfilled
+from vit_tf.parts import Replaceable
+from vit_tf.saved_model import write_saved_model
+from vit_tf.script_methods import ScriptMethods
 
 DATA_FORMATS = ("channels_first", "channels_last")
 
 
-class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
+class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, DatasetMethods):
     """What the models share: a config, weights from and to checkpoints, and a few conveniences."""
 
-    task: ClassVar[Task]
+    task: ClassVar[Task | None] = None  # a subclass of this class has no head that the table of parameters knows
     config_class = ViTConfig
     base_model_prefix = BASE_MODEL_PREFIX.rstrip(".")
     main_input_name = "pixel_values"
 
-    def __init__(self, config: ViTConfig, data_format: str, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, config: ViTConfig, data_format: str = "channels_first", name: str | None = None, **kwargs: Any
+    ) -> None:
         # Without autocast: labels, and images as a reconstruction's target, keep their precision.
-        super().__init__(name=name or _unique_name(ARCHITECTURES[self.task]), autocast=False, **kwargs)
+        super().__init__(name=name or _unique_name(self._class_name()), autocast=False, **kwargs)
         if not isinstance(config, ViTConfig):
             raise TypeError(
                 f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
@@ -55,17 +65,22 @@ class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
         self.config = config
         self.data_format = data_format
 
-    def __call__(self, pixel_values: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; see `call`. The first argument may also be a list or tuple of arguments, or a dict of them."""
-        if isinstance(pixel_values, list | tuple):
-            arguments = self._named((*pixel_values, *args), kwargs)
-        elif isinstance(pixel_values, Mapping):
-            if twice := [name for name in kwargs if pixel_values.get(name) is not None]:
+        parameters = inspect.signature(self.call).parameters.values()
+        names = [each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+        if self.main_input_name not in names:  # a subclass that takes its inputs in a way of its own
+            return super().__call__(*args, **kwargs)
+        first = args[0] if args else None
+        if isinstance(first, list | tuple):
+            args = (*first, *args[1:])
+        elif isinstance(first, Mapping):
+            if twice := [name for name in kwargs if first.get(name) is not None]:
                 raise TypeError(f"{type(self).__name__} got {twice[0]!r} twice.")
-            arguments = self._named(args, {**pixel_values, **kwargs})
-        else:
-            arguments = self._named((pixel_values, *args), kwargs)
-        pixel_values, head_mask = arguments.pop("pixel_values", None), arguments.get("head_mask")
+            args, kwargs = args[1:], {**first, **kwargs}
+        takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters)
+        arguments = self._named(names, args, kwargs, takes_more)
+        pixel_values, head_mask = arguments.pop(self.main_input_name, None), arguments.get("head_mask")
         interpolate_pos_encoding = bool(arguments.get("interpolate_pos_encoding"))
         # Here and not in `call`, around whose errors Keras writes a page about each argument.
         check_pixel_values(pixel_values, self.config, self.data_format, interpolate_pos_encoding)
@@ -76,12 +91,13 @@ class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
             arguments["bool_masked_pos"] = ops.convert_to_tensor(arguments["bool_masked_pos"])
         return super().__call__(pixel_values, **arguments)
 
-    def _named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def _named(
+        self, names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], takes_more: bool
+    ) -> dict[str, Any]:
         """Arguments of `call` by name."""
-        names = list(inspect.signature(self.call).parameters)
         if len(args) > len(names):
             raise TypeError(f"{type(self).__name__} takes {len(names)} arguments, {', '.join(names)}; not {len(args)}.")
-        if unknown := [name for name in kwargs if name not in names]:
+        if not takes_more and (unknown := [name for name in kwargs if name not in names]):
             raise TypeError(f"{type(self).__name__} takes no {unknown[0]!r}; it takes {', '.join(names)}.")
         given = dict(zip(names, args, strict=False))
         if twice := [name for name in kwargs if given.get(name) is not None]:
@@ -90,9 +106,20 @@ class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
 
     # The model's place in the table of parameters
 
-    def parameter_table(self) -> tuple[Parameter, ...]:
-        """The rows of `vit_core.parameters` that describe this model."""
-        return parameters(self.config, self.task)
+    def parameter_table(self, config: ViTConfig | None = None) -> tuple[Parameter, ...]:
+        """The rows of `vit_core.parameters` that describe this model, with its own config unless another is given.
+
+        Of a subclass without a task, they are those of the models that it holds as attributes.
+        """
+        config = config or self.config
+        if self.task is not None:
+            return parameters(config, self.task)
+        held = {name: part for name, part in vars(self).items() if isinstance(part, ViTPreTrainedModel)}
+        return tuple(
+            replace(row, name=f"{name}.{row.name}")
+            for name, part in held.items()
+            for row in part.parameter_table(config)
+        )
 
     def head_table(self) -> tuple[Parameter, ...]:
         """The rows that the head adds to the base model."""
@@ -108,21 +135,45 @@ class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
             found = found[int(part)] if part.isdecimal() else getattr(found, part)
         return found
 
+    def _found(self, table: Iterable[Parameter]) -> dict[str, Any]:
+        """The variables that hold parameters, by name, as far as the parts are there that have such variables."""
+        found = {}
+        for row in table:
+            with contextlib.suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
+                variable = self.get_parameter(row)
+                if len(variable.shape) == len(row.shape):
+                    found[row.name] = variable
+        return found
+
+    def _added(self, table: Iterable[Parameter]) -> dict[str, Any]:
+        """The variables that the table does not know, by name."""
+        return added_variables(self, {KERAS.path(row)[:-1] for row in table})
+
+    def _is_own_class(self) -> bool:
+        return type(self).__module__.split(".")[0] == __name__.split(".")[0]
+
+    @classmethod
+    def _class_name(cls) -> str:
+        """The name of the class in `config.json`, the same whichever framework saves."""
+        return cls.__name__.removeprefix("TF")
+
     # Loading and saving
 
     @classmethod
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | PathLike[str],
-        *,
+        *model_args: Any,
         config: ViTConfig | str | PathLike[str] | None = None,
-        revision: str | None = "main",
         cache_dir: str | PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        subfolder: str | None = "",
         ignore_mismatched_sizes: bool = False,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str | None = "main",
+        use_safetensors: bool | None = None,
+        subfolder: str | None = "",
+        variant: str | None = None,
         output_loading_info: bool = False,
         dtype: Any = None,
         torch_dtype: Any = None,
@@ -137,22 +188,25 @@ class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
         Args:
             pretrained_model_name_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the
                 package ("bundled/vit-digits"), in any format that `conversion.load` reads.
+            *model_args: further arguments of the model's constructor.
             config: a config, or where to find one, instead of the checkpoint's own.
-            revision: branch, tag or commit on the Hub.
             cache_dir: where downloads are kept; huggingface_hub's cache unless given.
-            token: access token for the Hub; huggingface_hub's own unless given.
-            local_files_only: never ask the network.
-            force_download: download again what is in the cache.
-            subfolder: folder inside the repository.
             ignore_mismatched_sizes: start weights whose shape does not fit at random instead of raising.
+            force_download: download again what is in the cache.
+            local_files_only: never ask the network.
+            token: access token for the Hub; huggingface_hub's own unless given.
+            revision: branch, tag or commit on the Hub.
+            use_safetensors: True reads safetensors and nothing else, False prefers any other file of weights.
+            subfolder: folder inside the repository.
+            variant: of the names of files, such as "fp16" for `model.fp16.safetensors`.
             output_loading_info: also return the names of missing, unexpected and mismatched weights.
             dtype: a dtype or Keras policy, such as "bfloat16" or "mixed_bfloat16"; "auto" takes the dtype of the
                 checkpoint. Keras' global policy unless given.
             torch_dtype: the name of `dtype` in older scripts.
             attn_implementation: "sdpa" (default) or "eager", which are the same in TensorFlow.
             **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
-                position embeddings are resampled), and arguments of the model's constructor, such as
-                `data_format="channels_last"`.
+                position embeddings are resampled), arguments of the model's constructor, such as
+                `data_format="channels_last"`, and the options of `vit_core.loading_options`.
 
         Returns:
             The model, or (model, loading info).
@@ -163,11 +217,8 @@ class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
             TypeError: an option does not exist.
         """
         model_arguments = {
-            name: config_overrides.pop(name)
-            for name in (*inspect.signature(cls.__init__).parameters, "name", "trainable")
-            if name in config_overrides
+            name: config_overrides.pop(name) for name in cls._argument_names() if name in config_overrides
         }
-
         loading = prepare_loading(
             pretrained_model_name_or_path,
             request(
@@ -178,7 +229,9 @@ class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
                     "local_files_only": local_files_only,
                     "token": token,
                     "revision": revision,
+                    "use_safetensors": use_safetensors,
                     "subfolder": subfolder,
+                    "variant": variant,
                     "attn_implementation": attn_implementation,
                 }
             ),
@@ -187,69 +240,131 @@ class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             opener=open_for_loading,
         )
-        policy = _dtype_policy(torch_dtype if dtype is None else dtype, loading.dtype)
-        parts = {name: value for name, value in model_arguments.items() if name in PARTS}
-        plan = loading.plan(parameters(loading.config, cls.task, **parts))
-        model = cls._filled(loading.config, {**model_arguments, "dtype": policy}, plan)
-        plan.warn(cls.__name__, loading.source)
+        policy = dtype_policy(torch_dtype if dtype is None else dtype, loading.dtype)
+        if policy is not None:
+            model_arguments["dtype"] = policy
+        if cls.task is not None:  # says what does not fit before memory is taken
+            parts = dict(zip(PARTS, model_args, strict=False)) if cls.task == "model" else {}
+            parts |= {name: value for name, value in model_arguments.items() if name in PARTS}
+            if "__init__" in vars(cls) and cls.__module__.split(".")[0] == __name__.split(".")[0]:
+                loading.plan(parameters(loading.config, cls.task, **parts))
+        with left_unfilled():
+            model = cls(loading.config, *model_args, **model_arguments)
+            if not model._is_own_class():
+                model.build_in_name_scope()
+        plan = model._filled(loading)
+        plan.warn(
+            cls.__name__,
+            loading.source,
+            cls._keys_to_ignore_on_load_missing or (),
+            cls._keys_to_ignore_on_load_unexpected or (),
+        )
         return (model, plan.loading_info()) if output_loading_info else model
 
     @classmethod
-    def _filled(cls, config: ViTConfig, model_arguments: Mapping[str, Any], plan: LoadingPlan) -> Self:
-        """Build the model and give it the planned weights, one at a time; only missing ones are drawn at random."""
-        with left_unfilled():
-            model = cls(config, **model_arguments)
-        for row in model.parameter_table():
+    def _argument_names(cls) -> list[str]:
+        """The names of the constructor's arguments, those that a subclass passes on included."""
+        classes = [each for each in cls.__mro__ if issubclass(each, ViTPreTrainedModel) and "__init__" in vars(each)]
+        named = [name for each in classes for name in list(inspect.signature(each).parameters)[1:]]
+        return [*dict.fromkeys((*named, "trainable"))]
+
+    def _filled(self, loading: Loading) -> LoadingPlan:
+        """Give the model its weights, one at a time; only missing ones are drawn at random."""
+        table = self.parameter_table()
+        held, added = self._found(table), self._added(table)
+        rows = [row for row in table if row.name in held]
+        plan = loading.plan(
+            rows, {name: tuple(variable.shape) for name, variable in added.items()}, f"{self.base_model_prefix}."
+        )
+        for row in rows:
             if row.name in plan.tensors:
-                model.get_parameter(row).assign(KERAS.from_canonical(row, plan.tensors[row.name].numpy()))
-        initialize(model, plan.missing)
-        return model
+                held[row.name].assign(KERAS.from_canonical(row, plan.tensors[row.name].numpy()))
+        for name, variable in added.items():
+            if name in plan.tensors:
+                variable.assign(plan.tensors[name].numpy())
+        initialize(self, plan.missing)
+        return plan
 
     def save_pretrained(
         self,
-        folder: str | PathLike[str],
+        save_directory: str | PathLike[str],
+        saved_model: bool = False,
+        version: int = 1,
+        push_to_hub: bool = False,
+        signatures: Mapping[str, Any] | None = None,
         max_shard_size: int | str = "5GB",
-        *,
-        is_main_process: bool = True,
+        create_pr: bool = False,
         safe_serialization: bool = True,
+        token: str | bool | None = None,
+        *,
+        variant: str | None = None,
+        is_main_process: bool = True,
+        **pushing: Any,
     ) -> None:
         """Write `config.json` and `model.safetensors`, the same bytes whichever framework saves.
 
-        What LoRA added is saved as a part of the weights.
+        What LoRA added is saved as a part of the weights. What a subclass added is saved under the attributes that lead
+        to it, such as "head.kernel", as Keras has it. Where parts of the model were replaced, the config that is
+        written follows them.
 
         Args:
-            folder: where; made if need be. The checkpoint that is there is replaced at once or, on failure, not at all.
+            save_directory: where; made if need be. The checkpoint that is there is replaced at once or, on failure, not
+                at all.
+            saved_model: also write a SavedModel, into the folder `saved_model/VERSION`.
+            version: its number, which TensorFlow Serving goes by.
+            push_to_hub: also upload the checkpoint to the Hub.
+            signatures: of the SavedModel, by name; unless given "serving_default", which takes `pixel_values`.
             max_shard_size: largest size of a file, such as "5GB"; larger models are written in shards with an index.
+            create_pr: whether to push as a pull request.
+            safe_serialization: accepted for scripts that give it; safetensors are written in any case.
+            token: access token for the Hub.
+            variant: of the names of files: "fp16" writes `model.fp16.safetensors`.
             is_main_process: False writes nothing, for the other processes of distributed training.
-            safe_serialization: must be True; weights are written as safetensors only.
+            **pushing: options of `push_to_hub`, such as `repo_id` (the folder's name unless given).
 
         Raises:
             OSError: it cannot be written; what was there before is untouched.
-            ValueError: the model is quantized.
+            ValueError: the model is quantized, or no config gives such a model; the message says what to set.
         """
-        if not safe_serialization:
-            raise ValueError("safe_serialization=False asks for HDF5 weights; only safetensors are written.")
         if not is_main_process:
             return
-        weights = {row.name: self._stored(row) for row in self.parameter_table()}
-        config = self.config.replaced(architectures=[ARCHITECTURES[self.task]])
-        save_checkpoint(Path(folder), config, weights, max_shard_size)
+        config, tensors = self._described()
+        save_checkpoint(Path(save_directory), config, tensors, max_shard_size, variant)
+        if saved_model:
+            write_saved_model(self, Path(save_directory) / "saved_model" / str(version), signatures)
+        if push_to_hub:
+            push_saved(save_directory, {"token": token, "create_pr": create_pr, "tags": self.model_tags, **pushing})
 
-    def _stored(self, row: Parameter) -> StoredTensor:
-        """A parameter for a checkpoint; it becomes an array when it is written."""
-        parameter = self.get_parameter(row)
-        dtype = keras.backend.standardize_dtype(parameter.dtype)
-        if "float" not in dtype:
-            raise ValueError(
-                f"{row.name} is quantized to {dtype}, which checkpoints do not hold; use save('model.keras'), or call "
-                f"save_pretrained before quantize."
-            )
+    def _described(self) -> tuple[ViTConfig, dict[str, StoredTensor]]:
+        """The config and the tensors as a checkpoint has them: those of the table in its order, then what was added."""
+        with contextlib.suppress(ValueError, TypeError):  # a part that was put in and never run has no weights yet
+            if not all(layer.built for layer in self._flatten_layers(include_self=False)):
+                self.build_in_name_scope()
+        config = self.config.replaced(architectures=[self._class_name()])
+        layers = len(self._encoder_layers(config))
+        probed = (
+            config if layers == config.num_hidden_layers else config.replaced(num_hidden_layers=layers, pruned_heads={})
+        )
+        table = self.parameter_table(probed)
+        held, added = self._found(table), self._added(table)
+        rows = {row.name: row for row in table if row.name in held}
+        shapes = {name: _canonical_shape(row, held[name]) for name, row in rows.items()}
+        shapes |= {name: tuple(variable.shape) for name, variable in added.items()}
+        found = described(
+            config,
+            self.parameter_table,
+            shapes,
+            type(self).__name__,
+            is_own=self._is_own_class(),
+            prefix=f"{self.base_model_prefix}.",
+        )
+        tensors = {row.name: _stored(row.name, held[row.name], row) for row in found.rows}
+        tensors |= {name: _stored(name, added[name]) for name in found.extras if name in added}
+        return found.config, tensors
 
-        def read() -> np.ndarray:
-            array = contiguous(KERAS.to_canonical(row, parameter.numpy()))
-            return array.view(np.uint16) if dtype == "bfloat16" else array
-
-        return StoredTensor(FLOAT_CODES[dtype], row.shape, read)
+    def _encoder_layers(self, config: ViTConfig) -> Sequence[Any]:
+        encoder = getattr(self._base_model(), "encoder", None)
+        return getattr(encoder, "layer", range(config.num_hidden_layers))
 
     # Keras files
 
@@ -277,11 +392,19 @@ class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        """Build a model from what `get_config` returned."""
+    def from_config(cls, config: dict[str, Any] | ViTConfig, custom_objects: Any = None, **options: Any) -> Self:
+        """Build a model from what `get_config` returned, or from a ViTConfig, as scripts for transformers do.
+
+        Args:
+            config: either.
+            custom_objects: see `keras.Model.from_config`.
+            **options: with a ViTConfig, those of `_from_config`.
+        """
+        if isinstance(config, ViTConfig):
+            return cls._from_config(config, **options)
         done = ("quantized_layers", "frozen_layers", "gradient_checkpointing")
         arguments = {name: value for name, value in config.items() if name not in done}
-        model = cls(**{**arguments, "config": ViTConfig.from_dict(config["config"])})
+        model = cls(**{**arguments, "config": cls.config_class.from_dict(config["config"])})
         linear_layers = model._linear_layers()
         for name, settings in config["quantized_layers"].items():
             quantization = keras.saving.deserialize_keras_object(settings["config"])
@@ -295,13 +418,19 @@ class ViTPreTrainedModel(FittingModel, Pushable, DatasetMethods):
 
     def _layers_with_weights(self) -> dict[str, keras.layers.Layer]:
         """The layers that hold parameters, and those that hold such layers, by name, the outer ones first."""
-        paths = (KERAS.path(row)[:-1] for row in self.parameter_table())
+        paths = (KERAS.path(row)[:-1] for row in self._held_rows())
         found = {path[:depth]: self._find(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}
         return {".".join(path): layer for path, layer in found.items() if isinstance(layer, keras.layers.Layer)}
 
     def _linear_layers(self) -> dict[str, keras.layers.Dense]:
         """The linear layers by the names of their weights."""
-        return {row.name: self._find(KERAS.path(row)[:-1]) for row in self.parameter_table() if row.kind == "linear"}
+        return {row.name: self._find(KERAS.path(row)[:-1]) for row in self._held_rows() if row.kind == "linear"}
+
+    def _held_rows(self) -> list[Parameter]:
+        """The rows of the table whose parts the model still has."""
+        table = self.parameter_table()
+        held = self._found(table)
+        return [row for row in table if row.name in held]
 
     def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None, **kwargs: Any) -> None:
         """Quantize the linear layers, which are nearly all of the weights; see `keras.Model.quantize`.
@@ -401,16 +530,23 @@ def _is_linear(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.Dense)
 
 
-def _dtype_policy(dtype: Any, stored: str | None) -> Any:
-    if isinstance(dtype, str) and dtype == "auto":
-        dtype = stored
-    if dtype is None or isinstance(dtype, keras.DTypePolicy):
-        return dtype
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or str(dtype)
-    name = name.removeprefix("torch.")
-    if name.removeprefix("mixed_") not in FLOAT_CODES:
+def _canonical_shape(row: Parameter, variable: Any) -> tuple[int, ...]:
+    return KERAS.to_canonical(row, np.empty(tuple(variable.shape), np.void)).shape
+
+
+def _stored(name: str, variable: Any, row: Parameter | None = None) -> StoredTensor:
+    """A variable for a checkpoint, with canonical axes if it is a row of the table; it is read when it is written."""
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    if "float" not in dtype:
         raise ValueError(
-            f"dtype is {dtype!r}; choose a floating-point type or policy such as 'float32', 'bfloat16', "
-            f"'mixed_bfloat16' or 'auto'."
+            f"{name} is quantized to {dtype}, which checkpoints do not hold; use save('model.keras'), or call "
+            f"save_pretrained before quantize."
         )
-    return name
+
+    def read() -> np.ndarray:
+        array = variable.numpy()
+        array = contiguous(array if row is None else KERAS.to_canonical(row, array))
+        return array.view(np.uint16) if dtype == "bfloat16" else array
+
+    shape = tuple(variable.shape) if row is None else _canonical_shape(row, variable)
+    return StoredTensor(FLOAT_CODES[dtype], shape, read)

@@ -11,7 +11,8 @@ from vit_core.layouts import KERAS
 from vit_core.position import resample_position_embeddings
 from vit_tf import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel, ViTConfig
 from vit_tf.initialization import truncated_normal
-from vit_tf.modeling import ACTIVATIONS, ViTLayer
+from vit_tf.activations import ACTIVATIONS
+from vit_tf.modeling import ViTLayer
 from vit_tf.position import resample_grid
 
 grids = st.tuples(st.integers(1, 40), st.integers(1, 40))

@@ -1,0 +1,190 @@
+"""What scripts for transformers 4 ask of its models and nothing else here needs.
+
+The models inherit it. What makes no sense for images says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from vit_core import ViTConfig
+from vit_core.loading_options import loading_options
+from vit_tf.dtypes import dtype_policy
+
+
+class ScriptMethods:
+    """Attributes and methods of transformers' TensorFlow models that Trivit itself has no use for."""
+
+    framework = "tf"
+    supports_gradient_checkpointing = True
+    generation_config = None
+    model_tags: list[str] | None = None
+
+    #: Regular expressions that a subclass may set, of names that may be missing from or left over in a checkpoint
+    #: without a warning.
+    _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
+    _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
+
+    # For the methods below; see ViTPreTrainedModel.
+    config: ViTConfig
+    main_input_name: str
+    weights: list[Any]
+    image_batch_shape: tuple[int | None, ...]
+    call: Any
+    _base_model: Any
+
+    # Making models
+
+    @classmethod
+    def _from_config(cls, config: ViTConfig, *args: Any, **options: Any) -> Self:
+        """A model with a random start.
+
+        Args:
+            config: the config, of which the model gets a copy.
+            *args: further arguments of the constructor.
+            **options: `torch_dtype` or `dtype`, `attn_implementation`, and arguments of the constructor.
+        """
+        options = loading_options(options)
+        if (dtype := options.pop("torch_dtype", None)) is not None:
+            options.setdefault("dtype", dtype)
+        if options.get("dtype") is not None:
+            options["dtype"] = dtype_policy(options["dtype"], None)
+        attention = options.pop("attn_implementation", None)
+        copied = config.replaced(**({} if attention is None else {"attn_implementation": attention}))
+        build: Any = cls
+        model: Self = build(copied, *args, **options)
+        return model
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "TFAutoModel") -> None:
+        """Do nothing: a checkpoint holds no code. `TFAutoModel.register` makes a class known to this process."""
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Whether this is a language model, which it never is."""
+        return False
+
+    def build_in_name_scope(self) -> None:
+        """Make the variables, which a subclass may leave to the first call."""
+        model: Any = self
+        model(self.dummy_inputs)
+
+    def add_model_tags(self, tags: str | Sequence[str]) -> None:
+        """Add tags to those that the model's card gets when it is pushed to the Hub."""
+        added = [tags] if isinstance(tags, str) else tags
+        self.model_tags = list(dict.fromkeys([*(self.model_tags or ()), *added]))
+
+    def push_to_hub(self, *args: Any, tags: str | Sequence[str] | None = None, **options: Any) -> str:
+        """See `vit_core.push.Pushable.push_to_hub`; the model's tags are added."""
+        given = [tags] if isinstance(tags, str) else list(tags or ())
+        url: str = super().push_to_hub(*args, tags=[*(self.model_tags or ()), *given] or None, **options)  # type: ignore[misc]
+        return url
+
+    # Facts
+
+    @property
+    def num_labels(self) -> int:
+        """The number of classes."""
+        return self.config.num_labels
+
+    @property
+    def name_or_path(self) -> str:
+        """Where the model was loaded from."""
+        return self.config.name_or_path
+
+    @property
+    def dummy_inputs(self) -> dict[str, Any]:
+        """Images of the right size, for programs that need any."""
+        _, *shape = self.image_batch_shape
+        return {self.main_input_name: ops.zeros((3, *shape))}
+
+    @property
+    def input_signature(self) -> dict[str, tf.TensorSpec]:
+        """The inputs of a served model."""
+        return {self.main_input_name: tf.TensorSpec(self.image_batch_shape, tf.float32, name=self.main_input_name)}
+
+    def get_memory_footprint(self) -> int:
+        """The bytes that the parameters take."""
+        return sum(math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in self.weights)
+
+    # Embeddings and heads
+
+    def set_input_embeddings(self, value: keras.layers.Layer) -> None:
+        """Put another layer in place of the patch embeddings."""
+        self._base_model().embeddings.patch_embeddings = value
+
+    def get_output_embeddings(self) -> None:
+        """What makes words of hidden states: nothing."""
+
+    def get_lm_head(self) -> None:
+        """Likewise nothing."""
+
+    def get_bias(self) -> None:
+        """The bias of an output that makes words: nothing."""
+
+    def get_prefix_bias_name(self) -> None:
+        """Its name: nothing."""
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None) -> None:
+        """Refuse: an image has no vocabulary.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("a Vision Transformer has no vocabulary, so there are no token embeddings to resize.")
+
+    def prune_heads(self, heads_to_prune: Mapping[int, Sequence[int]]) -> None:
+        """Refuse: a Keras layer's variables keep their shape.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "heads are not pruned in Keras; load the model in vit_torch, call prune_heads and save_pretrained there, "
+            "and load it here again."
+        )
+
+    def get_head_mask(self, head_mask: Any, num_hidden_layers: int) -> Any:
+        """A head mask for each layer, (layers, heads); without one, None for each layer.
+
+        Args:
+            head_mask: (heads,) or (layers, heads).
+            num_hidden_layers: how many layers there are.
+        """
+        if head_mask is None:
+            return [None] * num_hidden_layers
+        return ops.broadcast_to(head_mask, (num_hidden_layers, ops.shape(head_mask)[-1]))
+
+    # Serving
+
+    def serving(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What a served model does: the output for `inputs`, by name, as tensors."""
+        model: Any = self
+        return self.serving_output(model(dict(inputs), return_dict=True))
+
+    def eager_serving(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The same as `serving`."""
+        return self.serving(inputs)
+
+    def serving_output(self, output: Any) -> dict[str, Any]:
+        """An output as a served model returns it: hidden states and attention maps of all layers in one tensor."""
+        if not isinstance(output, Mapping):
+            return {"output": output}
+        return {name: ops.stack(item) if isinstance(item, tuple) else item for name, item in output.items()}
+
+    def load_repo_checkpoint(self, repo_path_or_name: str) -> None:
+        """Refuse: the state of an optimizer is not kept on the Hub.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "checkpoints with an optimizer's state are Keras' files here; use keras.callbacks.BackupAndRestore, or "
+            "save('model.keras') and keras.saving.load_model."
+        )
