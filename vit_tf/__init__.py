@@ -39,6 +39,7 @@ from vit_tf.auto import (
     TFAutoModelForMaskedImageModeling,
 )
 from vit_tf.batch_feature import BatchFeature
+from vit_tf.hdf5_models import register
 from vit_tf.modeling import (
     TFViTForImageClassification,
     TFViTForMaskedImageModeling,
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
     from vit_tf.training_arguments import TFTrainingArguments
 
 TFViTPreTrainedModel = ViTPreTrainedModel
+
+register()
 
 #: What else scripts for transformers 4 import, and where it is; imported when it is first asked for. The optimizers are
 #: not here: Keras looks for them by name when it loads a model that was compiled with one.

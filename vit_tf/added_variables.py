@@ -74,4 +74,6 @@ def _is_subclassed(model: keras.Model) -> bool:
 @cache
 def _internal_attributes() -> frozenset[str]:
     """The attributes that Keras itself gives to layers and models."""
-    return frozenset((*vars(keras.layers.Layer()), *vars(keras.Model())))
+    holder = keras.Model()
+    holder.part = keras.layers.Layer()  # some come with the first part
+    return frozenset({*vars(holder), *vars(keras.layers.Layer())} - {"part"})

@@ -107,6 +107,9 @@ class FittingModel(keras.Model):
         """The metrics that `compile` names."""
         return super().compute_metrics(x, y, self.main_output(y_pred), sample_weight)
 
+    def build_missing(self) -> None:
+        """Make the variables of parts that a subclass or a script added and that have not run yet."""
+
     # TensorFlow traces a function a second time if the first one made variables. So those of the optimizer and of the
     # metrics are made before, and the first step takes half as long as it would.
 
@@ -143,6 +146,7 @@ class FittingModel(keras.Model):
 
         def first_call(iterator: Any) -> Any:
             if isinstance(iterator, tf.data.Iterator):  # for distribution strategies, Keras does it
+                self.build_missing()
                 if self.optimizer is not None:
                     self.optimizer.build(self.trainable_variables)
                 self._make_metric_variables(iterator.element_spec)

@@ -15,13 +15,13 @@ class Replaceable:
 
     def __setattr__(self, name: str, value: Any) -> None:
         tracker = vars(self).get("_tracker")
-        if tracker is None or not getattr(tracker, "locked", False) or not _holds_layers(value):
+        if tracker is None or not getattr(tracker, "locked", False) or not _layers(value):
             super().__setattr__(name, value)
             return
         tracker.unlock()
         try:
-            if name in vars(self):
-                delattr(self, name)  # so that its variables are no longer the model's
+            for layer in _layers(vars(self).get(name)):  # whose variables are no longer the model's
+                tracker.untrack(layer)
             super().__setattr__(name, value)
         finally:
             tracker.lock()
@@ -31,7 +31,8 @@ class Part(Replaceable, keras.layers.Layer):
     """A part of a model."""
 
 
-def _holds_layers(value: Any) -> bool:
+def _layers(value: Any) -> list[keras.layers.Layer]:
+    """A layer, or those of a list."""
     if isinstance(value, list | tuple):
-        return any(map(_holds_layers, value))
-    return isinstance(value, keras.layers.Layer)
+        return [layer for each in value for layer in _layers(each)]
+    return [value] if isinstance(value, keras.layers.Layer) else []

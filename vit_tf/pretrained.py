@@ -75,8 +75,9 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
         if isinstance(first, list | tuple):
             args = (*first, *args[1:])
         elif isinstance(first, Mapping):
-            if twice := [name for name in kwargs if first.get(name) is not None]:
-                raise TypeError(f"{type(self).__name__} got {twice[0]!r} twice.")
+            for name in kwargs:
+                if first.get(name) is not None:
+                    raise TypeError(f"{type(self).__name__} got {name!r} twice.")
             args, kwargs = args[1:], {**first, **kwargs}
         takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters)
         arguments = self._named(names, args, kwargs, takes_more)
@@ -97,11 +98,12 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
         """Arguments of `call` by name."""
         if len(args) > len(names):
             raise TypeError(f"{type(self).__name__} takes {len(names)} arguments, {', '.join(names)}; not {len(args)}.")
-        if not takes_more and (unknown := [name for name in kwargs if name not in names]):
-            raise TypeError(f"{type(self).__name__} takes no {unknown[0]!r}; it takes {', '.join(names)}.")
         given = dict(zip(names, args, strict=False))
-        if twice := [name for name in kwargs if given.get(name) is not None]:
-            raise TypeError(f"{type(self).__name__} got {twice[0]!r} twice.")
+        for name in kwargs:
+            if not (takes_more or name in names):
+                raise TypeError(f"{type(self).__name__} takes no {name!r}; it takes {', '.join(names)}.")
+            if given.get(name) is not None:
+                raise TypeError(f"{type(self).__name__} got {name!r} twice.")
         return {**given, **kwargs}
 
     # The model's place in the table of parameters
@@ -148,6 +150,11 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
     def _added(self, table: Iterable[Parameter]) -> dict[str, Any]:
         """The variables that the table does not know, by name."""
         return added_variables(self, {KERAS.path(row)[:-1] for row in table})
+
+    def build_missing(self) -> None:
+        """Make the variables of parts that a subclass or a script added and that have not run yet."""
+        if any(_waits_for_a_build(layer) for layer in self._flatten_layers(include_self=False)):
+            self(self.dummy_inputs)
 
     def _is_own_class(self) -> bool:
         return type(self).__module__.split(".")[0] == __name__.split(".")[0]
@@ -250,8 +257,7 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
                 loading.plan(parameters(loading.config, cls.task, **parts))
         with left_unfilled():
             model = cls(loading.config, *model_args, **model_arguments)
-            if not model._is_own_class():
-                model.build_in_name_scope()
+            model.build_missing()
         plan = model._filled(loading)
         plan.warn(
             cls.__name__,
@@ -274,7 +280,7 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
         held, added = self._found(table), self._added(table)
         rows = [row for row in table if row.name in held]
         plan = loading.plan(
-            rows, {name: tuple(variable.shape) for name, variable in added.items()}, f"{self.base_model_prefix}."
+            rows, {name: tuple(variable.shape) for name, variable in added.items()}, f"{self._base_name()}."
         )
         for row in rows:
             if row.name in plan.tensors:
@@ -337,9 +343,7 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
 
     def _described(self) -> tuple[ViTConfig, dict[str, StoredTensor]]:
         """The config and the tensors as a checkpoint has them: those of the table in its order, then what was added."""
-        with contextlib.suppress(ValueError, TypeError):  # a part that was put in and never run has no weights yet
-            if not all(layer.built for layer in self._flatten_layers(include_self=False)):
-                self.build_in_name_scope()
+        self.build_missing()
         config = self.config.replaced(architectures=[self._class_name()])
         layers = len(self._encoder_layers(config))
         probed = (
@@ -356,7 +360,7 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
             shapes,
             type(self).__name__,
             is_own=self._is_own_class(),
-            prefix=f"{self.base_model_prefix}.",
+            prefix=f"{self._base_name()}.",
         )
         tensors = {row.name: _stored(row.name, held[row.name], row) for row in found.rows}
         tensors |= {name: _stored(name, added[name]) for name in found.extras if name in added}
@@ -405,6 +409,7 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
         done = ("quantized_layers", "frozen_layers", "gradient_checkpointing")
         arguments = {name: value for name, value in config.items() if name not in done}
         model = cls(**{**arguments, "config": cls.config_class.from_dict(config["config"])})
+        model.build_missing()
         linear_layers = model._linear_layers()
         for name, settings in config["quantized_layers"].items():
             quantization = keras.saving.deserialize_keras_object(settings["config"])
@@ -512,7 +517,12 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
 
     def _base_model(self) -> Any:
         # No property: Keras would take it for a part of the model, and save its weights there.
-        return getattr(self, self.base_model_prefix, self)
+        return getattr(self, self._base_name(), self)
+
+    def _base_name(self) -> str:
+        """The attribute that holds the base model; a subclass may call it otherwise than `base_model_prefix`."""
+        held = [name for name, part in vars(self).items() if isinstance(part, ViTPreTrainedModel)]
+        return held[0] if len(held) == 1 else self.base_model_prefix
 
     def _returned(self, output: Any, return_dict: bool | None) -> Any:
         """The output in the form that the call or the config asks for."""
@@ -524,6 +534,11 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
 def _unique_name(prefix: str) -> str:
     number = keras.backend.get_uid(prefix)
     return prefix if number == 1 else f"{prefix}_{number - 1}"
+
+
+def _waits_for_a_build(layer: keras.layers.Layer) -> bool:
+    """Whether a layer that has variables has not made them yet."""
+    return not layer.built and type(layer).build is not keras.layers.Layer.build
 
 
 def _is_linear(layer: keras.layers.Layer) -> bool:

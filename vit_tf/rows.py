@@ -5,6 +5,7 @@ TensorFlow multiplies two matrices faster than a batch of them by one.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -54,8 +55,8 @@ def run_on_rows(
     """Run a part on rows, also one that a script has put in place of ours and that knows hidden states alone.
 
     Args:
-        part: a `TokenRows`, or anything that takes (hidden states, head mask, output attentions) and returns hidden
-            states, or a tuple of them and of attention maps.
+        part: a `TokenRows`, or anything that takes hidden states, with `head_mask` and `output_attentions` if it knows
+            them, and returns hidden states, or a tuple of them and of attention maps.
         rows: the tokens of all images.
         head_mask: of the layer.
         output_attentions: whether attention maps are wanted.
@@ -65,6 +66,12 @@ def run_on_rows(
     """
     if isinstance(part, TokenRows):
         return (wrapper(part) if wrapper else part)(rows, head_mask, tokens=tokens, **options)
-    returned = part(ops.reshape(rows, (-1, tokens, rows.shape[-1])), head_mask, output_attentions)
+    asked = {"head_mask": head_mask, "output_attentions": output_attentions}
+    parameters = inspect.signature(part.call if isinstance(part, layers.Layer) else part).parameters
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    returned = part(
+        ops.reshape(rows, (-1, tokens, rows.shape[-1])),
+        **{name: value for name, value in asked.items() if takes_all or name in parameters},
+    )
     hidden_states, *others = returned if isinstance(returned, list | tuple) else (returned,)
     return ops.reshape(hidden_states, (-1, hidden_states.shape[-1])), others[0] if others else None

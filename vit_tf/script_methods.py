@@ -38,6 +38,7 @@ class ScriptMethods:
     image_batch_shape: tuple[int | None, ...]
     call: Any
     _base_model: Any
+    build_missing: Any
 
     # Making models
 
@@ -71,9 +72,8 @@ class ScriptMethods:
         return False
 
     def build_in_name_scope(self) -> None:
-        """Make the variables, which a subclass may leave to the first call."""
-        model: Any = self
-        model(self.dummy_inputs)
+        """Make the variables, which a subclass may leave to the first call; see `build_missing`."""
+        self.build_missing()
 
     def add_model_tags(self, tags: str | Sequence[str]) -> None:
         """Add tags to those that the model's card gets when it is pushed to the Hub."""

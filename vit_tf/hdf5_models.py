@@ -1,0 +1,19 @@
+"""Lets Keras load models from the HDF5 files that `model.save("model.h5")` writes.
+
+Such a file names classes without the package in which they are registered, and Keras knows no class for the slices of a
+functional model, such as the class token that scripts take by `[:, 0, :]`.
+"""
+
+from __future__ import annotations
+
+import keras
+
+from vit_tf.modeling import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel
+
+
+def register() -> None:
+    """Make the names in such files known to Keras; one that a program has registered itself stays."""
+    a_slice = keras.KerasTensor((None, 2, 2))[:, 0]._keras_history.operation
+    classes = (TFViTModel, TFViTForImageClassification, TFViTForMaskedImageModeling, type(a_slice))
+    for each in classes:
+        keras.saving.get_custom_objects().setdefault(each.__name__, each)
