@@ -38,8 +38,8 @@ def squared_relu(x: Tensor) -> Tensor:
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """ReLU with slope 0.01 below 0; by itself `ops.leaky_relu` has 0.2."""
-    return ops.leaky_relu(x, 0.01)
+    """ReLU with slope 0.01 below 0; TensorFlow's rounds the slope to float32, whatever it computes in."""
+    return ops.where(x > 0, x, 0.01 * x)
 
 
 def mish(x: Tensor) -> Tensor:

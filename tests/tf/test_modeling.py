@@ -11,7 +11,6 @@ from vit_core.layouts import KERAS
 from vit_core.position import resample_position_embeddings
 from vit_tf import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel, ViTConfig
 from vit_tf.initialization import truncated_normal
-from vit_tf.activations import ACTIVATIONS
 from vit_tf.modeling import ViTLayer
 from vit_tf.position import resample_grid
 
@@ -143,7 +142,7 @@ def test_one_graph_takes_images_of_every_size(tiny_config):
 
 def test_interpolation_at_the_models_own_size_changes_nothing(tiny_config):
     embeddings = TFViTModel(tiny_config).embeddings
-    np.testing.assert_array_equal(embeddings.interpolate_pos_encoding((4, 4)), embeddings.position_embeddings)
+    np.testing.assert_array_equal(embeddings.interpolate_pos_encoding(None, 32, 32), embeddings.position_embeddings)
 
 
 # Sizes
@@ -310,26 +309,6 @@ def test_a_head_mask_counts_heads_as_before_pruning(tiny_config):
 
 
 # Activations and choices of the config
-
-
-def test_activations_are_the_published_formulas():
-    x = np.linspace(-4, 4, 101)
-    tanh = x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
-    expected = {
-        "gelu": x * (1 + special.erf(x / 2**0.5)) / 2,
-        "gelu_new": tanh,
-        "gelu_pytorch_tanh": tanh,
-        "relu": x.clip(min=0),
-        "selu": 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * (np.exp(x) - 1)),
-        "silu": x / (1 + np.exp(-x)),
-        "quick_gelu": x / (1 + np.exp(-1.702 * x)),
-        "tanh": (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x)),
-    }
-    assert ACTIVATIONS.keys() == expected.keys()
-    for name, values in expected.items():
-        # TensorFlow rounds the constants of GELU to float32, whatever it computes in.
-        assert_close(ACTIVATIONS[name](tf.constant(x)), values, 1e-8 if name.startswith("gelu") else 1e-12)
-        assert_close(ACTIVATIONS[name](tf.constant(x, tf.float32)), values, 1e-6)
 
 
 def test_an_activation_may_be_a_function(tiny_config):

@@ -1,0 +1,121 @@
+"""Parts of the model by themselves, with the arguments and results that scripts for transformers know."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from vit_tf import TFBaseModelOutput, TFViTForImageClassification, TFViTModel, modeling
+
+# Keras itself, when it writes variables; and what it thinks of HDF5.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
+]
+
+IMAGES = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+HIDDEN = np.random.default_rng(1).normal(size=(2, 17, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["TFViTLayer", "TFViTAttention", "TFViTSelfAttention"])
+def test_a_part_takes_and_returns_hidden_states(tiny_config, name):
+    part = getattr(modeling, name)(tiny_config)
+    (hidden_states,) = part(HIDDEN, None, False)
+    again, attentions = part(HIDDEN, head_mask=None, output_attentions=True, training=False)
+    np.testing.assert_array_equal(hidden_states, again)
+    assert hidden_states.shape == (2, 17, 32)
+    np.testing.assert_allclose(np.sum(attentions, -1), np.ones((2, 4, 17)), atol=1e-6)
+
+
+def test_parts_alone_start_at_random(tiny_config):
+    for name in ("TFViTLayer", "TFViTEmbeddings", "TFViTPooler", "TFViTEncoder"):
+        part = getattr(modeling, name)(tiny_config)
+        part(IMAGES if name == "TFViTEmbeddings" else HIDDEN)
+        kernels = [weight for weight in part.weights if weight.name in ("kernel", "cls_token", "position_embeddings")]
+        assert kernels
+        assert all(0.01 < np.std(kernel) < 0.03 for kernel in kernels)
+
+
+def test_halves_of_the_mlp_and_of_attention_take_their_residual(tiny_config):
+    wide = np.ones((2, 17, tiny_config.intermediate_size), np.float32)
+    intermediate = modeling.TFViTIntermediate(tiny_config)(HIDDEN)
+    assert intermediate.shape == (2, 17, tiny_config.intermediate_size)
+    output = modeling.TFViTOutput(tiny_config)
+    np.testing.assert_allclose(output(wide, HIDDEN), output(wide) + HIDDEN, atol=1e-6)
+    attended = modeling.TFViTSelfOutput(tiny_config)
+    np.testing.assert_array_equal(attended(HIDDEN, HIDDEN), attended(HIDDEN))
+
+
+def test_attention_knows_its_sizes(tiny_config):
+    attention = TFViTModel(tiny_config).vit.encoder.layer[0].attention.attention
+    assert (attention.num_attention_heads, attention.attention_head_size, attention.all_head_size) == (4, 8, 32)
+    split = attention.transpose_for_scores(HIDDEN, 2)
+    np.testing.assert_array_equal(split[:, 1, :, 0], HIDDEN[:, :, 8])
+
+
+def test_the_layers_one_by_one_are_the_model(tiny_config):
+    model = TFViTModel(tiny_config)
+    hidden_states = model.vit.embeddings(IMAGES)
+    for layer in model.vit.encoder.layer:
+        hidden_states = layer(hidden_states)[0]
+    np.testing.assert_allclose(model.layernorm(hidden_states), model(IMAGES).last_hidden_state, atol=1e-5)
+
+
+def test_the_encoder_returns_an_output_or_a_tuple(tiny_config):
+    model = TFViTModel(tiny_config)
+    options = {"head_mask": [None, None], "output_attentions": True, "output_hidden_states": True}
+    output = model.encoder(HIDDEN, **options, return_dict=True)
+    assert type(output) is TFBaseModelOutput
+    assert list(output) == ["last_hidden_state", "hidden_states", "attentions"]
+    as_tuple = model.encoder(HIDDEN, **options, return_dict=False)
+    np.testing.assert_array_equal(as_tuple[0], output.last_hidden_state)
+    assert (len(as_tuple[1]), len(as_tuple[2])) == (3, 2)
+
+
+def test_positions_for_other_images(tiny_config):
+    embeddings = TFViTModel(tiny_config).embeddings
+    assert embeddings.interpolate_pos_encoding(HIDDEN, 48, 64).shape == (1, 1 + 6 * 8, 32)
+
+
+# TFViTModel.vit
+
+
+def test_vit_is_the_model_itself(tiny_config):
+    model = TFViTModel(tiny_config)
+    assert model.vit is model
+    np.testing.assert_array_equal(model.vit(IMAGES)[0], model(IMAGES).last_hidden_state)
+    with pytest.raises(AttributeError, match="has no 'bert'"):
+        _ = model.bert
+
+
+def test_vit_in_a_functional_model(tiny_config, tmp_path):
+    TFViTForImageClassification(tiny_config).save_pretrained(tmp_path / "vit")
+    with pytest.warns(UserWarning, match="pooler"):
+        base = TFViTModel.from_pretrained(tmp_path / "vit")
+    base.vit.trainable = False
+    pixels = layers.Input(shape=(3, 32, 32), name="pixel_values", dtype="float32")
+    outputs = layers.Dense(3, activation="softmax")(base.vit(pixels)[0][:, 0, :])
+    model = keras.Model(inputs=pixels, outputs=outputs)
+    model.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(IMAGES, np.array([0, 2]), verbose=0)
+    assert len(model.trainable_weights) == 2
+    for name in ("model.keras", "model.h5"):
+        model.save(tmp_path / name)
+        np.testing.assert_array_equal(keras.saving.load_model(tmp_path / name)(IMAGES), model(IMAGES))
+
+
+def test_weights_are_stored_once_in_a_keras_file(tiny_config, tmp_path):
+    import h5py
+
+    TFViTModel(tiny_config).save_weights(tmp_path / "model.weights.h5")
+    found = []
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.append(item.size) if isinstance(item, h5py.Dataset) else None)
+    assert sum(found) == TFViTModel(tiny_config).num_parameters()
+
+
+def test_a_model_goes_through_an_hdf5_file(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    model.save(tmp_path / "model.h5")
+    again = keras.saving.load_model(tmp_path / "model.h5")
+    np.testing.assert_array_equal(again(IMAGES).logits, model(IMAGES).logits)

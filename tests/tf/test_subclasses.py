@@ -1,0 +1,228 @@
+"""Models that people build on ours, and models of ours whose parts they replace."""
+
+import json
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from safetensors import safe_open
+
+from vit_core import ViTConfig
+from vit_tf import TFViTForImageClassification, TFViTModel, TFViTPreTrainedModel
+from vit_tf.modeling import TFViTMainLayer
+
+# Keras itself, when it writes variables.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+IMAGES = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype(np.float32)
+LABELS = np.array([0, 1, 2, 0])
+
+
+class WithHead(TFViTPreTrainedModel):
+    """As scripts for transformers build on its models: the layer, and a head of their own."""
+
+    def __init__(self, config, classes=4, *inputs, **kwargs):
+        super().__init__(config, *inputs, **kwargs)
+        self.vit = TFViTMainLayer(config, add_pooling_layer=False, name="vit")
+        self.head = layers.Dense(classes, name="head")
+
+    def call(self, pixel_values=None, training=False, **kwargs):
+        return self.head(self.vit(pixel_values, training=training, **kwargs)[0][:, 0])
+
+
+class WithHeads(TFViTPreTrainedModel):
+    """Another name for the base model, variables that are not trained, lists, and parts in parts."""
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        self.backbone = TFViTModel(config, name="backbone")
+        self.norm = layers.BatchNormalization()
+        self.heads = [layers.Dense(3), keras.Sequential([layers.Dense(5), layers.Dense(2)])]
+
+    def call(self, pixel_values, training=False):
+        pooled = self.norm(self.backbone(pixel_values, training=training).pooler_output, training=training)
+        return tuple(head(pooled) for head in self.heads)
+
+
+class WithFeatures(TFViTForImageClassification):
+    """One of our models with another head and a layer more."""
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        self.classifier = keras.Sequential([layers.Dense(16), layers.Dense(config.num_labels)])
+        self.features = layers.Dense(6)
+
+    def call(self, pixel_values, **kwargs):
+        output = super().call(pixel_values, **kwargs)
+        output["features"] = self.features(output.logits)
+        return output
+
+
+class WideConfig(ViTConfig):
+    model_type = "wide-vit"
+
+    def __init__(self, classes=2, **kwargs):
+        super().__init__(**kwargs)
+        self.classes = classes
+
+
+class Wide(TFViTPreTrainedModel):
+    config_class = WideConfig
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        self.vit = TFViTModel(config, name="vit")
+        self.head = layers.Dense(config.classes)
+
+    def call(self, inputs):
+        return self.head(self.vit(inputs["pixel_values"])[1])
+
+
+def assert_same(found, expected):
+    for one, other in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def names_in(folder):
+    with safe_open(folder / "model.safetensors", "np") as file:
+        return set(file.keys())
+
+
+@pytest.mark.parametrize("subclass", [WithHead, WithHeads, WithFeatures])
+def test_a_subclass_is_saved_and_loaded_whole(tiny_config, tmp_path, subclass):
+    model = subclass(tiny_config)
+    expected = model(IMAGES)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [subclass.__name__]
+    assert_same(subclass.from_pretrained(tmp_path)(IMAGES), expected)
+
+
+def test_what_a_subclass_adds_is_named_by_its_attributes(tiny_config, tmp_path):
+    for count in range(2):  # Keras' own names would count on
+        model = WithHeads(tiny_config)
+        model(IMAGES)
+        model.save_pretrained(tmp_path / str(count))
+    added = {name for name in names_in(tmp_path / "0") if not name.startswith("backbone.")}
+    assert added == {
+        *("norm.gamma", "norm.beta", "norm.moving_mean", "norm.moving_variance", "heads.0.kernel", "heads.0.bias"),
+        *("heads.1.0.kernel", "heads.1.0.bias", "heads.1.1.kernel", "heads.1.1.bias"),
+    }
+    assert names_in(tmp_path / "0") == names_in(tmp_path / "1")
+    assert "backbone.encoder.layer.1.attention.attention.query.weight" in names_in(tmp_path / "0")
+
+
+@pytest.mark.parametrize(("subclass", "name"), [(WithHead, "vit"), (WithHeads, "backbone")])
+def test_a_subclass_starts_from_a_plain_checkpoint(tiny_config, tmp_path, subclass, name):
+    plain = TFViTForImageClassification(tiny_config)
+    plain.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"were not in the checkpoint and start at random.*classifier") as caught:
+        model = subclass.from_pretrained(tmp_path)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(
+        getattr(model, name).encoder.layer[1].output_.dense.kernel, plain.vit.encoder.layer[1].output_.dense.kernel
+    )
+
+
+def test_arguments_of_a_subclass_are_taken_by_position_and_by_name(tiny_config, tmp_path):
+    TFViTModel(tiny_config).save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="head"):
+        assert WithHead.from_pretrained(tmp_path, 7)(IMAGES).shape == (4, 7)
+    with pytest.warns(UserWarning, match="head"):
+        assert WithHead.from_pretrained(tmp_path, classes=8, hidden_dropout_prob=0.1)(IMAGES).shape == (4, 8)
+
+
+def test_a_subclass_with_a_config_and_inputs_of_its_own(tiny_config, tmp_path):
+    fields = {name: value for name, value in tiny_config.to_dict().items() if name != "model_type"}
+    model = Wide(WideConfig(classes=5, **fields))
+    expected = model({"pixel_values": IMAGES})
+    assert expected.shape == (4, 5)
+    model.save_pretrained(tmp_path)
+    again = Wide.from_pretrained(tmp_path)
+    assert (again.config.classes, again.config.model_type) == (5, "wide-vit")
+    assert_same(again({"pixel_values": IMAGES}), expected)
+
+
+def test_a_subclass_is_trained_and_predicts(tiny_config):
+    model = WithHead(tiny_config)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-2), loss=loss, metrics=["accuracy"])
+    history = model.fit(IMAGES, LABELS, epochs=5, batch_size=4, verbose=0).history["loss"]
+    assert history[-1] < history[0]
+    assert model.predict(IMAGES, verbose=0).shape == (4, 4)
+    assert len(model.evaluate(IMAGES, LABELS, verbose=0)) == 2
+
+
+def test_a_subclass_goes_through_a_keras_file(tiny_config, tmp_path):
+    model = WithFeatures(tiny_config)
+    expected = model(IMAGES)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"WithFeatures": WithFeatures})
+    assert_same(again(IMAGES), expected)
+
+
+# Replaced parts
+
+
+def test_the_config_follows_another_classifier(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    model(IMAGES)
+    model.classifier = layers.Dense(10)
+    expected = model(IMAGES).logits
+    model.save_pretrained(tmp_path)
+    again = TFViTForImageClassification.from_pretrained(tmp_path)
+    assert again.config.num_labels == 10
+    np.testing.assert_array_equal(again(IMAGES).logits, expected)
+    assert len(model.weights) == len(again.weights)
+
+
+def test_another_classifier_is_trained_and_saved_before_it_ever_ran(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    model.classifier = layers.Dense(10)
+    model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(IMAGES, LABELS, verbose=0)
+    assert model.predict(IMAGES, verbose=0).logits.shape == (4, 10)
+    fresh = TFViTForImageClassification(tiny_config)
+    fresh.classifier = layers.Dense(7)
+    fresh.save_pretrained(tmp_path)
+    assert TFViTForImageClassification.from_pretrained(tmp_path).num_labels == 7
+
+
+def test_the_config_follows_fewer_layers_and_an_identity(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    model.vit.encoder.layer = model.vit.encoder.layer[:1]
+    model.classifier = layers.Identity()
+    expected = model(IMAGES).logits
+    model.save_pretrained(tmp_path)
+    again = TFViTForImageClassification.from_pretrained(tmp_path)
+    assert (again.config.num_hidden_layers, again.config.num_labels) == (1, 0)
+    np.testing.assert_array_equal(again(IMAGES).logits, expected)
+
+
+def test_what_no_config_can_say_is_said_when_saving(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    model.classifier = keras.Sequential([layers.Dense(8), layers.Dense(3)])
+    with pytest.warns(UserWarning, match=r"holds classifier.0.kernel, .* lacks classifier.weight.*of a subclass"):
+        model.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("returned", ["tuple", "tensor"])
+@pytest.mark.parametrize("part", ["layer", "attention"])
+def test_a_part_is_replaced_by_one_that_knows_hidden_states_alone(tiny_config, part, returned):
+    class Doubling(layers.Layer):
+        def call(self, hidden_states):
+            assert hidden_states.shape[1:] == (17, 32)
+            return (2 * hidden_states,) if returned == "tuple" else 2 * hidden_states
+
+    model = TFViTForImageClassification(tiny_config)
+    if part == "layer":
+        model.vit.encoder.layer[1] = Doubling()
+        states = model.vit(IMAGES, output_hidden_states=True).hidden_states
+        np.testing.assert_array_equal(states[2], 2 * states[1])
+    else:
+        model.vit.encoder.layer[1].attention = Doubling()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert model(IMAGES).logits.shape == (4, tiny_config.num_labels)
