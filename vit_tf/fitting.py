@@ -42,6 +42,12 @@ class FittingModel(keras.Model):
         """See `keras.Model.compile`; `loss="passthrough"` is the model's own, as in scripts for transformers."""
         super().compile(optimizer, None if isinstance(loss, str) and loss in OWN_LOSS else loss, *args, **kwargs)
 
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as `get_compile_config` says; Keras leaves that to whoever overrides `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
     def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Any:
         """The loss when `compile` names none.
 

@@ -57,7 +57,6 @@ def test_the_notebook_with_two_callbacks(hub, run, checkpoint, pictures, tmp_pat
     assert results["answer"] == results["right_answer"]
 
 
-@pytest.mark.xfail(raises=AttributeError, reason="base.vit is not there yet", strict=True)
 def test_a_functional_model_with_a_transformer_inside(run, checkpoint, tmp_path):
     results = run("functional_model.py", checkpoint, tmp_path / "out")
     assert results["unchanged"]
@@ -99,7 +98,6 @@ def served(folder, inputs):
         return dict(outputs)
 
 
-@pytest.mark.xfail(raises=TypeError, reason="saved_model=True is not there yet", strict=True)
 def test_serving_takes_encoded_pictures_and_returns_labels(run, checkpoint, pictures, tmp_path):
     run("serving.py", checkpoint, tmp_path / "served")
     model = TFViTForImageClassification.from_pretrained(checkpoint)
