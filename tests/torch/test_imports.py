@@ -15,3 +15,9 @@ def test_the_models_bring_no_other_framework():
     code = "import sys, vit_torch; print(*{'tensorflow', 'keras', 'jax', 'flax', 'transformers'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
+
+
+def test_the_trainer_alone_needs_transformers_and_says_so():
+    code = "import sys; sys.modules['transformers'] = None; import vit_torch.trainer"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'vit_torch.trainer needs transformers and accelerate: pip install "transformers[torch]"' in run.stderr
