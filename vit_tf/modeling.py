@@ -323,7 +323,7 @@ class ViTLayer(TokenRows):
             head_mask,
             output_attentions=True,
             tokens=tokens,
-            **({"class_token_only": True} if class_token_only else {}),
+            class_token_only=class_token_only,
         )
         hidden_states = attended + (class_tokens(hidden_states, tokens) if class_token_only else hidden_states)
         hidden_states = self.output_(self.intermediate(self.layernorm_after(hidden_states))) + hidden_states
@@ -371,8 +371,8 @@ class ViTEncoder(Part):
                 layer_mask,
                 output_attentions,
                 tokens,
+                class_token_only=is_narrow and layer is self.layer[-1],
                 wrapper=recomputed if self.gradient_checkpointing and training else None,
-                **({"class_token_only": True} if is_narrow and layer is self.layer[-1] else {}),
             )
             if output_attentions:
                 all_attentions.append(attentions)

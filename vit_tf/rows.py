@@ -49,8 +49,8 @@ def run_on_rows(
     head_mask: Any,
     output_attentions: bool,
     tokens: int | Tensor,
+    class_token_only: bool = False,
     wrapper: Callable[[layers.Layer], Callable[..., Any]] | None = None,
-    **options: Any,
 ) -> tuple[Float[Tensor, "some_tokens hidden"], Float[Tensor, "batch heads _ tokens"] | None]:
     """Run a part on rows, also one that a script has put in place of ours and that knows hidden states alone.
 
@@ -61,11 +61,12 @@ def run_on_rows(
         head_mask: of the layer.
         output_attentions: whether attention maps are wanted.
         tokens: how many rows an image has.
+        class_token_only: whether a `TokenRows` is to compute the class token alone.
         wrapper: what makes of a `TokenRows` the function that runs it, such as `recomputed`.
-        **options: of a `TokenRows`.
     """
     if isinstance(part, TokenRows):
-        return (wrapper(part) if wrapper else part)(rows, head_mask, tokens=tokens, **options)
+        run = wrapper(part) if wrapper else part
+        return run(rows, head_mask, tokens=tokens, class_token_only=class_token_only)
     asked = {"head_mask": head_mask, "output_attentions": output_attentions}
     parameters = inspect.signature(part.call if isinstance(part, layers.Layer) else part).parameters
     takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())

@@ -35,7 +35,6 @@ class ScriptMethods:
     config: ViTConfig
     main_input_name: str
     weights: list[Any]
-    image_batch_shape: tuple[int | None, ...]
     call: Any
     _base_model: Any
     build_missing: Any
@@ -101,13 +100,17 @@ class ScriptMethods:
     @property
     def dummy_inputs(self) -> dict[str, Any]:
         """Images of the right size, for programs that need any."""
-        _, *shape = self.image_batch_shape
-        return {self.main_input_name: ops.zeros((3, *shape))}
+        return {self.main_input_name: ops.zeros((3, *self._image_batch_shape()[1:]))}
 
     @property
     def input_signature(self) -> dict[str, tf.TensorSpec]:
         """The inputs of a served model."""
-        return {self.main_input_name: tf.TensorSpec(self.image_batch_shape, tf.float32, name=self.main_input_name)}
+        spec = tf.TensorSpec(self._image_batch_shape(), tf.float32, name=self.main_input_name)
+        return {self.main_input_name: spec}
+
+    def _image_batch_shape(self) -> tuple[int | None, ...]:
+        model: Any = self
+        return model.image_batch_shape
 
     def get_memory_footprint(self) -> int:
         """The bytes that the parameters take."""
