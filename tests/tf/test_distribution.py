@@ -66,7 +66,7 @@ def test_predict_joins_the_outputs_of_replicas(tiny_config, strategy):
         model = TFViTForImageClassification(tiny_config)
     predicted = model.predict(IMAGES[:5], batch_size=4, verbose=0)
     expected = model(IMAGES[:5])
-    assert predicted.keys() == ["logits", "hidden_states"]
+    assert list(predicted) == ["logits", "hidden_states"]
     np.testing.assert_allclose(predicted.logits, expected.logits, atol=1e-5, rtol=0)
     for array, tensor in zip(predicted.hidden_states, expected.hidden_states, strict=True):
         np.testing.assert_allclose(array, tensor, atol=1e-5, rtol=0)
