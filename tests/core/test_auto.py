@@ -62,7 +62,7 @@ def test_a_config_is_of_the_class_that_its_type_names(folders):
 
 def test_another_type_is_refused_by_name(folders, auto_model):
     for load in (AutoConfig.from_pretrained, auto_model.from_pretrained):
-        with pytest.raises(ValueError, match=r"bert: the model type is 'bert', and Trivit has vit"):
+        with pytest.raises(ValueError, match=r"bert: the model type is 'bert', and Trivit has .*vit"):
             load(folders / "bert")
     with pytest.raises(ValueError, match="for_model: the model type is 'swin'"):
         AutoConfig.for_model("swin")

@@ -164,7 +164,7 @@ class FlaxTwin:
             arrays = [layout.from_canonical(row, weights[row.name]) for row in rows]
             leaves[path] = np.stack(arrays) if layout.is_stacked(rows[0]) else arrays[0]
         with self.precision():
-            self.model.params = jax.tree.map(jax.numpy.asarray, unflatten_dict(leaves))
+            self.model._params = jax.tree.map(jax.numpy.asarray, unflatten_dict(leaves))  # made with _do_init=False
 
     def weights(self):
         """The weights by canonical name, with canonical axes."""

@@ -96,8 +96,10 @@ def assert_same_outputs(output, reference):
         pairs = (item, reference[name])
         for one, other in zip(*pairs, strict=True) if isinstance(item, tuple) else [pairs]:
             assert one.shape == tuple(other.shape), name
-            difference = np.abs(np.asarray(one) - other.detach().numpy()).max()
-            assert difference <= TOLERANCE, f"{name}: {difference}"
+            expected = other.detach().numpy()
+            difference = np.abs(np.asarray(one) - expected).max()
+            largest = max(1.0, np.abs(expected).max())  # relu2 makes of 10 a 100, with a hundred times the rounding
+            assert difference <= TOLERANCE * largest, f"{name}: {difference} where the largest is {largest}"
 
 
 def assert_same_gradients(gradients, references):
@@ -112,7 +114,7 @@ def assert_same_gradients(gradients, references):
 
 def loss_of(output):
     """The loss; of a base model, a sum in which the gradients of different tokens are not alike."""
-    if "loss" in output.keys():  # noqa: SIM118 - an output is no mapping
+    if "loss" in output:
         return output.loss
     return (output.last_hidden_state**3 / 100 + output.pooler_output[:, None, :1])[0, 0, 0]
 
