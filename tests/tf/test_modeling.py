@@ -247,7 +247,7 @@ def test_tuples_hold_the_same_as_outputs(tiny_config):
     as_output, as_tuple = model(pixel_values, **options), model(pixel_values, **options, return_dict=False)
     assert isinstance(as_tuple, tuple)
     assert len(as_tuple) == len(as_output) == 4
-    for one, other in zip(tf.nest.flatten(as_tuple), tf.nest.flatten(as_output), strict=True):
+    for one, other in zip(tf.nest.flatten(as_tuple), tf.nest.flatten(as_output.to_tuple()), strict=True):
         assert_close(one, other)
     model.config.return_dict = False
     assert isinstance(model(pixel_values), tuple)
