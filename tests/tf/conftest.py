@@ -23,6 +23,12 @@ else:
     collect_ignore_glob = ["test_*.py"]
 
 
+@pytest.fixture(scope="session")
+def strategy():
+    """Two replicas; a second strategy in a process would mistake the collective operations of the first for its own."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 @pytest.fixture
 def load(fixture_folder):
     """Load a reference checkpoint and the results that belong to it."""

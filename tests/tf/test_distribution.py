@@ -21,11 +21,6 @@ def accuracy():
     return [keras.metrics.SparseCategoricalAccuracy()]
 
 
-@pytest.fixture(scope="module")
-def strategy():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 @pytest.mark.parametrize(
     ("model_class", "data", "loss", "metrics"),
     [

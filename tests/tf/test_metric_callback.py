@@ -100,8 +100,8 @@ def test_a_functional_model_has_metrics_too(tiny_config):
     assert shapes == [(10, 5)]
 
 
-def test_replicas_count_each_image_once(tiny_config):
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+def test_replicas_count_each_image_once(tiny_config, strategy):
+    with strategy.scope():
         model = TFViTForImageClassification(tiny_config)
         model.compile(keras.optimizers.SGD(0.01))
     seen = []

@@ -156,9 +156,8 @@ def test_mixed_precision_scales_the_loss_around_it(tiny_config):
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
-def test_replicas_of_a_strategy_decay_alike(expected):
+def test_replicas_of_a_strategy_decay_alike(expected, strategy):
     init_lr, num_train_steps, num_warmup_steps, options = CASES["weight_decay"]
-    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
     with strategy.scope():
         model = network(expected["start"])
         optimizer, _ = create_optimizer(init_lr, num_train_steps, num_warmup_steps, **options)

@@ -119,8 +119,7 @@ def test_a_model_learns_from_them(model):
     np.testing.assert_allclose(logits, model(IMAGES).logits, atol=1e-5)
 
 
-def test_replicas_share_them(tiny_config):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_replicas_share_them(tiny_config, strategy):
     with strategy.scope():
         model = TFViTForImageClassification(tiny_config)
         model.compile(keras.optimizers.SGD(1e-3), metrics=["accuracy"])
