@@ -66,6 +66,12 @@ def load(name: str, package: ModuleType, **imports: Any) -> ModuleType:
     return module
 
 
+def register(table: Any, config_class: type, model_class: type) -> None:
+    """Have a table of transformers' auto classes know a model of ours; a table that we export has it already."""
+    if hasattr(table, "register"):
+        table.register(config_class, model_class, exist_ok=True)
+
+
 def _folder() -> Path:
     source = os.environ.get("TRANSFORMERS_SDIST")
     if not source:

@@ -17,7 +17,7 @@ if sdist.OWN:
 else:
     from vit_flax import FlaxViTForImageClassification, FlaxViTModel, ViTConfig
 
-    common.FLAX_MODEL_MAPPING.register(ViTConfig, FlaxViTModel, exist_ok=True)
+    sdist.register(common.FLAX_MODEL_MAPPING, ViTConfig, FlaxViTModel)
 
 
 class Tester:

@@ -19,7 +19,7 @@ else:
     from vit_tf import TFViTForImageClassification, TFViTModel, ViTConfig
 
     common.keras = keras  # transformers' models are made of tf-keras, ours of Keras 3
-    common.TF_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.register(ViTConfig, TFViTForImageClassification, exist_ok=True)
+    sdist.register(common.TF_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, ViTConfig, TFViTForImageClassification)
 
 
 class Tester:

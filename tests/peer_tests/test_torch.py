@@ -20,7 +20,7 @@ if sdist.OWN:
 else:
     from vit_torch import ViTConfig, ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 
-    common.MODEL_MAPPING.register(ViTConfig, ViTModel, exist_ok=True)
+    sdist.register(common.MODEL_MAPPING, ViTConfig, ViTModel)
 
 
 class Tester:
