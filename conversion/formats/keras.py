@@ -13,6 +13,7 @@ import re
 
 from conversion.format import Format, Tensors
 from conversion.formats.transformers import CONVENTIONS, UNSURE
+from conversion.hdf5_structure import LARGEST_NAME
 from conversion.rules import Module, rules
 from vit_core.layouts import KERAS as LAYOUT
 
@@ -45,6 +46,8 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def _normalised(tensors: Tensors) -> Tensors:
+    if not any(name.endswith(("layernorm/vars/0", "layernorm/gamma")) for name in tensors):
+        return tensors
     if any(name.startswith("vit/embeddings/vars/") for name in tensors):  # tf-keras' classifier, by itself
         tensors = {re.sub("^layers/dense/", "classifier/", name): tensor for name, tensor in tensors.items()}
     found = {_spelt(name): tensor for name, tensor in tensors.items()}
@@ -52,6 +55,8 @@ def _normalised(tensors: Tensors) -> Tensors:
 
 
 def _spelt(name: str) -> str:
+    if len(name) > LARGEST_NAME:  # which is no layer's, and long to search
+        return name
     for pattern, spelling in _SPELLINGS:
         name = pattern.sub(spelling, name, count=1)
     return name
