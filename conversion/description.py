@@ -82,10 +82,11 @@ def _followed(
 ) -> ViTConfig:
     """The config with those fields changed that the shapes contradict; of some fields alone, if they are given."""
     heads = {row.name for row in table if row.part == "head"}
+    has_head = any(name.startswith(prefix) for name in shapes)
     told = {
         name.removeprefix(prefix): shape
-        for name, shape in shapes.items()
-        if name in heads or name.split(".")[0] not in HEADS  # a subclass may have another head of that name
+        for name, shape in shapes.items()  # a subclass may have a head of that name, or with parts of such names
+        if name in heads or (name.startswith(prefix) if has_head else name.split(".")[0] not in HEADS)
     }
     try:
         changes = fields_from_shapes(told, {name: name for name in told}, [config.image_size], False)

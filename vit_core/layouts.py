@@ -49,8 +49,8 @@ class Layout:
         In a stack it is without the number of its layer, and the same for all layers.
         """
         *parents, last = row.name.split(".")
-        if self.is_stacked(row):
-            parents.remove(str(row.layer))
+        if self.stacks_layers and (depth := row.depth_of_layer) is not None:
+            del parents[depth]
         leaf = self.leaves[row.kind].name
         return (*(self.renamed.get(part, part) for part in parents), leaf or last)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -112,8 +112,8 @@ def plan_loading(
     """
     wanted = {row.name: row.shape for row in table} | dict(extras or {})
     available = unwrapped(checkpoint.tensors, wanted)
-    stored_names = {name: _stored_name(name, available, prefix) for name in wanted}
-    if wanted and not any(stored_names.values()):
+    stored_names = _stored_names(wanted, available, prefix)
+    if wanted and not stored_names:
         raise ValueError(
             f"{source} holds no tensor of this model: it has {some(available)}, where {next(iter(wanted))} and "
             f"others like it are needed."
@@ -122,7 +122,7 @@ def plan_loading(
     tensors: dict[str, StoredTensor] = {}
     mismatched, resampled = [], []
     for name, shape in wanted.items():
-        if (stored_name := stored_names[name]) is None:
+        if (stored_name := stored_names.get(name)) is None:
             continue
         stored = tensor = available[stored_name]
         if name in rows:
@@ -183,11 +183,34 @@ def require_memory(rows: Iterable[Parameter], config: ViTConfig) -> None:
         )
 
 
-def _stored_name(name: str, tensors: Mapping[str, StoredTensor], prefix: str) -> str | None:
-    """The name under which a checkpoint of the base model or of a model with a head holds a parameter."""
-    bare = name.removeprefix(prefix)
-    candidates = (name, bare, BASE_MODEL_PREFIX + bare, prefix + bare)
-    return next((each for each in candidates if each in tensors), None)
+def _stored_names(wanted: Iterable[str], tensors: Collection[str], prefix: str) -> dict[str, str]:
+    """The names under which a checkpoint holds a model's parameters, of those that it has.
+
+    The checkpoint may be the base model's and the model one with a head, or the other way round. A part of a head may
+    have a name that a part of the base model has, too, such as "layernorm"; the one is never taken for the other.
+
+    Args:
+        wanted: the model's names.
+        tensors: the checkpoint's names.
+        prefix: what the names of the base model's parameters start with in a model with a head.
+    """
+    prefixes = [each for each in dict.fromkeys((prefix, BASE_MODEL_PREFIX)) if _any_starts(tensors, each)]
+    bare = {name: name.removeprefix(prefix) for name in wanted if name.startswith(prefix)}
+    if not bare:  # the model is a base model
+        begins = prefixes or [""]
+        found = {name: next((each + name for each in begins if each + name in tensors), "") for name in wanted}
+        return {name: stored for name, stored in found.items() if stored}
+    if prefix in prefixes:  # both have a head
+        return {name: name for name in wanted if name in tensors}
+    # What stands under the prefix may be a model with a head in its turn.
+    begin = prefixes[0] if prefixes and not _any_starts(bare.values(), prefixes[0]) else ""
+    found = {name: begin + rest for name, rest in bare.items() if begin + rest in tensors}
+    taken = set(found.values())
+    return found | {name: name for name in wanted if name in tensors and name not in taken}
+
+
+def _any_starts(names: Iterable[str], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in names)
 
 
 def _resampled(tensor: StoredTensor, row: Parameter, stored: Mapping[str, Any], config: ViTConfig) -> StoredTensor:

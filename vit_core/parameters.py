@@ -67,8 +67,15 @@ class Parameter:
     @property
     def layer(self) -> int | None:
         """The transformer layer it belongs to, if any."""
-        *parents, number = self.name.removeprefix(BASE_MODEL_PREFIX).split(".")[: len(LAYERS) + 1]
-        return int(number) if tuple(parents) == LAYERS else None
+        depth = self.depth_of_layer
+        return None if depth is None else int(self.name.split(".")[depth])
+
+    @property
+    def depth_of_layer(self) -> int | None:
+        """Where in its name, between dots, the number of its transformer layer stands, if it belongs to one."""
+        parts, ahead = self.name.split("."), len(LAYERS)
+        depths = range(ahead, len(parts))
+        return next((i for i in depths if tuple(parts[i - ahead : i]) == LAYERS and parts[i].isdecimal()), None)
 
     @property
     def size(self) -> int:

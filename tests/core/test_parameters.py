@@ -1,10 +1,12 @@
 import json
 import re
 import struct
+from dataclasses import replace
 
 import pytest
 
 from vit_core import ViTConfig, parameters
+from vit_core.layouts import FLAX_SCANNED
 
 FIXTURE_TASKS = {
     "hf_vit_model": "model",
@@ -78,6 +80,17 @@ def test_initialisers_are_those_of_the_reference():
     assert starts["decoder.0.weight"] == starts["vit.encoder.layer.0.output.dense.weight"] == "normal"
     assert starts["vit.encoder.layer.0.output.dense.bias"] == starts["vit.layernorm.bias"] == "zeros"
     assert starts["vit.layernorm.weight"] == "ones"
+
+
+def test_a_row_knows_its_layer_wherever_its_model_stands():
+    (row,) = (
+        row for row in parameters(ViTConfig(num_hidden_layers=2)) if row.name == "encoder.layer.1.output.dense.bias"
+    )
+    for prefix in ("backbone.", "towers.1.", "model.vit."):
+        there = replace(row, name=prefix + row.name)
+        assert there.layer == 1
+        assert FLAX_SCANNED.path(there) == (*prefix.split(".")[:-1], "encoder", "layer", "output", "dense", "bias")
+    assert replace(row, name="encoder.layer.norm.bias").layer is None
 
 
 def test_pruned_heads_narrow_their_layer_only():

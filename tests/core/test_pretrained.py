@@ -468,3 +468,32 @@ def test_what_may_be_missing_or_left_over_is_not_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found.warn("ViTModel", "here", missing_is_fine=["^classifier"], unexpected_is_fine=["pooler"])
+
+
+def test_a_part_of_a_head_is_never_taken_for_one_of_the_base_model_with_that_name():
+    config, eights = small_config(), lambda: from_numpy(np.zeros(8, "f4"))
+    own = {"layernorm.weight": eights(), "layernorm.bias": eights()}
+    extras = dict.fromkeys(own, (8,))
+    for checkpoint in (holding(config, BASE), holding(config, HEAD)):  # neither has the head's
+        found = plan_loading(parameters(config, HEAD), checkpoint, config, "here", extras=extras)
+        assert found.missing_extras == tuple(extras)
+        stored = checkpoint.tensors.get("vit.layernorm.bias", checkpoint.tensors.get("layernorm.bias"))
+        assert found.tensors["vit.layernorm.bias"] is stored
+    checkpoint = holding(config, HEAD, own)
+    found = plan_loading(parameters(config, HEAD), checkpoint, config, "here", extras=extras)
+    assert found.tensors["layernorm.bias"] is own["layernorm.bias"]
+    base = plan_loading(parameters(config, BASE, add_pooling_layer=False), checkpoint, config, "here")
+    assert base.tensors["layernorm.bias"] is checkpoint.tensors["vit.layernorm.bias"]
+    assert set(own) < set(base.unexpected)
+    incomplete = replace(checkpoint, tensors={n: t for n, t in checkpoint.tensors.items() if "vit.layernorm" not in n})
+    found = plan_loading(parameters(config, HEAD), incomplete, config, "here")
+    assert names(found.missing) == ["vit.layernorm.weight", "vit.layernorm.bias"]
+
+
+def test_a_model_with_a_head_inside_another_is_filled():
+    config = small_config()
+    table = [replace(row, name=f"model.{row.name}") for row in parameters(config, HEAD)]
+    checkpoint = holding(config, HEAD)
+    found = plan_loading(table, checkpoint, config, "here", extras={"classifier.bias": (2,)}, prefix="model.")
+    assert {f"model.{name}" for name in checkpoint.tensors} == found.tensors.keys()
+    assert found.missing_extras == ("classifier.bias",)
