@@ -11,8 +11,9 @@ from pathlib import Path
 from conversion.format import Format
 from conversion.weights_file import CONTAINERS, SUFFIXES, container_for
 from vit_core.config import ViTConfig
-from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME, WEIGHT_FILES
+from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.saving import replacing_files
+from vit_core.weights_choice import weight_files
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Destination:
             raise FileExistsError(
                 f"{self.folder} holds {there[0]} and is kept; overwrite=True (--overwrite) replaces it."
             )
-        replaced = {self.weights, *(name for pattern in WEIGHT_FILES for name in fnmatch.filter(there, pattern))}
+        replaced = {self.weights, *(name for pattern in weight_files() for name in fnmatch.filter(there, pattern))}
         if others := [name for name in there if Path(name).suffix.lower() in SUFFIXES and name not in replaced]:
             raise FileExistsError(
                 f"{self.folder} holds other weights, {others[0]}, which would stay beside these; remove it first."
@@ -92,7 +93,7 @@ class Destination:
     def replacing(self) -> Iterator[Path]:
         """A staging folder, whose files appear together when the block ends; on failure nothing is left."""
         folders = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
-        obsolete = () if self.is_file else WEIGHT_FILES
+        obsolete = () if self.is_file else weight_files()
         try:
             with replacing_files(self.folder, obsolete=obsolete) as staging:
                 yield staging

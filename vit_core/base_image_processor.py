@@ -23,7 +23,7 @@ from vit_core.image_settings import Steps, check_setting, steps_of
 from vit_core.image_settings_file import TYPE_KEYS, find_settings, read_settings
 from vit_core.image_step_methods import StepMethods, has_steps_of_its_own, process_by_methods
 from vit_core.images import ChannelDimension
-from vit_core.push import Pushable, push_saved
+from vit_core.push import Pushable, push_if_asked
 from vit_core.saving import write_file
 
 #: Keys of a file that are the class's to say, and are not kept.
@@ -167,8 +167,7 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
         """
         path = Path(save_directory) / PROCESSOR_NAME
         write_file(path, self.to_json_string().encode())
-        if push_to_hub:
-            push_saved(save_directory, pushing)
+        push_if_asked(save_directory, push_to_hub, pushing)
         return [str(path)]
 
     def to_dict(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from vit_core.file_names import CONFIG_NAME
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
 from vit_core.loading_options import LOCATION, loading_options
-from vit_core.push import Pushable, push_saved
+from vit_core.push import Pushable, push_if_asked
 from vit_core.saving import write_file
 
 MODEL_TYPE = "vit"
@@ -468,8 +468,7 @@ class ViTConfig(ScriptConfig, Pushable):
             TypeError: a field, such as an activation given as a function, has no JSON form.
         """
         write_file(Path(save_directory) / CONFIG_NAME, self.to_json_string().encode())
-        if push_to_hub:
-            push_saved(save_directory, pushing)
+        push_if_asked(save_directory, push_to_hub, pushing)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as plain values that belong to the caller."""

@@ -12,6 +12,5 @@ KERAS_NAME = "model.weights.h5"
 #: Names of weights that a folder or a repository may have, the likeliest first.
 USUAL_NAMES = (WEIGHTS_NAME, PYTORCH_NAME, TENSORFLOW_NAME, FLAX_NAME, KERAS_NAME)
 
-#: Patterns of the weights: one file or shards with an index, never some of both.
-WEIGHT_FILES = (WEIGHTS_NAME, f"{WEIGHTS_NAME}{INDEX_SUFFIX}", "model-*-of-*.safetensors")
-CHECKPOINT_FILES = (CONFIG_NAME, PROCESSOR_NAME, MODEL_CARD_NAME, *WEIGHT_FILES)
+#: What a checkpoint has beside its weights.
+OTHER_FILES = (CONFIG_NAME, PROCESSOR_NAME, MODEL_CARD_NAME)

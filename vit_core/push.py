@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatch
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from vit_core.file_names import CHECKPOINT_FILES, MODEL_CARD_NAME, WEIGHT_FILES
+from vit_core.file_names import MODEL_CARD_NAME, OTHER_FILES, WEIGHTS_NAME
 from vit_core.hub_client import LIBRARY_NAME, check_hub_id, endpoint, root_cause, sentence
 from vit_core.saving import finish_interrupted_save
+from vit_core.weights_choice import kind_of
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -32,8 +34,9 @@ def push_to_hub(
 ) -> str:
     """Upload a checkpoint folder to the Hub, in one commit.
 
-    The files that make a checkpoint are uploaded (`CHECKPOINT_FILES`) and nothing else that lies there. When weights
-    are among them, those of an earlier checkpoint that they replace, such as shards that are no longer needed, are
+    The files that make a checkpoint are uploaded and nothing else that lies there: config, settings of the images,
+    model card, and weights of every kind and variant. Weights of an earlier checkpoint that they replace, such as
+    shards that are no longer needed, or safetensors where these are of another kind, which would be read instead, are
     removed by the same commit.
 
     Args:
@@ -76,30 +79,34 @@ def push_to_hub(
     return commit.commit_url
 
 
-def push_saved(folder: str | os.PathLike[str], options: Mapping[str, Any]) -> str:
-    """Upload what `save_pretrained(folder, push_to_hub=True, ...)` wrote.
+def push_if_asked(folder: str | os.PathLike[str], is_asked: bool, options: Mapping[str, Any]) -> None:
+    """Upload what `save_pretrained(folder, push_to_hub=..., ...)` wrote, if it was asked to.
 
     Args:
         folder: where it was saved.
-        options: `repo_id`, the folder's name unless given, and other options of `Pushable.push_to_hub`.
-
-    Returns:
-        The URL of the commit.
+        is_asked: the option `push_to_hub`.
+        options: `repo_id`, the folder's name unless given, and other options of `Pushable.push_to_hub`. If nothing is
+            pushed they mean nothing, but one that does not exist is warned of.
 
     Raises:
         OSError: the Hub could not be reached or refused.
         TypeError: an option does not exist.
     """
     options = pushing_options(options)
-    return push_to_hub(folder, options.pop("repo_id", None) or Path(folder).resolve().name, **options)
+    if is_asked:
+        push_to_hub(folder, options.pop("repo_id", None) or Path(folder).resolve().name, **options)
+    elif unknown := [name for name in options if name not in signature(push_to_hub).parameters]:
+        warnings.warn(
+            f"save_pretrained has no option {', '.join(unknown)}, which is left out.", UserWarning, stacklevel=3
+        )
 
 
 def pushing_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of transformers' push_to_hub that mean something here, under the names that they have here."""
     kept = {name: value for name, value in options.items() if name not in WITHOUT_EFFECT}
     for old, new in OLD_NAMES.items():
-        if (value := kept.pop(old, None)) is not None:
-            kept.setdefault(new, value)
+        if (value := kept.pop(old, None)) is not None and kept.get(new) is None:
+            kept[new] = value
     return kept
 
 
@@ -157,8 +164,7 @@ class Pushable:
             OSError: the Hub could not be reached or refused.
         """
         saving = pushing_options(saving)
-        if token is None:
-            token = saving.pop("token", None)
+        old_token = saving.pop("token", None)
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, **saving)
             return push_to_hub(
@@ -166,7 +172,7 @@ class Pushable:
                 repo_id,
                 commit_message=commit_message,
                 private=private,
-                token=token,
+                token=old_token if token is None else token,
                 revision=revision,
                 create_pr=create_pr,
                 commit_description=commit_description,
@@ -174,27 +180,51 @@ class Pushable:
             )
 
 
+class PushableModel(Pushable):
+    """A model, which may have tags for the card that it gets on the Hub."""
+
+    model_tags: list[str] | None = None
+
+    def add_model_tags(self, tags: str | Sequence[str]) -> None:
+        """Add tags to those that the model's card gets when it is pushed to the Hub."""
+        self.model_tags = list(dict.fromkeys([*(self.model_tags or ()), *_as_list(tags)]))
+
+    def push_to_hub(self, *args: Any, tags: str | Sequence[str] | None = None, **options: Any) -> str:
+        """See `Pushable.push_to_hub`; the model's tags are added to those that are given."""
+        return super().push_to_hub(*args, tags=[*(self.model_tags or ()), *_as_list(tags)], **options)
+
+
+def _as_list(tags: str | Sequence[str] | None) -> list[str]:
+    return [tags] if isinstance(tags, str) else list(tags or ())
+
+
 def _checkpoint_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise OSError(f"there is no folder {folder} to push")
     finish_interrupted_save(folder)
-    files = sorted(path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern) if path.is_file())
+    files = sorted(path for path in folder.iterdir() if path.is_file() and _is_of_a_checkpoint(path.name))
     if not files:
-        raise OSError(f"{folder} has none of {', '.join(CHECKPOINT_FILES)} to push; save_pretrained first.")
+        raise OSError(f"{folder} has neither weights nor {', '.join(OTHER_FILES)} to push; save_pretrained first.")
     return files
+
+
+def _is_of_a_checkpoint(name: str) -> bool:
+    return name in OTHER_FILES or kind_of(name) is not None
 
 
 def _commit_operations(
     api: HfApi, repo_id: str, files: list[Path], revision: str | None
 ) -> list[CommitOperationAdd | CommitOperationDelete]:
-    """Add the files and remove other weights: a model.safetensors left behind would be loaded instead of new shards."""
+    """Add the files and remove weights that they replace: what is left behind would be loaded instead of them."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     names = {file.name for file in files}
+    kinds = {kind for name in names if (kind := kind_of(name))}
+    replaced = kinds | {(WEIGHTS_NAME, variant) for _, variant in kinds}
     stale = []
-    if any(_is_weights(name) for name in names):
+    if kinds:
         there = {entry.path for entry in api.list_repo_tree(repo_id, revision=revision)}
-        stale = sorted(path for path in there - names if _is_weights(path))
+        stale = sorted(path for path in there - names if kind_of(path) in replaced)
     additions = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in files]
     return [*additions, *(CommitOperationDelete(path_in_repo=path) for path in stale)]
 
@@ -223,11 +253,6 @@ def _tagged_card(
             )
             text = Path(file).read_text(encoding="utf-8")
     card = ModelCard(text)
-    added = [tags] if isinstance(tags, str) else list(tags)
     data: Any = card.data
-    data.tags = list(dict.fromkeys([*(data.get("tags") or []), *added]))
+    data.tags = list(dict.fromkeys([*(data.get("tags") or []), *_as_list(tags)]))
     return [CommitOperationAdd(path_in_repo=MODEL_CARD_NAME, path_or_fileobj=str(card).encode())]
-
-
-def _is_weights(name: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in WEIGHT_FILES)

@@ -63,7 +63,7 @@ def replacing_files(folder: Path, obsolete: tuple[str, ...] = ()) -> Iterator[Pa
     Args:
         folder: where the files belong; made if need be.
         obsolete: glob patterns of files that go when the new ones come, unless they are among the new ones. Only
-            files whose names start with "model", "pytorch_model" or "flax_model" ever go.
+            files whose names start as those of weights do ("model", "pytorch_model", ...) ever go.
 
     Yields:
         The empty staging folder.
@@ -189,7 +189,9 @@ def _obsolete_files(list_file: Path) -> list[str]:
         return []
     if not isinstance(names, list):
         return []
-    return [name for name in names if isinstance(name, str) and re.fullmatch(r"(pytorch_|flax_)?model[\w.-]*", name)]
+    return [
+        name for name in names if isinstance(name, str) and re.fullmatch(r"(pytorch_|tf_|flax_)?model[\w.-]*", name)
+    ]
 
 
 def _remove_abandoned_staging(folder: Path) -> None:

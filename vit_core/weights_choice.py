@@ -11,12 +11,12 @@ from vit_core.file_names import (
     PYTORCH_NAME,
     TENSORFLOW_NAME,
     USUAL_NAMES,
-    WEIGHT_FILES,
     WEIGHTS_NAME,
 )
 
 #: The files of which there are variants.
 WITH_VARIANTS = (WEIGHTS_NAME, PYTORCH_NAME)
+VARIANT = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def checked_variant(variant: str | None) -> str | None:
         return None
     if not isinstance(variant, str):
         raise TypeError(f"variant is {variant!r}; give text such as 'fp16', or None.")
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", variant) or ".." in variant:
+    if not re.fullmatch(VARIANT, variant) or ".." in variant:
         raise ValueError(f"variant is {variant!r}, which cannot be a part of a file's name; give one such as 'fp16'.")
     return variant
 
@@ -116,12 +116,23 @@ def variant_name(name: str, variant: str | None) -> str:
     return f"{stem}.{variant}.{suffix}"
 
 
-def weight_files(variant: str | None) -> tuple[str, ...]:
-    """Patterns of the weights of a variant: one file or shards with an index, never some of both."""
-    whole, index, shards = WEIGHT_FILES
-    if variant is None:
-        return WEIGHT_FILES
-    return variant_name(whole, variant), variant_name(index, variant), shards.replace("model", f"model.{variant}", 1)
+def weight_files(variant: str | None = None, name: str = WEIGHTS_NAME) -> tuple[str, str, str]:
+    """Patterns of the weights of a variant: one file, or an index and shards; never some of both."""
+    whole = variant_name(name, variant)
+    stem, _, suffix = whole.rpartition(".")
+    return whole, variant_name(f"{name}{INDEX_SUFFIX}", variant), f"{stem}-*-of-*.{suffix}"
+
+
+def kind_of(file: str) -> tuple[str, str | None] | None:
+    """The usual name and the variant of a file of weights, whole, index or shard; nothing for any other file."""
+    for name in USUAL_NAMES:
+        stem, _, suffix = map(re.escape, name.rpartition("."))
+        variant = f"(?:[.]({VARIANT}?))?" if name in WITH_VARIANTS else "()"
+        shard_or_whole = f"{stem}{variant}(?:-[0-9]+-of-[0-9]+)?[.]{suffix}"
+        index = f"{stem}[.]{suffix}[.]index{variant}[.]json"
+        if match := re.fullmatch(shard_or_whole, file) or re.fullmatch(index, file):
+            return name, match[1] or None
+    return None
 
 
 def _suffix(name: str) -> str:

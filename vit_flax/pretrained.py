@@ -34,7 +34,7 @@ from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan, require_memory
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import PARTS, prepare_loading
-from vit_core.push import Pushable, push_saved
+from vit_core.push import PushableModel, push_if_asked
 from vit_flax.checks import CHANNELS_FIRST, check_images, check_pixel_values
 from vit_flax.initialization import initialized
 from vit_flax.layers import given
@@ -46,7 +46,7 @@ from vit_flax.script_methods import ScriptMethods
 from vit_flax.sharding import Partitioning
 
 
-class FlaxViTPreTrainedModel(ScriptMethods, Pushable):
+class FlaxViTPreTrainedModel(ScriptMethods, PushableModel):
     """A `flax.linen.Module` with its parameters, and what the models share.
 
     A subclass has a `module_class` of its own, whose fields are `config`, `dtype` and what more it needs, and which is
@@ -582,8 +582,7 @@ class FlaxViTPreTrainedModel(ScriptMethods, Pushable):
                 weights_name=FLAX_NAME,
                 write=write_msgpack,
             )
-        if push_to_hub:
-            push_saved(save_directory, {**pushing, "token": token} if token is not None else pushing)
+        push_if_asked(save_directory, push_to_hub, {"token": token, "tags": self.model_tags, **pushing})
 
     def _tree_of(self, shapes: Mapping[TreePath, tuple[int, ...]]) -> ParameterTree:
         """The tree of changed parameters; what a subclass added stays what it is."""

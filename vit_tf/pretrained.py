@@ -27,7 +27,7 @@ from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import PARTS, Loading, prepare_loading
-from vit_core.push import Pushable, push_saved
+from vit_core.push import PushableModel, push_if_asked
 from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
 from vit_tf.added_variables import added_variables
 from vit_tf.checks import check_pixel_values
@@ -42,7 +42,7 @@ from vit_tf.script_methods import ScriptMethods
 DATA_FORMATS = ("channels_first", "channels_last")
 
 
-class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, DatasetMethods):
+class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel, DatasetMethods):
     """What the models share: a config, weights from and to checkpoints, and a few conveniences."""
 
     task: ClassVar[Task | None] = None  # a subclass of this class has no head that the table of parameters knows
@@ -338,8 +338,8 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, Pushable, Dat
         save_checkpoint(Path(save_directory), config, tensors, max_shard_size, variant)
         if saved_model:
             write_saved_model(self, Path(save_directory) / "saved_model" / str(version), signatures)
-        if push_to_hub:
-            push_saved(save_directory, {"token": token, "create_pr": create_pr, "tags": self.model_tags, **pushing})
+        given = {"token": token, "create_pr": create_pr, "tags": self.model_tags, **pushing}
+        push_if_asked(save_directory, push_to_hub, given)
 
     def _described(self) -> tuple[ViTConfig, dict[str, StoredTensor]]:
         """The config and the tensors as a checkpoint has them: those of the table in its order, then what was added."""

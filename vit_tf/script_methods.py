@@ -24,7 +24,6 @@ class ScriptMethods:
     framework = "tf"
     supports_gradient_checkpointing = True
     generation_config = None
-    model_tags: list[str] | None = None
 
     #: Regular expressions that a subclass may set, of names that may be missing from or left over in a checkpoint
     #: without a warning.
@@ -73,17 +72,6 @@ class ScriptMethods:
     def build_in_name_scope(self) -> None:
         """Make the variables, which a subclass may leave to the first call; see `build_missing`."""
         self.build_missing()
-
-    def add_model_tags(self, tags: str | Sequence[str]) -> None:
-        """Add tags to those that the model's card gets when it is pushed to the Hub."""
-        added = [tags] if isinstance(tags, str) else tags
-        self.model_tags = list(dict.fromkeys([*(self.model_tags or ()), *added]))
-
-    def push_to_hub(self, *args: Any, tags: str | Sequence[str] | None = None, **options: Any) -> str:
-        """See `vit_core.push.Pushable.push_to_hub`; the model's tags are added."""
-        given = [tags] if isinstance(tags, str) else list(tags or ())
-        url: str = super().push_to_hub(*args, tags=[*(self.model_tags or ()), *given] or None, **options)  # type: ignore[misc]
-        return url
 
     # Facts
 

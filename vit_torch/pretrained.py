@@ -22,7 +22,7 @@ from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan, unwrapped
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import Loading, prepare_loading
-from vit_core.push import Pushable, push_saved
+from vit_core.push import PushableModel, push_if_asked
 from vit_torch.adapters import Adapters
 from vit_torch.filling import build_for_real, build_to_fill, can_be_filled, fill
 from vit_torch.initialization import start_module, start_rows
@@ -33,7 +33,7 @@ from vit_torch.script_methods import ScriptMethods
 from vit_torch.tensors import as_tensor, dtype_of, state_dict_for_loading
 
 
-class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, Pushable):
+class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
     """What the models share, and what models of one's own are built on: a config, weights from and to checkpoints.
 
     A subclass makes its parts in `__init__` and calls `self.post_init()` at the end. The parameters of every `ViTModel`
@@ -337,8 +337,7 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, Pushable):
         else:
             config, tensors = self._described(weights if state_dict is None else self._checked(weights))
             save(Path(save_directory), config, tensors, max_shard_size, variant, safe_serialization, save_function)
-        if push_to_hub:
-            push_saved(save_directory, {"token": token, "tags": self.model_tags, **pushing})
+        push_if_asked(save_directory, push_to_hub, {"token": token, "tags": self.model_tags, **pushing})
 
     def _described(self, weights: Mapping[str, Tensor]) -> tuple[ViTConfig, dict[str, Tensor]]:
         """The config and the weights as a checkpoint has them: those of the table in its order, then what was added."""

@@ -27,7 +27,6 @@ class ScriptMethods:
     supports_gradient_checkpointing = True
     supports_tp_plan = False
     generation_config = None
-    model_tags: list[str] | None = None
 
     #: Parts that programs which distribute a model must leave whole.
     _no_split_modules: ClassVar[list[str]] = ["ViTEmbeddings", "ViTLayer"]
@@ -91,17 +90,6 @@ class ScriptMethods:
     def can_generate(cls) -> bool:
         """Whether this is a language model, which it never is."""
         return False
-
-    def add_model_tags(self, tags: str | Sequence[str]) -> None:
-        """Add tags to those that the model's card gets when it is pushed to the Hub."""
-        added = [tags] if isinstance(tags, str) else tags
-        self.model_tags = list(dict.fromkeys([*(self.model_tags or ()), *added]))
-
-    def push_to_hub(self, *args: Any, tags: str | Sequence[str] | None = None, **options: Any) -> str:
-        """See `vit_core.push.Pushable.push_to_hub`; the model's tags are added."""
-        given = [tags] if isinstance(tags, str) else list(tags or ())
-        url: str = super().push_to_hub(*args, tags=[*(self.model_tags or ()), *given] or None, **options)  # type: ignore[misc]
-        return url
 
     # Sizes and costs
 

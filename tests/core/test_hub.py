@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vit_core.hub
-from vit_core import ViTConfig
+from vit_core import ViTConfig, ViTImageProcessor
 from vit_core.hub import ModelSource, locate
 from vit_core.push import push_to_hub
 
@@ -388,6 +388,36 @@ def test_weights_that_are_replaced_are_removed_by_the_same_commit(hub: HubServer
     }
 
 
+KEPT = {".gitattributes", "config.json"}
+
+
+@pytest.mark.parametrize(
+    ("there", "pushed", "left"),
+    [
+        ({}, {"pytorch_model.bin"}, {"pytorch_model.bin"}),
+        ({"pytorch_model.bin"}, {"model.safetensors"}, {"pytorch_model.bin", "model.safetensors"}),
+        ({"model.safetensors"}, {"pytorch_model.bin"}, {"pytorch_model.bin"}),  # else the old weights would be read
+        ({"model.safetensors"}, {"flax_model.msgpack"}, {"flax_model.msgpack"}),
+        ({"model.safetensors"}, {"tf_model.h5"}, {"tf_model.h5"}),
+        ({"model.safetensors"}, {"model.fp16.safetensors"}, {"model.safetensors", "model.fp16.safetensors"}),
+        (
+            {"model.safetensors", "model.fp16.safetensors"},
+            {"model.safetensors.index.fp16.json", "model.fp16-00001-of-00001.safetensors"},
+            {"model.safetensors", "model.safetensors.index.fp16.json", "model.fp16-00001-of-00001.safetensors"},
+        ),
+    ],
+)
+def test_weights_of_every_kind_and_variant_are_pushed(hub: HubServer, checkpoint: Path, there, pushed, left) -> None:
+    (checkpoint / "model.safetensors").unlink()
+    for names in (there, pushed):
+        for name in names:
+            (checkpoint / name).write_text(name)
+        push(checkpoint)
+        for name in names:
+            (checkpoint / name).unlink()
+    assert hub.repositories["org/new"].head().keys() == KEPT | left
+
+
 def test_name_without_organisation_goes_to_the_own_account(hub: HubServer, checkpoint: Path) -> None:
     assert "/me/mine/commit/" in push(checkpoint, "mine", private=True)
     assert hub.repositories["me/mine"].private
@@ -426,7 +456,7 @@ def test_files_without_weights_leave_the_weights_there_alone(hub: HubServer, che
 
 def test_folder_that_is_no_checkpoint_is_not_pushed(hub: HubServer, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing of a checkpoint")
-    with pytest.raises(OSError, match=r"has none of config\.json, .* to push; save_pretrained first"):
+    with pytest.raises(OSError, match=r"has neither weights nor config\.json, .* to push; save_pretrained first"):
         push(tmp_path)
     with pytest.raises(OSError, match="there is no folder"):
         push(tmp_path / "gone")
@@ -470,3 +500,10 @@ def test_tags_are_added_to_a_card_that_is_there_or_new(hub: HubServer) -> None:
 def test_an_option_that_does_not_exist_is_a_type_error(hub: HubServer, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="comit_message"):
         ViTConfig().save_pretrained(tmp_path, push_to_hub=True, comit_message="x")
+
+
+@pytest.mark.parametrize("saved", [ViTConfig(), ViTImageProcessor()], ids=lambda saved: type(saved).__name__)
+def test_an_option_that_does_not_exist_is_warned_of_if_nothing_is_pushed(saved, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="save_pretrained has no option comit_message, which is left out"):
+        saved.save_pretrained(tmp_path, comit_message="x")
+    saved.save_pretrained(tmp_path, token=TOKEN, repo_id="org/new", use_temp_dir=True)
