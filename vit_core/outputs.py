@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 
@@ -21,9 +21,11 @@ class ModelOutput(dict[str, Any]):
     """
 
     def __post_init__(self) -> None:
-        first = fields(self)[0].name if fields(self) else ""
-        if len(self) == 1 and first in self and (pairs := _pairs(self[first])) is not None:
-            del self[first]
+        if len(self) != 1:
+            return
+        ((name, value),) = self.items()
+        if name == next(iter(self.__dataclass_fields__)) and (pairs := _pairs(value)) is not None:
+            del self[name]
             self.update(pairs)
 
     @classmethod
@@ -39,7 +41,7 @@ class ModelOutput(dict[str, Any]):
         return tuple(self.values())
 
     def __getitem__(self, key: str | int | slice) -> Any:
-        if isinstance(key, int | slice):
+        if not isinstance(key, str):
             return self.to_tuple()[key]
         if key not in self:
             raise KeyError(f"{key!r} is not in this output, which has {', '.join(self.keys())}")
@@ -48,13 +50,14 @@ class ModelOutput(dict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         if not isinstance(key, str):
             raise TypeError(f"{key!r} is no name of an item; items of a {type(self).__name__} are set by name.")
+        was_set = key in self.__dict__  # constructors set fields in their order
         object.__setattr__(self, key, value)
         if value is None:
             dict.pop(self, key, None)
             return
         is_new = key not in self
         super().__setitem__(key, value)
-        if is_new:
+        if is_new and was_set and key in self.__dataclass_fields__:
             self._put_in_order(key)
 
     def __delitem__(self, key: str) -> None:
@@ -75,12 +78,11 @@ class ModelOutput(dict[str, Any]):
     update = MutableMapping.update
 
     def _put_in_order(self, key: str) -> None:
-        """Move the items of later fields, and those that are no fields, behind a new one."""
-        names = [field.name for field in fields(self)]
-        if key in names:
-            earlier = set(names[: names.index(key) + 1])
-            for later in [name for name in self if name not in earlier]:
-                super().__setitem__(later, dict.pop(self, later))
+        """Move the items of later fields, and those that are no fields, behind that of a field."""
+        names = list(self.__dataclass_fields__)
+        earlier = names[: names.index(key) + 1]
+        for later in [name for name in self if name not in earlier]:
+            super().__setitem__(later, dict.pop(self, later))
 
 
 @dataclass(eq=False)

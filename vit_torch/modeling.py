@@ -51,8 +51,11 @@ class ViTPatchEmbeddings(nn.Module):
         self, pixel_values: Float[Tensor, "batch channels height width"], interpolate_pos_encoding: bool = False
     ) -> Float[Tensor, "batch patches hidden"]:
         self._check(pixel_values, interpolate_pos_encoding)
-        weight = next(self.projection.parameters(), pixel_values)
-        return self.projection(pixel_values.to(weight.dtype)).flatten(2).transpose(1, 2)
+        projection = self.projection
+        weight = getattr(projection, "weight", None)
+        if weight is None:  # of what scripts put here, which may have parts
+            weight = next(projection.parameters(), pixel_values)
+        return projection(pixel_values.to(weight.dtype)).flatten(2).transpose(1, 2)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches, in the form in which a convolution computes them, for symbolic sizes."""
@@ -174,7 +177,7 @@ class ViTSelfAttention(nn.Module):
         self, x: Float[Tensor, "batch tokens width"]
     ) -> Float[Tensor, "batch heads tokens head_width"]:
         """Take the heads, which lie side by side, apart."""
-        return x.unflatten(-1, (-1, self.attention_head_size)).transpose(1, 2)
+        return torch.unflatten(x, -1, (-1, self.attention_head_size)).transpose(1, 2)
 
     def forward(
         self,
@@ -185,15 +188,17 @@ class ViTSelfAttention(nn.Module):
         query = self.transpose_for_scores(self.query(hidden_states))
         key = self.transpose_for_scores(self.key(hidden_states))
         value = self.transpose_for_scores(self.value(hidden_states))
-        if self._needs_probabilities(head_mask, output_attentions):
+        dropout = self.dropout
+        is_usual = self.config.attn_implementation == "sdpa" and isinstance(dropout, nn.Dropout)
+        if not is_usual or output_attentions or head_mask is not None:
             scores = query @ key.transpose(-1, -2) / self.attention_head_size**0.5
-            probabilities = self.dropout(scores.softmax(dim=-1))
+            probabilities = dropout(scores.softmax(dim=-1))
             if head_mask is not None:
                 probabilities = probabilities * self._kept(head_mask).to(probabilities)
             context = probabilities @ value
         else:
             probabilities = None
-            dropout_prob = self.dropout.p if self.dropout.training else 0.0
+            dropout_prob = dropout.p if dropout.training else 0.0
             context = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout_prob)
         return context.transpose(1, 2).flatten(2), probabilities
 
@@ -201,10 +206,6 @@ class ViTSelfAttention(nn.Module):
         """The entries of a mask, (heads,) or (1, heads, 1, 1), for the heads that are not pruned."""
         mask = head_mask[None, :, None, None] if head_mask.ndim == 1 else head_mask
         return mask if mask.shape[1] == self.num_attention_heads else mask[:, self.heads]
-
-    def _needs_probabilities(self, head_mask: Tensor | None, output_attentions: bool) -> bool:
-        is_usual = self.config.attn_implementation == "sdpa" and isinstance(self.dropout, nn.Dropout)
-        return not is_usual or head_mask is not None or output_attentions
 
 
 class ViTSelfOutput(nn.Module):
@@ -302,6 +303,8 @@ class ViTLayer(nn.Module):
 
 def parts_of(returned: Any) -> tuple[Tensor, Tensor | None]:
     """Hidden states and attention of a layer or an attention, which may be someone else's and return less."""
+    if type(returned) is tuple and len(returned) == 2:  # as our own do
+        return returned
     if isinstance(returned, Tensor):
         return returned, None
     return returned[0], returned[1] if len(returned) > 1 else None

@@ -468,7 +468,7 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
 
     def _as_tensor(self, value: Any) -> Any:
         """An argument of a forward pass, which may also be an array or a list, as a tensor."""
-        return value if value is None else as_tensor(value, self.device)
+        return value if value is None or isinstance(value, Tensor) else as_tensor(value, self.device)
 
     def _returned(self, output: Any, return_dict: bool | None) -> Any:
         """The output in the form that the call or the config asks for."""
