@@ -21,7 +21,7 @@ from conversion.inference import (
     fields_from_shapes,
     warn_of_assumptions,
 )
-from conversion.recognition import models_in, recognise
+from conversion.recognition import models_in, recognise, warn_of_others
 from conversion.sources import ANY_WEIGHTS, open_files
 from vit_core import checkpoint as core
 from vit_core.config import MODEL_TYPE, ViTConfig
@@ -161,6 +161,7 @@ def open_for_loading(
             return opened
         form, found = recognised
         if form is TRANSFORMERS:
+            warn_of_others(source.name, found)
             return opened if found.whole.keys() == opened.tensors.keys() else replace(opened, tensors=found.whole)
     # The other fields may be about the model that is wanted, with another head or for another image size.
     told = {name: value for name in LEFT_OPEN if (value := config_fields.get(name))}
@@ -176,6 +177,7 @@ def open_for_loading(
             raise
         fields = checkpoint.config.to_dict()
         warn_of_assumptions(source.name, form.unsure, checkpoint.assumed, fields, config_fields)
+        warn_of_others(source.name, found)
         tensors = {**found.beside, **found.whole} if is_canonical else checkpoint.tensors
         return core.Checkpoint({**fields, "model_type": config_class.model_type}, tensors, files.files)
 

@@ -38,6 +38,7 @@ class Found:
         tensors: without the wrapper.
         whole: likewise, with the base model's prefix where there is one.
         beside: what else is in the same dictionary and not under the wrapper, such as a head of someone's own.
+        others: places of the file's other models, if this one was preferred to them and nobody has named it.
     """
 
     wrapper: str
@@ -45,6 +46,7 @@ class Found:
     tensors: Tensors
     whole: Tensors
     beside: Tensors
+    others: tuple[str, ...] = ()
 
 
 def _as_they_are(tensors: Tensors) -> Tensors:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 
 from conversion.format import Format, Found, Tensors, words
 from conversion.formats import FORMATS
+from conversion.inference import LEVELS_BELOW_THE_CALLER
 from vit_core.checkpoint import Checkpoint
 from vit_core.loading_plan import WRAPPERS
 from vit_core.safetensors_file import shown
@@ -37,13 +39,24 @@ def recognise(files: Checkpoint, under: str | None = None) -> tuple[Format, Foun
             raise ValueError(f"there is no model under {shown(under)}{there}.")
         models = chosen
     preferred = {place: model for place, model in models.items() if PREFERRED.intersection(words(place))}
-    models = preferred or models
+    others = tuple(sorted(models.keys() - preferred.keys())) if preferred else ()
+    models = {place: (form, replace(found, others=others)) for place, (form, found) in (preferred or models).items()}
     if len(models) > 1:
         raise ValueError(
             f"it holds several models, under {_list(models)}; name the one to read, as in "
             f"under={shown(min(filter(None, models)))} (--under)."
         )
     return next(iter(models.values()), None)
+
+
+def warn_of_others(source: str, found: Found) -> None:
+    """Say which of several models is read, if nobody has named it."""
+    if found.others:
+        warnings.warn(
+            f"{source} holds several models, and the one under {shown(found.place)} is read, which its authors "
+            f"evaluate; under={shown(found.others[0])} reads another.",
+            stacklevel=LEVELS_BELOW_THE_CALLER,
+        )
 
 
 def models_in(files: Checkpoint) -> dict[str, tuple[Format, Found]]:

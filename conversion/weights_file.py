@@ -45,7 +45,7 @@ class Container:
 
 CONTAINERS: dict[str, Container] = {
     "safetensors": Container((".safetensors",), map_safetensors, write_safetensors),
-    "torch": Container((".bin", ".pth", ".pt"), read_torch_file, write_torch_file),
+    "torch": Container((".bin", ".pth", ".pt", ".ckpt"), read_torch_file, write_torch_file),
     "npz": Container((".npz",), read_npz, write_npz),
     "hdf5": Container((".h5", ".hdf5"), read_hdf5, write_hdf5, described_in_hdf5, takes_attributes=True),
     "keras": Container((".keras",), read_keras, None, described_in_keras),

@@ -12,7 +12,7 @@ from vit_core.saving import finish_interrupted_save
 BUNDLED = Path(__file__).parent / "bundled"
 BUNDLED_PREFIX = "bundled/"
 #: Names that end like this are files, not models on the Hub.
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".h5", ".hdf5", ".keras", ".msgpack")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".npz", ".h5", ".hdf5", ".keras", ".msgpack")
 
 
 def locate(

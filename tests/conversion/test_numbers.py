@@ -92,6 +92,7 @@ def test_the_features_of_timm_are_the_last_hidden_state(run: Runs, expected: Any
     close(output.last_hidden_state, results["features"])
 
 
+@pytest.mark.filterwarnings("ignore:.* the one under 'teacher.backbone' is read")  # the student is there, too
 @pytest.mark.parametrize("file", ["backbone.pth", "full_checkpoint.pth"])
 def test_the_backbone_and_the_teacher_of_dino_give_its_class_token_and_its_attention(
     run: Runs, expected: Any, file: str

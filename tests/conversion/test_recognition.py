@@ -114,6 +114,14 @@ def test_the_one_that_is_named_is_read(lone: Write, arrays: Arrays, under: str) 
     np.testing.assert_array_equal(opened.tensors["classifier.bias"].read(), arrays["classifier.bias"] + 1)
 
 
+def test_loading_says_which_of_several_is_preferred(lone: Write, arrays: Arrays) -> None:
+    source = locate(lone({"model/": arrays, "model_ema/": plus(arrays, 1)}))
+    with pytest.warns(UserWarning, match="the one under 'model_ema' is read, .*; under='model' reads another"):
+        opened = open_for_loading(source, GIVEN)
+    np.testing.assert_array_equal(opened.tensors["classifier.bias"].read(), arrays["classifier.bias"] + 1)
+    open_for_loading(source, GIVEN, WeightsChoice.from_options(under="model_ema"))
+
+
 def test_the_name_comes_before_what_is_preferred(lone: Write, arrays: Arrays) -> None:
     file = lone({"teacher/": arrays, "student/": plus(arrays, 1)})
     assert conversion.load(file, **HEADS).wrapper == "teacher/vit."
