@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,15 @@ def _torchvision_without_its_operators() -> Any:
 
 
 OPERATORS = _torchvision_without_its_operators()  # gone when nothing holds them
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Random starts and random images are those of the last run, or now and then a model would answer nearly alike."""
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.manual_seed(0)
 
 
 @pytest.fixture

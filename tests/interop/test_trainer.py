@@ -14,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-pytest.importorskip("accelerate", reason="transformers' Trainer needs accelerate")
+accelerate = pytest.importorskip("accelerate", reason="transformers' Trainer needs accelerate")
 
 from hub_server import TOKEN  # noqa: E402
 
@@ -52,6 +52,14 @@ class Photographs(torch.utils.data.Dataset):
 
 def accuracy(prediction):
     return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+@pytest.fixture(autouse=True)
+def settings_of_one_test(monkeypatch):
+    """accelerate keeps one state for the process, and TrainingArguments tell it of bfloat16 through the environment."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # what is there when no test has run, and again thereafter
+    yield
+    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
