@@ -130,6 +130,7 @@ def open_for_loading(
     config_fields: Mapping[str, Any],
     choice: WeightsChoice = ANY_WEIGHTS,
     config_class: type[ViTConfig] = ViTConfig,
+    own_format: str = TRANSFORMERS.name,
 ) -> core.Checkpoint:
     """What `from_pretrained` of every backend opens: a checkpoint of any format, by canonical names.
 
@@ -142,6 +143,7 @@ def open_for_loading(
         config_fields: what the caller says of the config, for what files leave open.
         choice: which of several files, and of several models in one.
         config_class: the class of the model's config, which may be someone's own with another model type.
+        own_format: a format whose names the backend reads itself, so that what a subclass saved is passed on in it.
 
     Returns:
         The checkpoint; its config is that of `config.json`, or one that was made up of what the tensors tell.
@@ -154,7 +156,8 @@ def open_for_loading(
     is_own = config_class.describes(opened.config.get("model_type"))
     files = replace(opened, config={**opened.config, "model_type": MODEL_TYPE}) if is_own else opened
     if not source.weights and (is_own or TRANSFORMERS.config_fields(files.config) is not None):
-        if _is_of_a_subclass(files.config) and choice.under is None and _has_canonical_names(files):
+        readable = {TRANSFORMERS.name, own_format}
+        if _is_of_a_subclass(files.config) and choice.under is None and _formats_in(files) <= readable:
             return opened  # whose names only that class knows
         recognised = recognised_in(source, files, choice.under)
         if recognised is None:
@@ -190,8 +193,8 @@ def _is_of_a_subclass(metadata: Mapping[str, Any]) -> bool:
     return isinstance(named, list) and bool(named) and named[0] not in ARCHITECTURES.values()
 
 
-def _has_canonical_names(files: core.Checkpoint) -> bool:
-    return all(form is TRANSFORMERS for form, _ in models_in(files).values())
+def _formats_in(files: core.Checkpoint) -> set[str]:
+    return {form.name for form, _ in models_in(files).values()}
 
 
 def _first_that_fits(

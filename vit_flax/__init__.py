@@ -43,9 +43,9 @@ from vit_flax.outputs import (
     FlaxMaskedImageModelingOutput,
     FlaxSequenceClassifierOutput,
 )
-from vit_flax.parameter_tree import stack_layers, unstack_layers
 from vit_flax.pretrained import FlaxViTPreTrainedModel
 from vit_flax.sharding import DATA_PARALLEL, FSDP, TENSOR_PARALLEL, Partitioning
+from vit_flax.tree_changes import stack_layers, unstack_layers
 
 ViTPreTrainedModel = FlaxViTPreTrainedModel
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any
 
 import flax.linen as nn
@@ -30,6 +31,7 @@ class Part(nn.Module):
 
     config: ViTConfig
     dtype: Any = jnp.float32
+    _: KW_ONLY  # by position come the fields that transformers has, and those of scripts' own subclasses
     param_dtype: Any = jnp.float32
     partitioning: Partitioning | None = None
 

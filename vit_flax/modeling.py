@@ -7,6 +7,7 @@ as transformers' Flax checkpoints name their parameters, which `vit_core.layouts
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import KW_ONLY
 from typing import Any
 
 import flax.linen as nn
@@ -54,6 +55,7 @@ class FlaxViTPatchEmbeddings(Part):
 class FlaxViTEmbeddings(Part):
     """Turns an image into tokens: the class token, then the patches, each with its position added."""
 
+    _: KW_ONLY
     use_mask_token: bool = False
 
     def setup(self) -> None:
@@ -116,6 +118,7 @@ class FlaxViTSelfAttention(Part):
         layer: the number of its layer, which tells the heads that are not pruned; all are kept unless given.
     """
 
+    _: KW_ONLY
     layer: int | None = None
 
     def setup(self) -> None:
@@ -190,6 +193,7 @@ class FlaxViTAttention(Part):
         layer: see `FlaxViTSelfAttention`.
     """
 
+    _: KW_ONLY
     layer: int | None = None
 
     def setup(self) -> None:
@@ -245,6 +249,7 @@ class FlaxViTLayer(Part):
         layer: its number; see `FlaxViTSelfAttention`.
     """
 
+    _: KW_ONLY
     layer: int | None = None
 
     def setup(self) -> None:
@@ -279,6 +284,7 @@ class FlaxViTLayer(Part):
 class FlaxViTLayerCollection(Part):
     """The transformer layers, one after the other, each by its number."""
 
+    _: KW_ONLY
     remat: Remat = False
 
     def setup(self) -> None:
@@ -326,6 +332,7 @@ class FlaxViTEncoder(Part):
         remat: what the layers keep for the backward pass; see `vit_flax.rematerialization.rematerialized`.
     """
 
+    _: KW_ONLY
     scan_layers: bool = False
     remat: Remat = False
 
@@ -423,6 +430,7 @@ class FlaxViTModule(Part):
     """
 
     add_pooling_layer: bool = True
+    _: KW_ONLY
     use_mask_token: bool = False
     scan_layers: bool = False
     remat: Remat = False
@@ -499,6 +507,7 @@ class FlaxViTForMaskedImageModelingModule(Part):
         remat: see `FlaxViTModule`.
     """
 
+    _: KW_ONLY
     scan_layers: bool = False
     remat: Remat = False
 
@@ -558,6 +567,7 @@ class FlaxViTForImageClassificationModule(Part):
         remat: see `FlaxViTModule`.
     """
 
+    _: KW_ONLY
     scan_layers: bool = False
     remat: Remat = False
 

@@ -12,21 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.core import FrozenDict, unfreeze
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from jax import Array
 from jax.sharding import Sharding
 
 from vit_core import ViTConfig
 from vit_core.array_bytes import contiguous
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
-from vit_core.parameters import LAYERS, Parameter, parameters
+from vit_core.parameters import BASE_MODEL_PREFIX, LAYERS, Parameter, parameters
 from vit_core.safetensors_file import FLOAT_CODES, FLOAT_NAMES, StoredTensor
 
 Path = tuple[str, ...]
 Shape = tuple[int, ...]
 
 HALF_CODES = ("F16", "BF16")
-FLAX_KERNEL = "patch_embeddings.projection.kernel"  # which has another name everywhere else
+FLAX_KERNEL = "embeddings.patch_embeddings.projection.kernel"  # which has another name everywhere else
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,15 @@ class ParameterTree:
             all layers.
         extras: for each other path, which a subclass added, its name in checkpoints.
         shapes: of the array at each path, in the order in which they are made.
+        bases: what the names of each base model's parameters start with, the one first whose weights come from a
+            checkpoint of the base model.
     """
 
     layout: Layout
     places: dict[Path, list[Parameter]]
     extras: dict[Path, str]
     shapes: dict[Path, Shape]
+    bases: tuple[str, ...] = (BASE_MODEL_PREFIX,)
 
     @classmethod
     def of_table(cls, table: Iterable[Parameter], layout: Layout) -> ParameterTree:
@@ -53,24 +56,32 @@ class ParameterTree:
         return cls(layout, places, {}, {path: _shape(rows, layout) for path, rows in places.items()})
 
     @classmethod
-    def of_shapes(cls, shapes: Mapping[Path, Shape], prefix: str) -> ParameterTree:
-        """The tree of any model: what lies where the base model, a classifier or a decoder has it is in the table.
+    def of_shapes(cls, shapes: Mapping[Path, Shape], base_model_prefix: str) -> ParameterTree:
+        """The tree of any model: what lies where a base model, a classifier or a decoder has it is in the table.
 
         Args:
             shapes: of the array at each path.
-            prefix: what the names of the base model's parameters start with in a model with a head.
+            base_model_prefix: where a base model stands, if there is one; others are found by their patches.
 
         Raises:
-            ValueError: two parameters would have one name in a checkpoint.
+            ValueError: two parameters would have one name in a checkpoint, or some layers are stacked and some not.
         """
-        templates = _templates(prefix if any(path[0] == prefix.rstrip(".") for path in shapes) else "")
+        bases = _bases(shapes, base_model_prefix)
+        templates = _templates(bases)
         places = {path: found for path, shape in shapes.items() if (found := _rows(path, shape, templates))}
         extras = {path: ".".join(path) for path in shapes if path not in places}
         names = [row.name for found in places.values() for row in found] + list(extras.values())
         if twice := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"two parameters would be {twice[0]} in a checkpoint; give one of them another name.")
-        is_stacked = any(FLAX.path(row) != path for path, found in places.items() for row in found)
-        return cls(FLAX_SCANNED if is_stacked else FLAX, places, extras, dict(shapes))
+        of_layers = {path: found for path, found in places.items() if found[0].layer is not None}
+        stacked = [path for path, found in of_layers.items() if FLAX.path(found[0]) != path]
+        if stacked and len(stacked) < len(of_layers):
+            single = next(path for path in of_layers if path not in stacked)
+            raise ValueError(
+                f"{shown(stacked[0])} is a stack of layers and {shown(single)} is one of a single layer; give every "
+                f"FlaxViTModule of a model the same scan_layers."
+            )
+        return cls(FLAX_SCANNED if stacked else FLAX, places, extras, dict(shapes), bases)
 
     @property
     def rows(self) -> list[Parameter]:
@@ -190,17 +201,17 @@ def _layer(leaf: Any, layer: int | None = None) -> np.ndarray:
     return np.asarray(leaf if layer is None else leaf[layer])
 
 
-def canonical(tensors: Mapping[str, StoredTensor], prefix: str) -> Mapping[str, StoredTensor]:
+def canonical(tensors: Mapping[str, StoredTensor], base_model_prefix: str) -> Mapping[str, StoredTensor]:
     """The tensors of a checkpoint by the names that a model looks for, if they are under Flax's.
 
     Args:
         tensors: by path, joined with "/" as in msgpack or with "." as in safetensors, or by canonical name.
-        prefix: what the names of the base model's parameters start with in a model with a head.
+        base_model_prefix: where a base model stands, if there is one.
     """
-    if not any(name.replace("/", ".").endswith(FLAX_KERNEL) for name in tensors):
+    if not any("/" in name or name.endswith(FLAX_KERNEL) for name in tensors):
         return tensors
     by_path = {tuple(name.replace("/", ".").split(".")): tensor for name, tensor in tensors.items()}
-    tree = ParameterTree.of_shapes({path: tensor.shape for path, tensor in by_path.items()}, prefix)
+    tree = ParameterTree.of_shapes({path: tensor.shape for path, tensor in by_path.items()}, base_model_prefix)
     return {
         **{
             row.name: StoredTensor(by_path[path].dtype, row.shape, partial(_read, by_path[path], row, tree.layout))
@@ -226,23 +237,44 @@ def as_array(tensor: StoredTensor) -> np.ndarray:
     return tensor.read().view(jnp.bfloat16) if tensor.dtype == "BF16" else tensor.read()
 
 
-def candidates(config: ViTConfig, prefix: str) -> Iterator[Parameter]:
-    """Every row of the table that a module with such a config may have: of the base model, a classifier, a decoder."""
-    for row in parameters(config, "model", use_mask_token=True):
-        yield replace(row, name=prefix + row.name)
-    for task in ("image-classification", "masked-image-modeling"):
-        yield from (row for row in parameters(config, task) if row.part == "head")
+def _bases(paths: Iterable[Path], base_model_prefix: str) -> tuple[str, ...]:
+    """What the names of each base model's parameters start with, in order; "" where it is the whole model."""
+    kernel = tuple(FLAX_KERNEL.split("."))
+    paths = list(paths)
+    named = [(base_model_prefix,)] if any(path[0] == base_model_prefix for path in paths) else []
+    found = [path[: -len(kernel)] for path in paths if path[-len(kernel) :] == kernel]
+    return tuple("".join(f"{part}." for part in path) for path in dict.fromkeys(named + found)) or ("",)
+
+
+def candidates(config: ViTConfig, bases: Iterable[str]) -> Iterator[Parameter]:
+    """Every row of the table that a module with such a config may have: of base models, a classifier, a decoder.
+
+    Args:
+        config: the config.
+        bases: what the names of each base model's parameters start with.
+    """
+    outside = {"": None}  # a head stands beside its base model
+    for prefix in bases:
+        for row in parameters(config, "model", use_mask_token=True):
+            yield replace(row, name=prefix + row.name)
+        if prefix.endswith(f".{BASE_MODEL_PREFIX}"):
+            outside[prefix.removesuffix(BASE_MODEL_PREFIX)] = None
+    for prefix in outside:
+        for task in ("image-classification", "masked-image-modeling"):
+            for row in parameters(config, task):
+                if row.part == "head":
+                    yield replace(row, name=prefix + row.name)
 
 
 @cache
-def _templates(prefix: str) -> dict[Path, Parameter]:
+def _templates(bases: tuple[str, ...]) -> dict[Path, Parameter]:
     """A row for each path of a model with stacked layers, which stands for those of all layers."""
-    return {FLAX_SCANNED.path(row): row for row in candidates(ViTConfig(num_hidden_layers=1), prefix)}
+    return {FLAX_SCANNED.path(row): row for row in candidates(ViTConfig(num_hidden_layers=1), bases)}
 
 
 def _rows(path: Path, shape: Shape, templates: Mapping[Path, Parameter]) -> list[Parameter]:
     """What lies at a path, with the shapes that it has; nothing if the table does not know it."""
-    depth, number = _depth_of_layers(path), None
+    depth, number = depth_of_layers(path), None
     if depth is not None and path[depth].isdigit():
         number, path = path[depth], (*path[:depth], *path[depth + 1 :])
     template = templates.get(path)
@@ -297,40 +329,7 @@ def _stored(name: str, shape: Shape, leaf: Any, read: Callable[[], np.ndarray]) 
     return StoredTensor(FLOAT_CODES[dtype], shape, bits)
 
 
-def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a model with `scan_layers=True`, from those of one without.
-
-    Args:
-        params: a nested dict, such as transformers' Flax models have.
-
-    Returns:
-        The nested dict in which each parameter of the transformer layers is one array for all of them.
-    """
-    leaves: dict[Path, Any] = {}
-    stacks: dict[Path, dict[int, Any]] = {}
-    for path, leaf in flatten(params).items():
-        depth = _depth_of_layers(path)
-        if depth is None:
-            leaves[path] = leaf
-        else:
-            stacks.setdefault((*path[:depth], *path[depth + 1 :]), {})[int(path[depth])] = leaf
-    stacked = {path: jnp.stack([stack[layer] for layer in sorted(stack)]) for path, stack in stacks.items()}
-    return unflatten_dict({**leaves, **stacked})
-
-
-def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a model without `scan_layers`, from those of one with it; see `stack_layers`."""
-    leaves: dict[Path, Any] = {}
-    for path, leaf in flatten(params).items():
-        depth = _depth_of_layers(path)
-        if depth is None:
-            leaves[path] = leaf
-        else:
-            leaves |= {(*path[:depth], str(layer), *path[depth:]): leaf[layer] for layer in range(len(leaf))}
-    return unflatten_dict(leaves)
-
-
-def _depth_of_layers(path: Path) -> int | None:
+def depth_of_layers(path: Path) -> int | None:
     """Where in a path of a transformer layer its number stands, or would stand."""
     starts = (depth for depth in range(len(LAYERS), len(path)) if path[depth - len(LAYERS) : depth] == LAYERS)
     return next(starts, None)

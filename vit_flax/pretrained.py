@@ -1,52 +1,42 @@
-"""Flax' side of loading, saving and everything else that models have in common."""
+"""Flax' side of loading and saving."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import warnings
 from collections.abc import Collection, Mapping
-from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.core import FrozenDict, freeze
 from flax.traverse_util import unflatten_dict
 from jax import Array
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding
-from jaxtyping import Float
 
 from conversion.checkpoint import open_for_loading
 from conversion.description import Description, described
+from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
 from conversion.msgpack_file import write_msgpack
 from vit_core import ViTConfig
 from vit_core.checkpoint import Checkpoint, save_checkpoint
 from vit_core.file_names import FLAX_NAME
 from vit_core.hub import ModelSource
-from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
 from vit_core.loading_options import request
-from vit_core.loading_plan import LoadingPlan, require_memory
-from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
-from vit_core.pretrained import PARTS, prepare_loading
+from vit_core.loading_plan import LoadingPlan
+from vit_core.parameters import Parameter
+from vit_core.pretrained import prepare_loading
 from vit_core.push import PushableModel, push_if_asked
-from vit_flax.checks import CHANNELS_FIRST, check_images, check_pixel_values
-from vit_flax.initialization import initialized
-from vit_flax.layers import given
-from vit_flax.parameter_tree import ParameterTree, candidates, canonical, flatten, shapes_of, shown
+from vit_flax.model import Model
+from vit_flax.parameter_tree import ParameterTree, candidates, canonical, flatten, shapes_of
 from vit_flax.parameter_tree import Path as TreePath
-from vit_flax.precision import float_dtype, is_half
-from vit_flax.rematerialization import check_remat
+from vit_flax.precision import is_half
 from vit_flax.script_methods import ScriptMethods
-from vit_flax.sharding import Partitioning
 
 
-class FlaxViTPreTrainedModel(ScriptMethods, PushableModel):
+class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
     """A `flax.linen.Module` with its parameters, and what the models share.
 
     A subclass has a `module_class` of its own, whose fields are `config`, `dtype` and what more it needs, and which is
@@ -68,343 +58,6 @@ class FlaxViTPreTrainedModel(ScriptMethods, PushableModel):
         TypeError: there is no such option.
         ValueError: the config or an option is impossible, or the module has other variables than parameters.
     """
-
-    task: ClassVar[Task]
-    module_class: ClassVar[type[nn.Module] | None] = None
-    config_class = ViTConfig
-    base_model_prefix = BASE_MODEL_PREFIX.rstrip(".")
-    main_input_name = "pixel_values"
-
-    def __init__(
-        self,
-        config: ViTConfig,
-        input_shape: tuple[int, int, int, int] | None = None,
-        seed: int = 0,
-        dtype: Any = jnp.float32,
-        _do_init: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        if not isinstance(config, ViTConfig):
-            raise TypeError(
-                f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
-                f"{type(self).__name__}.from_pretrained."
-            )
-        config.validate()
-        if self.module_class is None:
-            raise TypeError(f"{type(self).__name__} has no module; set module_class to a flax.linen.Module.")
-        if unknown := kwargs.keys() - self._module_options():
-            raise TypeError(
-                f"{type(self).__name__} has no option {min(unknown)!r}; it has {', '.join(self._module_options())}."
-            )
-        if "param_dtype" in kwargs:
-            kwargs["param_dtype"] = float_dtype("param_dtype", kwargs["param_dtype"])
-        self.config = config
-        self.dtype = float_dtype("dtype", dtype)
-        self.module: Any = self.module_class(config=config, dtype=self.dtype, **kwargs)
-        self.input_shape = input_shape or (1, *config.image_shape, config.num_channels)
-        self.key = jax.random.key(seed)
-        check_remat(getattr(self.module, "remat", False))
-        if getattr(self.module, "scan_layers", False) and config.pruned_heads:
-            raise ValueError(
-                "scan_layers=True needs layers of one shape, but the config has pruned_heads; load without it."
-            )
-        if self.partitioning is not None:  # says now what the mesh does not divide
-            of_heads = (None, None, config.num_attention_heads, None), ("batch", "tokens", "heads", None)
-            self.partitioning.require_divisible("layers", *of_heads)
-            self.parameter_shardings()
-        self.tree = self._tree()
-        self._params = self.init_weights(self.key) if _do_init else None
-
-    # The model's place in the table of parameters
-
-    @classmethod
-    def _is_described(cls) -> bool:
-        """Whether the table of parameters describes the module, rather than that a subclass brings its own."""
-        owner = next((each for each in cls.__mro__ if "task" in vars(each)), None)
-        return owner is not None and vars(owner)["module_class"] is cls.module_class
-
-    def parameter_table(self) -> tuple[Parameter, ...]:
-        """The rows of `vit_core.parameters` that describe this model, or what a subclass has of them."""
-        if self._is_described():
-            return self._own_table(self.config)
-        order = [row.name for row in candidates(self.config, self._prefix_in(self.tree))]
-        rows = {row.name: row for row in self.tree.rows}
-        return tuple(rows[name] for name in dict.fromkeys([*order, *rows]) if name in rows)
-
-    def _own_table(self, config: ViTConfig) -> tuple[Parameter, ...]:
-        parts = {name: getattr(self.module, name) for name in PARTS if hasattr(self.module, name)}
-        return parameters(config, self.task, **parts)
-
-    def _prefix_in(self, tree: ParameterTree) -> str:
-        """What the names of the base model's parameters start with in a tree."""
-        return self._prefix if any(path[0] == self.base_model_prefix for path in tree.shapes) else ""
-
-    def _tree(self) -> ParameterTree:
-        """Where the parameters lie; the module of a subclass says it itself, by being traced."""
-        if self._is_described():
-            layout = FLAX_SCANNED if self.module.scan_layers else FLAX
-            return ParameterTree.of_table(self._own_table(self.config), layout)
-        return ParameterTree.of_shapes(shapes_of(nn.unbox(self._traced)), self._prefix)
-
-    @cached_property
-    def _traced(self) -> Any:
-        """What the module's `init` makes as parameters, as shapes; on a mesh, in boxes."""
-        variables = jax.eval_shape(self._variables, self.key)
-        if others := variables.keys() - {"params"}:
-            raise ValueError(
-                f"{type(self.module).__name__} has {', '.join(sorted(others))} beside its params, which models here do "
-                f"not keep; leave such layers out, or use the module without {type(self).__name__}."
-            )
-        return variables["params"]
-
-    def _variables(self, rng: Array, input_shape: tuple[int, ...] | None = None) -> Any:
-        params_rng, dropout_rng = jax.random.split(rng)
-        images = jnp.zeros(input_shape or self.input_shape, self.dtype)
-        return self.module.init({"params": params_rng, "dropout": dropout_rng}, images)
-
-    @property
-    def layout(self) -> Layout:
-        """How the names and axes of `params` follow from the canonical ones."""
-        return self.tree.layout
-
-    @property
-    def _prefix(self) -> str:
-        """What the names of the base model's parameters start with in a model with a head."""
-        return f"{self.base_model_prefix}."
-
-    @property
-    def params_shape_tree(self) -> dict[str, Any]:
-        """The shape and dtype of each parameter, and on a mesh where it lies, as a tree like `params`."""
-        return unflatten_dict(
-            {
-                path: jax.ShapeDtypeStruct(shape, self.param_dtype, sharding=self._sharding(path))
-                for path, shape in self.tree.shapes.items()
-            }
-        )
-
-    @property
-    def required_params(self) -> set[TreePath]:
-        """The paths of the parameters."""
-        return set(self.tree.shapes)
-
-    # On a mesh
-
-    @property
-    def partitioning(self) -> Partitioning | None:
-        """The mesh that the model is on, if it is on one."""
-        return getattr(self.module, "partitioning", None)
-
-    def parameter_shardings(self) -> dict[str, Any]:
-        """Where each parameter lies on the mesh, as a tree like `params`.
-
-        Raises:
-            ValueError: the model has no `partitioning`, or its mesh does not divide the size of an axis.
-        """
-        return unflatten_dict(self._shardings)
-
-    def state_shardings(self, state: Any) -> Any:
-        """Where the leaves of a training state lie on the mesh: what mirrors a parameter, such as a moment of an
-        optimizer, as that parameter does, and everything else on every device.
-
-        Args:
-            state: a `TrainState`, an optimizer's state or the like, or its shapes by `jax.eval_shape`.
-
-        Returns:
-            The tree with a `NamedSharding` for each leaf, for `out_shardings` and for restoring checkpoints.
-
-        Raises:
-            ValueError: the model has no `partitioning`.
-        """
-        of_parameters, shapes = self._shardings, self.tree.shapes
-        assert self.partitioning is not None  # or there would be no shardings
-        everywhere = self.partitioning.sharding()
-
-        def sharding(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
-            keys = tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
-            found = next((end for start in range(len(keys)) if (end := keys[start:]) in shapes), None)
-            if found is not None and jnp.shape(leaf) == shapes[found]:
-                return of_parameters[found]
-            return everywhere
-
-        return jax.tree_util.tree_map_with_path(sharding, state)
-
-    @cached_property
-    def _shardings(self) -> dict[TreePath, NamedSharding]:
-        if self.partitioning is None:
-            raise ValueError("the model is on no mesh; build it with partitioning=Partitioning(mesh, rules).")
-        return flatten(self.partitioning.shardings(self._traced))
-
-    def _sharding(self, path: TreePath) -> NamedSharding | None:
-        return None if self.partitioning is None else self._shardings[path]
-
-    # Parameters
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, a nested dict named as transformers' Flax checkpoints are.
-
-        Raises:
-            ValueError: the model was made with `_do_init=False`; or, when they are set, they are not this model's.
-        """
-        if self._params is None:
-            raise ValueError(
-                "the model was made with _do_init=False and has no params; keep those that from_pretrained or "
-                "init_weights returned, and pass them as params=... to each call."
-            )
-        return self._params
-
-    @params.setter
-    def params(self, params: Mapping[str, Any]) -> None:
-        if self._params is None:
-            raise ValueError(
-                "the model was made with _do_init=False and keeps no params; pass them as params=... to each call."
-            )
-        self.tree.check(params)
-        self._params = unflatten_dict(flatten(params))
-
-    @property
-    def param_dtype(self) -> Any:
-        """The dtype in which parameters are made."""
-        return getattr(self.module, "param_dtype", jnp.float32)
-
-    def init_weights(
-        self,
-        rng: Array,
-        input_shape: tuple[int, ...] | None = None,
-        params: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Parameters with a random start; on a mesh each device makes its part.
-
-        Args:
-            rng: a key, `jax.random.key(0)`.
-            input_shape: accepted for scripts that give it; parameters follow from the config. A module of one's own is
-                initialised with images of that shape, (batch, height, width, channels).
-            params: parameters to keep; only those that it lacks, or of which it has a `jax.ShapeDtypeStruct`, are made.
-
-        Returns:
-            A nested dict, as `params`; frozen if `params` was.
-
-        Raises:
-            ValueError: `params` has one that the model has not, or one of another shape.
-        """
-        leaves = {} if params is None else flatten(params)
-        if params is not None:
-            self.tree.check(params, may_lack=True)
-        wanted = {path: leaf.dtype for path, leaf in leaves.items() if isinstance(leaf, jax.ShapeDtypeStruct)}
-        missing = [path for path in self.tree.shapes if path not in leaves or path in wanted]
-        if self.partitioning is None:
-            require_memory((row for path in missing for row in self.tree.places.get(path, ())), self.config)
-        made = self._initialized(missing, rng, input_shape)
-        leaves |= {path: leaf.astype(wanted.get(path, leaf.dtype)) for path, leaf in made.items()}
-        ordered = unflatten_dict({path: leaves[path] for path in self.tree.shapes})
-        return freeze(ordered) if isinstance(params, FrozenDict) else ordered
-
-    def _initialized(
-        self, paths: Collection[TreePath], rng: Array, input_shape: tuple[int, ...] | None = None
-    ) -> dict[TreePath, Array]:
-        """The random start of some parameters: as the table says, or by the initialisers of a module of one's own."""
-        if self._is_described():
-            deviation, dtype = self.config.initializer_range, self.param_dtype
-            return {
-                path: initialized(self.tree.places[path], self.tree.layout, deviation, rng, dtype, self._sharding(path))
-                for path in paths
-            }
-        if not paths:
-            return {}
-
-        def start_of_module(rng: Array) -> dict[TreePath, Array]:
-            leaves = flatten(nn.unbox(self._variables(rng, input_shape)["params"]))
-            return {path: leaves[path] for path in paths}
-
-        # Compiled, so that nothing runs but the initialisers of these.
-        shardings = None if self.partitioning is None else {path: self._sharding(path) for path in paths}
-        return jax.jit(start_of_module, out_shardings=shardings)(rng)
-
-    def to_bf16(self, params: Mapping[str, Any], mask: Any = None) -> dict[str, Any]:
-        """Parameters in bfloat16, for a TPU's memory; the given ones stay as they are.
-
-        Args:
-            params: a nested dict.
-            mask: a tree like `params` with True where a parameter is to be cast; all are unless given.
-        """
-        return self._cast(params, jnp.bfloat16, mask)
-
-    def to_fp16(self, params: Mapping[str, Any], mask: Any = None) -> dict[str, Any]:
-        """Parameters in float16; see `to_bf16`."""
-        return self._cast(params, jnp.float16, mask)
-
-    def to_fp32(self, params: Mapping[str, Any], mask: Any = None) -> dict[str, Any]:
-        """Parameters in float32; see `to_bf16`."""
-        return self._cast(params, jnp.float32, mask)
-
-    def _cast(self, params: Mapping[str, Any], dtype: Any, mask: Any) -> dict[str, Any]:
-        leaves = flatten(params)
-        chosen = dict.fromkeys(leaves, True) if mask is None else flatten(mask)
-        if different := leaves.keys() ^ chosen.keys():
-            raise ValueError(f"{shown(min(different))} is in only one of params and mask; give one bool for each.")
-        return unflatten_dict(
-            {
-                path: leaf.astype(dtype) if chosen[path] and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-                for path, leaf in leaves.items()
-            }
-        )
-
-    # Running
-
-    def __call__(
-        self,
-        pixel_values: Float[Array, "batch channels height width"],
-        params: Mapping[str, Any] | None = None,
-        dropout_rng: Array | None = None,
-        train: bool = False,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        **options: Any,
-    ) -> Any:
-        """Run the model; see `FlaxViTModel.__call__`.
-
-        Args:
-            pixel_values: images, (batch, channels, height, width).
-            params: parameters to use instead of the model's, for functions that JAX transforms.
-            dropout_rng: a key for dropout, which training with dropout needs.
-            train: whether dropout acts.
-            output_attentions: whether to return attention maps; the config's setting unless given.
-            output_hidden_states: whether to return every layer's hidden states; likewise.
-            return_dict: whether to return an output object rather than a tuple; likewise.
-            **options: what else the module takes when it is called.
-
-        Returns:
-            What the module returns.
-
-        Raises:
-            TypeError: images or parameters are no arrays, or the module has no such option.
-            ValueError: a shape does not fit the model, or the mesh; or `dropout_rng` is missing.
-        """
-        config = self.config
-        if self._is_described():
-            check_pixel_values(pixel_values, config, CHANNELS_FIRST, bool(options.get("interpolate_pos_encoding")))
-        else:
-            check_images(pixel_values, CHANNELS_FIRST)
-        if params is None:
-            params = self.params
-        else:
-            self.tree.check(params)
-        images = jnp.asarray(pixel_values).transpose(0, 2, 3, 1)
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            images = images.astype(jnp.float32)
-        return self.module.apply(
-            {"params": params},
-            images,
-            not train,  # by position, as modules of one's own may have other names for them
-            config.output_attentions if output_attentions is None else output_attentions,
-            config.output_hidden_states if output_hidden_states is None else output_hidden_states,
-            config.use_return_dict if return_dict is None else return_dict,
-            rngs={} if dropout_rng is None else {"dropout": dropout_rng},
-            **given(**options),
-        )
-
-    # Loading and saving
 
     @classmethod
     def from_pretrained(
@@ -503,10 +156,10 @@ class FlaxViTPreTrainedModel(ScriptMethods, PushableModel):
         return returned if len(returned) > 1 else model
 
     @classmethod
-    def _open(cls, source: ModelSource, *args: Any, **kwargs: Any) -> Checkpoint:
+    def _open(cls, source: ModelSource, config_fields: Mapping[str, Any], **options: Any) -> Checkpoint:
         """See `conversion.checkpoint.open_for_loading`, which passes a subclass' own files on as they are."""
-        opened = open_for_loading(source, *args, **kwargs)
-        return dataclasses.replace(opened, tensors=canonical(opened.tensors, f"{cls.base_model_prefix}."))
+        opened = open_for_loading(source, config_fields, own_format=TRANSFORMERS_FLAX.name, **options)
+        return dataclasses.replace(opened, tensors=canonical(opened.tensors, cls.base_model_prefix))
 
     def _loaded(self, plan: LoadingPlan, do_init: bool, dtype: Any) -> dict[TreePath, Any]:
         """Parameters with the planned weights; with `do_init`, missing ones are drawn at random.
@@ -523,9 +176,16 @@ class FlaxViTPreTrainedModel(ScriptMethods, PushableModel):
                 leaves[path] = self.tree.loaded(path, plan.tensors, dtype, self._sharding(path))
             elif any(found) or do_init:
                 lacking.append(path)
-        for path, leaf in self._initialized(lacking, self.key).items():
+        for path, leaf in self._start_of(lacking).items():
             leaves[path] = self.tree.with_layers(path, leaf, plan.tensors)  # of a stack, some layers may be there
         return {path: leaves[path] for path in self.tree.shapes if path in leaves}
+
+    def _start_of(self, paths: Collection[TreePath]) -> dict[TreePath, Array]:
+        """The random start of some parameters, as a subclass may have it in an `init_weights` of its own."""
+        if type(self).init_weights is FlaxViTPreTrainedModel.init_weights or not paths:
+            return self._initialized(paths, self.key)
+        leaves = flatten(self.init_weights(self.key, self.input_shape))
+        return {path: leaves[path] for path in paths}
 
     def save_pretrained(
         self,
@@ -587,7 +247,7 @@ class FlaxViTPreTrainedModel(ScriptMethods, PushableModel):
     def _tree_of(self, shapes: Mapping[TreePath, tuple[int, ...]]) -> ParameterTree:
         """The tree of changed parameters; what a subclass added stays what it is."""
         added = {path: shape for path, shape in shapes.items() if path in self.tree.extras}
-        tree = ParameterTree.of_shapes({path: shapes[path] for path in shapes.keys() - added}, self._prefix)
+        tree = ParameterTree.of_shapes({path: shapes[path] for path in shapes.keys() - added}, self.base_model_prefix)
         return dataclasses.replace(
             tree, extras={**tree.extras, **{path: self.tree.extras[path] for path in added}}, shapes=dict(shapes)
         )
@@ -598,28 +258,12 @@ class FlaxViTPreTrainedModel(ScriptMethods, PushableModel):
             return described(self.config, self._own_table, tree.tensor_shapes, type(self).__name__)
         if tree is self.tree:
             return Description(self.config, self.parameter_table(), tuple(tree.extras.values()))
-        prefix, shapes = self._prefix_in(tree), tree.tensor_shapes
+        shapes = tree.tensor_shapes
 
         def table_of(config: ViTConfig) -> list[Parameter]:
-            return [row for row in candidates(config, prefix) if row.name in shapes]
+            return [row for row in candidates(config, tree.bases) if row.name in shapes]
 
         return described(self.config, table_of, shapes, type(self).__name__, is_own=False, prefix=self._prefix)
-
-    # Conveniences
-
-    def enable_gradient_checkpointing(self) -> None:
-        """Compute each layer's activations again in the backward pass instead of keeping them: `remat=True`."""
-        self.module = self.module.clone(remat=True)
-
-    def num_parameters(self) -> int:
-        """The number of parameters."""
-        return sum(math.prod(shape) for shape in self.tree.shapes.values())
-
-    @classmethod
-    def _module_options(cls) -> list[str]:
-        """The fields of the module that a caller may set, besides its config and dtype."""
-        names = [field.name for field in dataclasses.fields(cls.module_class or nn.Module) if field.init]
-        return [name for name in names if name not in ("config", "dtype", "parent", "name")]
 
     @classmethod
     def _model_arguments(cls, options: Mapping[str, Any], config: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,6 +13,7 @@ from flax.traverse_util import unflatten_dict
 from conversion.weights_file import read_weights
 from vit_core import ViTConfig
 from vit_flax.parameter_tree import as_array
+from vit_flax.tree_changes import cast
 
 
 class ScriptMethods:
@@ -28,7 +29,6 @@ class ScriptMethods:
     config: ViTConfig
     module: Any
     _params: Any
-    _cast: Any
 
     @classmethod
     def _from_config(cls, config: ViTConfig, **kwargs: Any) -> Self:
@@ -92,4 +92,4 @@ class ScriptMethods:
         """Do nothing: a checkpoint holds no code. `FlaxAutoModel.register` makes a class known to this process."""
 
     def _cast_floating_to(self, params: Mapping[str, Any], dtype: Any, mask: Any = None) -> dict[str, Any]:
-        return self._cast(params, dtype, mask)
+        return cast(params, dtype, mask)

@@ -43,7 +43,7 @@ def drawn(monkeypatch):
         paths.append("/".join(layout.path(rows[0])))
         return initialized(rows, layout, *arguments)
 
-    monkeypatch.setattr("vit_flax.pretrained.initialized", recorded)
+    monkeypatch.setattr("vit_flax.model.initialized", recorded)
     return paths
 
 
