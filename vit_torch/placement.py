@@ -53,7 +53,8 @@ def place(model: nn.Module, device_map: DeviceMap) -> None:
 
 
 def _device(name: Any) -> torch.device:
-    accelerator = torch.accelerator.current_accelerator()
+    # A build of torch for GPUs has one in mind where none is.
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if isinstance(name, str) and name in AUTOMATIC:
         return torch.device("cpu") if accelerator is None else torch.device(accelerator.type, 0)
     try:

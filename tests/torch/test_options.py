@@ -97,6 +97,12 @@ def test_a_device_that_is_none_is_named(folder, device_map, words):
         load(folder, device_map=device_map)
 
 
+def test_a_build_of_torch_for_gpus_finds_the_cpu_where_there_is_no_gpu(folder, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert load(folder, device_map="auto").device == torch.device("cpu")
+
+
 def test_parts_on_several_devices_need_accelerate(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "accelerate", None)
     with pytest.raises(ImportError, match="needs accelerate: pip install accelerate"):
