@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+#: What is called with each class of outputs that is written from now on, such as a framework's registration.
+WITH_EACH_CLASS: list[Callable[[type[Any]], None]] = []
 
-@dataclass(eq=False)
+
+@dataclass(eq=False, init=False)
 class ModelOutput(dict[str, Any]):
     """The results of a forward pass: a dict whose items are attributes too, and that can be indexed by position.
 
@@ -19,6 +22,14 @@ class ModelOutput(dict[str, Any]):
     name and value, may be given: so does whoever makes a dict of the same type from the items of this one, as data
     parallelism and collation do.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for register in WITH_EACH_CLASS:
+            register(cls)
+
+    def __init__(self, *items: Any, **named_items: Any) -> None:  # of outputs without fields
+        self.update(*items, **named_items)
 
     def __post_init__(self) -> None:
         if len(self) != 1:
@@ -72,10 +83,38 @@ class ModelOutput(dict[str, Any]):
 
     # What a dict does without asking the methods above, for subclasses to see.
     clear = MutableMapping.clear
-    pop = MutableMapping.pop
-    popitem = MutableMapping.popitem
     setdefault = MutableMapping.setdefault
     update = MutableMapping.update
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """Remove an item and return it; without that item, the default or a KeyError."""
+        if default and key not in self:
+            return default[0]
+        value = self[key]
+        del self[key]
+        return value
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the last item and return its name and value."""
+        if not self:
+            raise KeyError("this output has no items to remove.")
+        name = next(reversed(self))
+        return name, self.pop(name)
+
+    def copy(self) -> Self:
+        """An output of the same items."""
+        return self.of(self.keys(), self.values())
+
+    def __or__(self, other: Mapping[str, Any]) -> Self:  # type: ignore[override]
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        joined = self.copy()
+        joined.update(other)
+        return joined
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
 
     def _put_in_order(self, key: str) -> None:
         """Move the items of later fields, and those that are no fields, behind that of a field."""

@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from vit_core import BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
+from vit_core import BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput, ModelOutput
 
 
 def test_an_output_is_a_dict_that_answers_to_attribute_index_and_slice():
@@ -71,6 +71,31 @@ def test_what_changes_a_dict_changes_attributes():
     assert output.setdefault("attentions", "maps") == output.attentions == "maps"
     output.clear()
     assert (len(output), output.loss, output.logits) == (0, None, None)
+
+
+def test_what_is_taken_out_may_be_missing():
+    output = ImageClassifierOutput(loss=1, logits=2)
+    assert output.pop("features", None) is None
+    assert output.popitem() == ("logits", 2)
+    with pytest.raises(KeyError, match="'logits' is not in this output, which has loss"):
+        output.pop("logits")
+    assert output.popitem() == ("loss", 1)
+    with pytest.raises(KeyError, match="no items"):
+        output.popitem()
+
+
+def test_an_output_without_fields_has_the_items_that_it_is_given():
+    assert ModelOutput(a=1, b=2).to_tuple() == ModelOutput({"a": 1, "b": 2}).to_tuple() == (1, 2)
+    assert ModelOutput(a=1).a == 1
+
+
+def test_copies_and_unions_are_outputs():
+    output = ImageClassifierOutput(logits=2)
+    union = output | {"loss": 1, "features": 3}
+    assert type(union) is type(output.copy()) is ImageClassifierOutput
+    assert (union.loss, list(union), list(output)) == (1, ["loss", "logits", "features"], ["logits"])
+    output |= {"loss": 4}
+    assert output.loss == 4
 
 
 @pytest.mark.parametrize("as_items", [dict, lambda items: list(items), lambda items: iter(items)])

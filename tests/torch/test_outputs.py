@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from dataclasses import dataclass
 
 import onnxruntime
 import pytest
@@ -102,6 +103,22 @@ def test_outputs_are_pytrees_for_vmap_and_grad(model):
         torch.testing.assert_close(gradients.mean(0), parameter.grad, atol=1e-5, rtol=0)
     logits = torch.func.vmap(lambda image: model(image[None]))(PIXELS).logits
     torch.testing.assert_close(logits.squeeze(1), model(PIXELS).logits, atol=1e-5, rtol=0)
+
+
+@dataclass(eq=False)
+class WithFeatures(ImageClassifierOutput):
+    features: torch.Tensor | None = None
+
+
+def test_outputs_of_ones_own_and_added_items_are_in_the_pytree(model):
+    output = WithFeatures(logits=torch.ones(2), features=torch.ones(3))
+    output["added"] = torch.ones(4)
+    doubled = torch.utils._pytree.tree_map(lambda tensor: tensor * 2, output)
+    assert type(doubled) is WithFeatures
+    assert [*doubled] == ["logits", "features", "added"]
+    assert all((tensor == 2).all() for tensor in doubled.values())
+    logits = torch.func.vmap(lambda image: WithFeatures(logits=image.sum(), features=image))(PIXELS).logits
+    torch.testing.assert_close(logits, PIXELS.sum((1, 2, 3)))
 
 
 def test_a_model_on_meta_runs_with_labels(tiny_config):
