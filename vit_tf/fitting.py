@@ -26,6 +26,8 @@ class FittingModel(keras.Model):
     output_class: ClassVar[type[ModelOutput] | None] = None
     train_function: Any
     test_function: Any
+    predict_function: Any
+    _traced_weights: tuple[Any, ...] = ()
     main_output_name: str = "logits"
     main_output_shape: tuple[int | None, ...] | None = None  # a subclass need not know
 
@@ -40,6 +42,7 @@ class FittingModel(keras.Model):
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any) -> None:
         """See `keras.Model.compile`; `loss="passthrough"` is the model's own, as in scripts for transformers."""
+        object.__setattr__(self, "_traced_weights", ())
         super().compile(optimizer, None if isinstance(loss, str) and loss in OWN_LOSS else loss, *args, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -120,7 +123,16 @@ class FittingModel(keras.Model):
     # metrics are made before, and the first step takes half as long as it would.
 
     def make_train_function(self, force: bool = False) -> None:
-        """See `keras.Model.make_train_function`."""
+        """See `keras.Model.make_train_function`.
+
+        Raises:
+            ValueError: the optimizer keeps its state for parts that were replaced since.
+        """
+        if self._drop_graphs_of_old_parts() and self.optimizer is not None and self.optimizer.built:
+            raise ValueError(
+                "parts of the model were replaced since it was compiled, and the optimizer does not know the new ones; "
+                "call compile again, with a new optimizer."
+            )
         if self.train_function is None or force:
             super().make_train_function(force)
             if not (self.run_eagerly or self.jit_compile or self.steps_per_execution > 1 or self._distribute_strategy):
@@ -129,9 +141,25 @@ class FittingModel(keras.Model):
 
     def make_test_function(self, force: bool = False) -> None:
         """See `keras.Model.make_test_function`."""
+        self._drop_graphs_of_old_parts()
         if self.test_function is None or force:
             super().make_test_function(force)
             self._make_variables_first("test_function")
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        """See `keras.Model.make_predict_function`."""
+        self._drop_graphs_of_old_parts()
+        return super().make_predict_function(force)
+
+    def _drop_graphs_of_old_parts(self) -> bool:
+        """Forget what Keras has traced if parts were replaced since, which it would go on running."""
+        self.build_missing()
+        before, now = self._traced_weights, tuple(self.weights)
+        is_changed = len(before) != len(now) or any(one is not other for one, other in zip(before, now, strict=True))
+        if is_changed := is_changed and bool(before):
+            self.train_function = self.test_function = self.predict_function = None
+        object.__setattr__(self, "_traced_weights", now)  # not as Keras does it, which would take them for its own
+        return is_changed
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """With a distribution strategy, build the metrics from a replica's batch.
@@ -152,7 +180,6 @@ class FittingModel(keras.Model):
 
         def first_call(iterator: Any) -> Any:
             if isinstance(iterator, tf.data.Iterator):  # for distribution strategies, Keras does it
-                self.build_missing()
                 if self.optimizer is not None:
                     self.optimizer.build(self.trainable_variables)
                 self._make_metric_variables(iterator.element_spec)

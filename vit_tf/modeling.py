@@ -1,8 +1,7 @@
 """Vision Transformer in Keras, from top to bottom as the image travels.
 
 Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929. Layers are nested and named
-as the canonical names of `vit_core.parameters` say; `vit_core.layouts` has the few exceptions. In the encoder, the
-tokens of all images are the rows of one matrix; see `vit_tf.rows`.
+as the canonical names of `vit_core.parameters` say; `vit_core.layouts` has the few exceptions.
 """
 
 from __future__ import annotations
@@ -28,30 +27,22 @@ from vit_tf.outputs import (
     TFMaskedImageModelingOutput,
     TFSequenceClassifierOutput,
 )
-from vit_tf.parts import Part
+from vit_tf.parts import Linear, Part, run_part
 from vit_tf.position import resample_grid
 from vit_tf.pretrained import ViTPreTrainedModel
 from vit_tf.rematerialization import recomputed
-from vit_tf.rows import TokenRows, run_on_rows
 
 Shape = tuple[int | None, ...]
 
 
-def linear(config: ViTConfig, units: int, name: str, dtype: Any, use_bias: bool = True) -> layers.Dense:
+def linear(config: ViTConfig, units: int, name: str, dtype: Any, use_bias: bool = True) -> Linear:
     """A linear layer."""
-    return layers.Dense(units, use_bias=use_bias, kernel_initializer=Start(config), name=name, dtype=dtype)
+    return Linear(units, use_bias=use_bias, kernel_initializer=Start(config), name=name, dtype=dtype)
 
 
 def layer_norm(config: ViTConfig, name: str, dtype: Any) -> layers.LayerNormalization:
     """A LayerNorm; under half-precision policies it still computes in float32."""
     return layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
-
-
-def class_tokens(
-    hidden_states: Float[Tensor, "all_tokens hidden"], tokens: int | Tensor
-) -> Float[Tensor, "batch hidden"]:
-    """The class token of each image."""
-    return ops.reshape(hidden_states, (-1, tokens, hidden_states.shape[-1]))[:, 0]
 
 
 class ViTPatchEmbeddings(Part):
@@ -162,7 +153,7 @@ class ViTEmbeddings(Part):
         return ops.where(ops.cast(bool_masked_pos, "bool")[..., None], self.mask_token, patches)
 
 
-class ViTSelfAttention(TokenRows):
+class ViTSelfAttention(Part):
     """Multi-head self-attention (equations 5 to 7 of the paper), up to the output projection."""
 
     def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
@@ -187,15 +178,14 @@ class ViTSelfAttention(TokenRows):
 
     def call(
         self,
-        hidden_states: Float[Tensor, "all_tokens hidden"],
+        hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, " heads"] | None = None,
-        tokens: int | Tensor = 1,
+        output_attentions: bool = False,
         class_token_only: bool = False,
-    ) -> tuple[Float[Tensor, "some_tokens width"], Float[Tensor, "batch heads _ tokens"]]:
-        queried, queries = (class_tokens(hidden_states, tokens), 1) if class_token_only else (hidden_states, tokens)
-        query = self._split(self.query(queried) * self.head_dim**-0.5, queries)
-        key = self._split(self.key(hidden_states), tokens)
-        value = self._split(self.value(hidden_states), tokens)
+    ) -> tuple[Float[Tensor, "batch queries width"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
+        queried = hidden_states[:, :1] if class_token_only else hidden_states
+        query = self._split(self.query(queried) * self.head_dim**-0.5)
+        key, value = self._split(self.key(hidden_states)), self._split(self.value(hidden_states))
         scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))
         probabilities = self.dropout(ops.softmax(scores))
         if head_mask is not None:
@@ -203,16 +193,17 @@ class ViTSelfAttention(TokenRows):
                 head_mask = ops.take(head_mask, self.heads)
             probabilities = probabilities * ops.cast(head_mask, probabilities.dtype)[:, None, None]
         context = ops.matmul(probabilities, ops.transpose(value, (0, 2, 1, 3)))
-        return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.width)), probabilities
+        context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, ops.shape(queried)[1], self.width))
+        return (context, probabilities) if output_attentions else (context,)
 
-    def _split(self, projected: Tensor, tokens: int | Tensor) -> Float[Tensor, "batch tokens heads head_dim"]:
-        return ops.reshape(projected, (-1, tokens, len(self.heads), self.head_dim))
+    def _split(self, projected: Tensor) -> Float[Tensor, "batch tokens heads head_dim"]:
+        return ops.reshape(projected, (-1, ops.shape(projected)[1], len(self.heads), self.head_dim))
 
     def transpose_for_scores(
         self, tensor: Tensor, batch_size: Any = None
     ) -> Float[Tensor, "batch heads tokens head_dim"]:
         """A projection of hidden states (batch, tokens, hidden), with the heads as an axis of their own."""
-        return ops.transpose(self._split(tensor, ops.shape(tensor)[1]), (0, 2, 1, 3))
+        return ops.transpose(self._split(tensor), (0, 2, 1, 3))
 
 
 class ViTSelfOutput(Part):
@@ -227,13 +218,13 @@ class ViTSelfOutput(Part):
         self.dense.build(input_shape)
 
     def call(
-        self, context: Float[Tensor, "*some_tokens width"], input_tensor: Tensor | None = None
-    ) -> Float[Tensor, "*some_tokens hidden"]:
+        self, context: Float[Tensor, "batch tokens width"], input_tensor: Tensor | None = None
+    ) -> Float[Tensor, "batch tokens hidden"]:
         """Project; `input_tensor` is not looked at, as in transformers, whose layers pass it on."""
         return self.dropout(self.dense(context))
 
 
-class ViTAttention(TokenRows):
+class ViTAttention(Part):
     """Self-attention with its output projection."""
 
     def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
@@ -247,15 +238,21 @@ class ViTAttention(TokenRows):
 
     def call(
         self,
-        hidden_states: Float[Tensor, "all_tokens hidden"],
+        hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, " heads"] | None = None,
-        tokens: int | Tensor = 1,
+        output_attentions: bool = False,
         class_token_only: bool = False,
-    ) -> tuple[Float[Tensor, "some_tokens hidden"], Float[Tensor, "batch heads _ tokens"]]:
-        context, probabilities = self.attention(
-            hidden_states, head_mask, tokens=tokens, class_token_only=class_token_only
+    ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
+        context, probabilities = run_part(
+            self.attention,
+            hidden_states,
+            head_mask,
+            output_attentions,
+            own=ViTSelfAttention,
+            class_token_only=class_token_only,
         )
-        return self.output_(context), probabilities
+        attended = self.output_(context, hidden_states)
+        return (attended, probabilities) if output_attentions else (attended,)
 
 
 class ViTIntermediate(Part):
@@ -269,7 +266,7 @@ class ViTIntermediate(Part):
     def build(self, input_shape: Shape) -> None:
         self.dense.build(input_shape)
 
-    def call(self, hidden_states: Float[Tensor, "*some_tokens hidden"]) -> Float[Tensor, "*some_tokens mlp"]:
+    def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens mlp"]:
         return self.intermediate_act_fn(self.dense(hidden_states))
 
 
@@ -285,14 +282,14 @@ class ViTOutput(Part):
         self.dense.build(input_shape)
 
     def call(
-        self, hidden_states: Float[Tensor, "*some_tokens mlp"], input_tensor: Tensor | None = None
-    ) -> Float[Tensor, "*some_tokens hidden"]:
+        self, hidden_states: Float[Tensor, "batch tokens mlp"], input_tensor: Tensor | None = None
+    ) -> Float[Tensor, "batch tokens hidden"]:
         """Project, and add `input_tensor` if it is given."""
         hidden_states = self.dropout(self.dense(hidden_states))
         return hidden_states if input_tensor is None else hidden_states + input_tensor
 
 
-class ViTLayer(TokenRows):
+class ViTLayer(Part):
     """One transformer layer, with LayerNorm before each half (equations 2 and 3)."""
 
     def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
@@ -312,22 +309,23 @@ class ViTLayer(TokenRows):
 
     def call(
         self,
-        hidden_states: Float[Tensor, "all_tokens hidden"],
+        hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, " heads"] | None = None,
-        tokens: int | Tensor = 1,
+        output_attentions: bool = False,
         class_token_only: bool = False,
-    ) -> tuple[Float[Tensor, "some_tokens hidden"], Float[Tensor, "batch heads _ tokens"]]:
-        attended, probabilities = run_on_rows(
+    ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"] | None, ...]]:
+        attended, probabilities = run_part(
             self.attention,
             self.layernorm_before(hidden_states),
             head_mask,
-            output_attentions=True,
-            tokens=tokens,
+            output_attentions,
+            own=ViTAttention,
             class_token_only=class_token_only,
         )
-        hidden_states = attended + (class_tokens(hidden_states, tokens) if class_token_only else hidden_states)
-        hidden_states = self.output_(self.intermediate(self.layernorm_after(hidden_states))) + hidden_states
-        return hidden_states, probabilities
+        hidden_states = attended + (hidden_states[:, :1] if class_token_only else hidden_states)
+        mlp = self.intermediate(self.layernorm_after(hidden_states))
+        hidden_states = self.output_(mlp, hidden_states)
+        return (hidden_states, probabilities) if output_attentions else (hidden_states,)
 
 
 class ViTEncoder(Part):
@@ -344,7 +342,7 @@ class ViTEncoder(Part):
 
     def build(self, input_shape: Shape) -> None:
         for layer in self.layer:
-            layer.build((None, input_shape[-1]))
+            layer.build(input_shape)
 
     def call(
         self,
@@ -357,26 +355,22 @@ class ViTEncoder(Part):
         training: bool = False,
     ) -> TFBaseModelOutput | tuple[Any, ...]:
         """Run the layers; hidden states are those before each layer and after the last."""
-        _, tokens, hidden = ops.shape(hidden_states)
         all_hidden_states, all_attentions = [], []
-        rows = ops.reshape(hidden_states, (-1, hidden))
         is_narrow = class_token_only and bool(self.layer) and self._computes_class_token_alone(self.layer[-1])
         for index, layer in enumerate(self.layer):
             if output_hidden_states:
-                all_hidden_states.append(ops.reshape(rows, (-1, tokens, hidden)))
-            layer_mask = None if head_mask is None else head_mask[index]
-            rows, attentions = run_on_rows(
+                all_hidden_states.append(hidden_states)
+            hidden_states, attentions = run_part(
                 layer,
-                rows,
-                layer_mask,
+                hidden_states,
+                None if head_mask is None else head_mask[index],
                 output_attentions,
-                tokens,
-                class_token_only=is_narrow and layer is self.layer[-1],
+                own=ViTLayer,
                 wrapper=recomputed if self.gradient_checkpointing and training else None,
+                class_token_only=is_narrow and index == len(self.layer) - 1,
             )
             if output_attentions:
                 all_attentions.append(attentions)
-        hidden_states = ops.reshape(rows, (-1, 1 if is_narrow else tokens, hidden))
         if output_hidden_states:
             all_hidden_states.append(hidden_states)
         output = TFBaseModelOutput(
@@ -389,7 +383,11 @@ class ViTEncoder(Part):
     @staticmethod
     def _computes_class_token_alone(layer: Any) -> bool:
         """Whether neither the layer nor its attention was replaced by one that computes all tokens."""
-        return isinstance(layer, ViTLayer) and isinstance(layer.attention, ViTAttention)
+        return (
+            isinstance(layer, ViTLayer)
+            and isinstance(layer.attention, ViTAttention)
+            and isinstance(layer.attention.attention, ViTSelfAttention)
+        )
 
 
 class ViTPooler(Part):

@@ -2,33 +2,211 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, SupportsIndex
 
 import keras
+from keras.src.utils.tracking import TrackedList
 
 
 class Replaceable:
     """Takes another layer, or a list of layers, in the place of one that it has.
 
-    Keras refuses that once a layer is built; scripts do it with a loaded model: `model.classifier = Dense(10)`.
+    Keras refuses that once a layer is built; scripts do it with a loaded model: `model.classifier = Dense(10)`,
+    `encoder.layer[0] = MyLayer()`.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        tracker = vars(self).get("_tracker")
-        if tracker is None or not getattr(tracker, "locked", False) or not _layers(value):
+        if not vars(self).get("_tracker"):  # Keras has not started yet
             super().__setattr__(name, value)
             return
-        tracker.unlock()
-        try:
-            for layer in _layers(vars(self).get(name)):  # whose variables are no longer the model's
-                tracker.untrack(layer)
-            super().__setattr__(name, value)
-        finally:
-            tracker.lock()
+        held = dict(vars(self))
+        _track_instead(self, held.pop(name, None), value, held)
+        super().__setattr__(name, value)
+        if isinstance(value, list) and _layers(
+            value
+        ):  # of which Keras has made a list that does not notice when an item is replaced
+            object.__setattr__(self, name, Parts(value, self))
+
+
+class Parts(TrackedList):
+    """A list of the layers of a part, each of which can be replaced, taken away or added at any time.
+
+    Args:
+        layers: what is in it.
+        owner: the part, whose variables are those of the layers.
+    """
+
+    def __init__(self, layers: Iterable[Any] = (), owner: Any = None) -> None:
+        list.__init__(self, layers)
+        self.owner = owner
+        self.tracker = None if owner is None else owner._tracker  # by which Keras knows its lists
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        changed = list(self)
+        changed[index] = value
+        self._become(changed)
+
+    def __delitem__(self, index: Any) -> None:
+        changed = list(self)
+        del changed[index]
+        self._become(changed)
+
+    def __iadd__(self, values: Iterable[Any]) -> Parts:
+        self.extend(values)
+        return self
+
+    def append(self, value: Any) -> None:
+        """Add a layer at the end."""
+        self[len(self) :] = [value]
+
+    def extend(self, values: Iterable[Any]) -> None:
+        """Add layers at the end."""
+        self[len(self) :] = list(values)
+
+    def insert(self, index: SupportsIndex, value: Any) -> None:
+        """Add a layer before another."""
+        self[index:index] = [value]
+
+    def pop(self, index: SupportsIndex = -1) -> Any:
+        """Take a layer away and return it."""
+        value = self[index]
+        del self[index]
+        return value
+
+    def remove(self, value: Any) -> None:
+        """Take a layer away."""
+        del self[self.index(value)]
+
+    def clear(self) -> None:
+        """Take all layers away."""
+        self._become([])
+
+    def _become(self, changed: list[Any]) -> None:
+        if self.owner is not None:
+            held = {name: value for name, value in vars(self.owner).items() if value is not self}
+            _track_instead(self.owner, self, changed, held)
+        list.__setitem__(self, slice(None), changed)
 
 
 class Part(Replaceable, keras.layers.Layer):
-    """A part of a model."""
+    """A part of a model.
+
+    Its arguments are also taken by position; Keras takes tensors so, and nothing else.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the part; see `call`."""
+        named = dict(zip(self.call_signature_parameters[1:], args[1:], strict=False))
+        if len(args) > len(self.call_signature_parameters):
+            raise TypeError(
+                f"{type(self).__name__} takes {', '.join(self.call_signature_parameters)}; not {len(args)} arguments."
+            )
+        if twice := [name for name in named if name in kwargs]:
+            raise TypeError(f"{type(self).__name__} got {twice[0]!r} twice.")
+        return super().__call__(*args[:1], **named, **kwargs)
+
+
+class Linear(keras.layers.Dense):
+    """Keras' Dense, which takes the tokens of all images as the rows of one matrix.
+
+    TensorFlow multiplies two matrices faster than a batch of them by one.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """See `keras.layers.Dense.call`."""
+        return _by_rows(lambda rows: super(Linear, self).call(rows, training), inputs)
+
+    def quantized_call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The same once the layer is quantized."""
+        return _by_rows(lambda rows: super(Linear, self).quantized_call(rows, *args, **kwargs), inputs)
+
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
+        """See `keras.layers.Dense.quantize`, which otherwise refuses every subclass."""
+        super().quantize(mode, type_check=False, config=config)
+
+
+def run_part(
+    part: Any,
+    hidden_states: Any,
+    head_mask: Any,
+    output_attentions: bool,
+    own: type[Part],
+    wrapper: Callable[[Any], Callable[..., Any]] | None = None,
+    **options: Any,
+) -> tuple[Any, Any]:
+    """Run an attention or a layer, ours or what a script has put in its place; returns hidden states and attention.
+
+    Args:
+        part: anything that takes hidden states, with `head_mask` and `output_attentions` if it knows them, and returns
+            hidden states, or a tuple of them and of attention maps.
+        hidden_states: (batch, tokens, hidden).
+        head_mask: of the layer.
+        output_attentions: whether attention maps are wanted.
+        own: our class of such parts.
+        wrapper: what makes of one of ours the function that runs it, such as `recomputed`.
+        **options: what else one of ours is called with.
+    """
+    if isinstance(part, own):
+        run = wrapper(part) if wrapper else part
+        returned = run(hidden_states, head_mask, output_attentions=output_attentions, **options)
+    else:
+        asked = {"head_mask": head_mask, "output_attentions": output_attentions}
+        parameters = inspect.signature(part.call if isinstance(part, keras.layers.Layer) else part).parameters
+        takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        known = {name: value for name, value in asked.items() if takes_all or name in parameters}
+        returned = part(hidden_states, **known)
+    hidden_states, *others = returned if isinstance(returned, list | tuple) else (returned,)
+    return hidden_states, others[0] if others else None
+
+
+def _by_rows(multiply: Callable[[Any], Any], inputs: Any) -> Any:
+    if len(inputs.shape) == 2:
+        return multiply(inputs)
+    _, *between, width = keras.ops.shape(inputs)
+    outputs = multiply(keras.ops.reshape(inputs, (-1, width)))
+    return keras.ops.reshape(outputs, (-1, *between, outputs.shape[-1]))
+
+
+def _track_instead(owner: Any, old: Any, new: Any, held: Mapping[str, Any]) -> None:
+    """Have a layer own the variables of some layers instead of those of others, in their place.
+
+    Args:
+        owner: the layer.
+        old: a layer, or a list of them.
+        new: likewise.
+        held: the other attributes of the owner; what is also among them stays.
+    """
+    before, after = _layers(old), _layers(new)
+    if not (before or after):
+        return
+    tracker, store = owner._tracker, owner._tracker.config["layers"][1]
+    elsewhere = _layers([value for name, value in held.items() if name != "_layers"])  # which is Keras' store
+    was_locked = tracker.locked
+    tracker.unlock()
+    try:
+        place = min((index for index, each in enumerate(store) if _holds(before, each)), default=len(store))
+        for layer in before:
+            if not _holds(after, layer) and not _holds(elsewhere, layer):
+                tracker.untrack(layer)
+        for layer in after:
+            tracker.track(layer)
+        moved = [each for each in _once(after) if _holds(store, each)]  # none where Keras does not track
+        first = [each for each in store[:place] if not _holds(moved, each)]
+        last = [each for each in store[place:] if not _holds(moved, each)]
+        store[:] = [*first, *moved, *last]
+    finally:
+        if was_locked:
+            tracker.lock()
+
+
+def _holds(layers: Iterable[Any], layer: Any) -> bool:
+    return any(each is layer for each in layers)
+
+
+def _once(layers: Iterable[Any]) -> list[Any]:
+    return list({id(each): each for each in layers}.values())
 
 
 def _layers(value: Any) -> list[keras.layers.Layer]:

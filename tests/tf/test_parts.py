@@ -27,6 +27,22 @@ def test_a_part_takes_and_returns_hidden_states(tiny_config, name):
     np.testing.assert_allclose(np.sum(attentions, -1), np.ones((2, 4, 17)), atol=1e-6)
 
 
+@pytest.mark.parametrize("batch", [None, 2])
+def test_parts_make_a_functional_model(tiny_config, batch):
+    hidden_states = layers.Input(batch_shape=(batch, 17, 32))
+    layer, pooler = modeling.TFViTLayer(tiny_config, name="first"), modeling.TFViTPooler(tiny_config)
+    (states,) = layer(hidden_states, None, False)
+    states, attentions = modeling.TFViTAttention(tiny_config)(states, output_attentions=True)
+    states = modeling.TFViTOutput(tiny_config)(modeling.TFViTIntermediate(tiny_config)(states), states)
+    states = modeling.TFViTEncoder(tiny_config)(states)[0]
+    model = keras.Model(hidden_states, [pooler(states), attentions])
+    assert model.output_shape == [(batch, 32), (batch, 4, 17, 17)]
+    model.compile("sgd", loss=["mse", None])
+    before = layer.attention.attention.query.kernel.numpy()
+    model.fit(HIDDEN, np.ones((2, 32)), verbose=0)
+    assert np.any(layer.attention.attention.query.kernel.numpy() != before)
+
+
 def test_parts_alone_start_at_random(tiny_config):
     for name in ("TFViTLayer", "TFViTEmbeddings", "TFViTPooler", "TFViTEncoder"):
         part = getattr(modeling, name)(tiny_config)

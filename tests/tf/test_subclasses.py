@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from vit_core import ViTConfig
 from vit_tf import TFViTForImageClassification, TFViTModel, TFViTPreTrainedModel
-from vit_tf.modeling import TFViTMainLayer
+from vit_tf.modeling import TFViTMainLayer, ViTLayer
 
 # Keras itself, when it writes variables.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -199,6 +199,91 @@ def test_the_config_follows_fewer_layers_and_an_identity(tiny_config, tmp_path):
     again = TFViTForImageClassification.from_pretrained(tmp_path)
     assert (again.config.num_hidden_layers, again.config.num_labels) == (1, 0)
     np.testing.assert_array_equal(again(IMAGES).logits, expected)
+
+
+def paths(layer):
+    return [id(variable) for variable in layer.weights]
+
+
+@pytest.mark.parametrize("index", [0, -1])
+def test_a_layer_is_replaced_in_its_list(tiny_config, tmp_path, index):
+    model = TFViTForImageClassification(tiny_config)
+    model(IMAGES)
+    encoder, count = model.vit.encoder, len(model.weights)
+    old, new = encoder.layer[index], ViTLayer(tiny_config)
+    encoder.layer[index] = new
+    held = paths(model)
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(IMAGES, LABELS, verbose=0)
+    assert encoder.layer[index] is new
+    assert len(model.weights) == count
+    assert not set(held) & set(paths(old))
+    assert set(paths(new)) <= {id(variable) for variable in model.trainable_variables}
+    assert paths(encoder) == [each for layer in encoder.layer for each in paths(layer)]  # in their order
+    moved = new.intermediate.dense.bias.numpy()
+    assert np.any(moved != 0)
+    model.save_pretrained(tmp_path)
+    again = TFViTForImageClassification.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again.vit.encoder.layer[index].intermediate.dense.bias, moved)
+    np.testing.assert_array_equal(again(IMAGES).logits, model(IMAGES).logits)
+    model.save_weights(tmp_path / "model.weights.h5")
+    again.vit.encoder.layer[index] = ViTLayer(tiny_config)
+    again.build_missing()
+    again.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(again(IMAGES).logits, model(IMAGES).logits)
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda layers, new: layers.append(new), 3),
+        (lambda layers, new: layers.insert(0, new), 3),
+        (lambda layers, new: layers.extend([new]), 3),
+        (lambda layers, new: layers.__iadd__([new]), 3),
+        (lambda layers, new: layers.pop(), 1),
+        (lambda layers, new: layers.remove(layers[0]), 1),
+        (lambda layers, new: layers.__delitem__(slice(1, None)), 1),
+        (lambda layers, new: layers.__setitem__(slice(0, 2), [new]), 1),
+        (lambda layers, new: layers.clear(), 0),
+    ],
+)
+def test_a_list_of_layers_changes_as_a_list(tiny_config, change, kept):
+    model = TFViTModel(tiny_config)
+    change(model.vit.encoder.layer, ViTLayer(tiny_config))
+    model.build_missing()
+    assert len(model.vit.encoder.layer) == kept
+    assert len(model.encoder.weights) == 16 * kept
+    assert paths(model.encoder) == [each for layer in model.encoder.layer for each in paths(layer)]
+
+
+def test_layers_change_places(tiny_config):
+    layer = TFViTModel(tiny_config).encoder.layer
+    first, second = layer
+    layer[0], layer[1] = layer[1], layer[0]
+    assert list(layer) == [second, first]
+    assert paths(layer.owner) == [*paths(second), *paths(first)]
+
+
+def test_a_layer_that_is_held_twice_stays_when_one_place_is_given_to_another(tiny_config):
+    model = WithHead(tiny_config)
+    model.second = model.head
+    model(IMAGES)
+    model.second = layers.Dense(3)
+    assert set(paths(model.head)) <= set(paths(model))
+    model.head = None
+    assert not [variable for variable in model.weights if "head" in variable.path]
+
+
+def test_a_layer_that_is_replaced_after_training_is_trained_once_the_model_is_compiled_again(tiny_config):
+    model = TFViTForImageClassification(tiny_config)
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(IMAGES, LABELS, verbose=0)
+    model.vit.encoder.layer[0] = ViTLayer(tiny_config)
+    with pytest.raises(ValueError, match=r"were replaced.*compile"):
+        model.fit(IMAGES, LABELS, verbose=0)
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(IMAGES, LABELS, verbose=0)
+    assert np.any(model.vit.encoder.layer[0].output_.dense.bias.numpy() != 0)
 
 
 def test_what_no_config_can_say_is_said_when_saving(tiny_config, tmp_path):

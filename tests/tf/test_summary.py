@@ -25,7 +25,7 @@ def test_a_summary_shows_parts_with_shapes_and_parameters(tiny_config):
     layer = 4 * (32 * 32 + 32) + (32 * 48 + 48) + (48 * 32 + 32) + 2 * 64
     vit, classifier = embeddings + 2 * layer + 64, 32 * 5 + 5
     assert re.search(rf"vit \(TFViTModel\).*\(None, 17, 32\).*{vit:,}", text)
-    assert re.search(rf"classifier \(Dense\).*\(None, 5\).*{classifier:,}", text)
+    assert re.search(rf"classifier \(Linear\).*\(None, 5\).*{classifier:,}", text)
     assert parameters_in(text) == vit + classifier
     assert "?" not in text
 
