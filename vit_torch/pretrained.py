@@ -91,9 +91,9 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
     def _prefix(self) -> str:
         """What the names of the base model's parameters start with in this model."""
         paths = [path for path, _ in self.inner_models()]
-        if not paths or self.base_model_prefix in paths:
+        if not paths:
             return BASE_MODEL_PREFIX
-        return f"{paths[0]}."
+        return f"{self.base_model_prefix if self.base_model_prefix in paths else paths[0]}."
 
     @classmethod
     def _own_class(cls) -> type[ViTPreTrainedModel]:

@@ -47,6 +47,12 @@ class Backbone(ViTPreTrainedModel):
         return {name: head(summary) for name, head in self.tasks.items()}
 
 
+class NamedBackbone(Backbone):
+    """The name that the model has in it, said as transformers asks for it."""
+
+    base_model_prefix = "backbone"
+
+
 class Deeper(ViTForImageClassification):
     """An extra layer before a wider classifier."""
 
@@ -132,7 +138,7 @@ def test_a_trained_subclass_is_the_same_after_saving_and_loading(tiny_config, tm
     train(again)
 
 
-@pytest.mark.parametrize("model_class", [Normalized, Backbone, Deeper, Shared])
+@pytest.mark.parametrize("model_class", [Normalized, Backbone, NamedBackbone, Deeper, Shared])
 def test_a_subclass_starts_from_a_plain_checkpoint(tiny_config, tmp_path, model_class):
     plain = ViTModel(tiny_config)
     plain.save_pretrained(tmp_path)
