@@ -10,8 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from vit_core.config import ViTConfig
-from vit_core.file_names import CONFIG_NAME
+from vit_core.config import ViTConfig, config_name
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
 from vit_core.loading_options import LOCATION, loading_options
@@ -167,7 +166,8 @@ def config_class_of(model_id_or_path: str | os.PathLike[str], options: Mapping[s
     """
     location = {name: value for name, value in loading_options(options).items() if name in LOCATION}
     source = locate(model_id_or_path, **location)
-    file = None if source.weights else source.file(CONFIG_NAME)
+    name = config_name(source)
+    file = None if source.weights not in (None, name) else source.file(name)
     model_type = None if file is None else read_json_file(file).get("model_type")
     return ViTConfig if model_type is None else config_class(model_type, source.name)
 

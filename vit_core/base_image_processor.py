@@ -23,6 +23,7 @@ from vit_core.image_settings import Steps, check_setting, steps_of
 from vit_core.image_settings_file import TYPE_KEYS, find_settings, read_settings
 from vit_core.image_step_methods import StepMethods, has_steps_of_its_own, process_by_methods
 from vit_core.images import ChannelDimension
+from vit_core.loading_options import NEVER_SAVED
 from vit_core.push import Pushable, push_if_asked
 from vit_core.saving import write_file
 
@@ -172,7 +173,7 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """The settings and other keys as JSON has them, with the processor's type."""
-        settings = copy.deepcopy(vars(self))
+        settings = copy.deepcopy(self._kept())
         type_name = vars(type(self)).get("_saved_as", type(self).__name__)
         return {**settings, "resample": int(self.resample), TYPE_KEYS[0]: type_name}
 
@@ -190,7 +191,11 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
     __hash__ = None  # type: ignore[assignment]  # settings can be assigned
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._kept().items())})"
+
+    def _kept(self) -> dict[str, Any]:
+        """The settings and other keys, without those that no file gets."""
+        return {name: value for name, value in vars(self).items() if name not in NEVER_SAVED}
 
     def __call__(self, images: Any, *choices: Any, **options: Any) -> BatchFeature:
         """The same as `preprocess`."""

@@ -16,9 +16,9 @@ from vit_core.activations import ACTIVATION_NAMES
 from vit_core.checks import require_choice, require_integer, require_number
 from vit_core.config_scripts import GENERAL_SETTINGS, ScriptConfig
 from vit_core.file_names import CONFIG_NAME
-from vit_core.hub import locate
+from vit_core.hub import ModelSource, locate
 from vit_core.json_file import read_json_file
-from vit_core.loading_options import LOCATION, loading_options
+from vit_core.loading_options import LOCATION, NEVER_SAVED, loading_options
 from vit_core.push import Pushable, push_if_asked
 from vit_core.saving import write_file
 
@@ -54,7 +54,7 @@ GENERAL_DEFAULTS: dict[str, Any] = {
 }
 
 #: What concerns this run and not the model; no file gets it.
-RUN_SETTINGS = ("attn_implementation", "_name_or_path", "_commit_hash")
+RUN_SETTINGS = NEVER_SAVED | {"attn_implementation", "_name_or_path"}
 
 SizePair = int | tuple[int, int]
 
@@ -378,7 +378,7 @@ class ViTConfig(ScriptConfig, Pushable):
         """Read the config of a checkpoint.
 
         Args:
-            pretrained_model_name_or_path: a folder, a Hub id, or a checkpoint that ships with the package.
+            pretrained_model_name_or_path: a folder, a JSON file, a Hub id, or a checkpoint that ships with the package.
             cache_dir: where downloads are kept; huggingface_hub's cache unless given.
             force_download: download again what is in the cache.
             local_files_only: never ask the network.
@@ -424,7 +424,7 @@ class ViTConfig(ScriptConfig, Pushable):
         options = loading_options(options)
         location = {name: options.pop(name) for name in LOCATION if name in options}
         source = locate(model_id_or_path, **location)
-        return read_json_file(source.require(CONFIG_NAME)), options
+        return read_json_file(source.require(config_name(source))), options
 
     @classmethod
     def from_json_file(cls, json_file: str | PathLike[str]) -> Self:
@@ -472,7 +472,11 @@ class ViTConfig(ScriptConfig, Pushable):
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as plain values that belong to the caller."""
-        fields = {name: value for name, value in vars(self).items() if name not in RUN_SETTINGS}
+        fields = {
+            name: value.to_dict() if isinstance(value, ViTConfig) else value
+            for name, value in vars(self).items()
+            if name not in RUN_SETTINGS
+        }
         return copy.deepcopy({**fields, "model_type": self.model_type})
 
     def to_diff_dict(self) -> dict[str, Any]:
@@ -500,6 +504,11 @@ class ViTConfig(ScriptConfig, Pushable):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} " + json.dumps(self.to_diff_dict(), indent=2, sort_keys=True, default=repr)
+
+
+def config_name(source: ModelSource) -> str:
+    """The JSON file that the user named, or the one that a checkpoint has."""
+    return source.weights if source.weights and source.weights.lower().endswith(".json") else CONFIG_NAME
 
 
 def _as_size(value: Any) -> Any:

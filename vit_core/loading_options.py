@@ -25,6 +25,10 @@ WITHOUT_EFFECT = frozenset(
     )
 )
 
+#: What no file gets even where a script sets it as a field or setting, or an older file has it: how to reach a
+#: checkpoint is no part of one, and some of it is secret.
+NEVER_SAVED = frozenset((*LOCATION, "use_auth_token", "return_unused_kwargs", *WITHOUT_EFFECT))
+
 #: Options that ask for what Trivit does not have, unless they are off; with what to do instead.
 REFUSED = {
     "load_in_8bit": "quantize the loaded model, with torchao in PyTorch or quantize('int8') in Keras",

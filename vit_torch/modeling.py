@@ -232,6 +232,11 @@ class ViTAttention(nn.Module):
         self.attention = ViTSelfAttention(config, layer)
         self.output = ViTSelfOutput(config, layer)
 
+    @property
+    def pruned_heads(self) -> set[int]:
+        """The heads that are gone, in the numbering before any pruning."""
+        return set(range(self.attention.config.num_attention_heads)) - set(self.attention.heads)
+
     def prune_heads(self, heads: Iterable[int]) -> None:
         """Remove attention heads for good, in the numbering before any pruning; see `ViTModel.prune_heads`."""
         prune_attention(self, heads)

@@ -10,6 +10,7 @@ import warnings
 import pytest
 
 from vit_core import ViTConfig
+from vit_core.auto import AutoConfig
 from vit_core.loading_options import REFUSED, WITHOUT_EFFECT
 
 SECRET = "hf_SECRET"
@@ -54,6 +55,33 @@ def test_options_of_loading_are_no_fields(folder, tmp_path, option):
     config.save_pretrained(tmp_path / "again")
     assert (tmp_path / "again" / "config.json").read_bytes() == (folder / "config.json").read_bytes()
     assert SECRET not in repr(config) + json.dumps(config.to_dict())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda values: ViTConfig(**values),
+        lambda values: ViTConfig.from_dict(values),
+        lambda values: AutoConfig.for_model("vit", **values),
+        lambda values: ViTConfig().replaced(**values),
+        lambda values: ViTConfig(inner=ViTConfig(**values)),
+    ],
+)
+def test_what_tells_how_to_reach_a_checkpoint_is_never_written(made, tmp_path):
+    config = copy.deepcopy(made(OPTIONS))
+    config.update({"use_auth_token": SECRET})
+    config.token = SECRET
+    config.save_pretrained(tmp_path)
+    config.to_json_file(tmp_path / "whole.json", use_diff=False)
+    assert SECRET not in "".join(file.read_text() for file in tmp_path.iterdir()) + repr(config)
+
+
+def test_a_config_is_read_from_a_json_file_of_any_name(tmp_path):
+    ViTConfig(num_labels=3, inner=ViTConfig(num_labels=4)).to_json_file(tmp_path / "small.json")
+    for loader in (ViTConfig, AutoConfig):
+        config = loader.from_pretrained(tmp_path / "small.json", num_attention_heads=6)
+        assert (config.num_labels, config.num_attention_heads) == (3, 6)
+        assert len(config.inner["id2label"]) == 4
 
 
 def test_unused_options_are_returned_on_request_and_named_otherwise(folder):

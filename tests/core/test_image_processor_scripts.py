@@ -88,6 +88,14 @@ def test_options_of_loading_are_no_settings(fixture_folder, tmp_path, loader, op
     assert written == (folder / "preprocessor_config.json").read_text()
 
 
+def test_what_tells_how_to_reach_a_checkpoint_is_never_written(tmp_path):
+    processor = ViTImageProcessor.from_dict({"use_auth_token": "hf_SECRET", "note": 1})
+    processor.token = "hf_SECRET"
+    processor.save_pretrained(tmp_path)
+    assert "SECRET" not in (tmp_path / "preprocessor_config.json").read_text() + repr(processor)
+    assert ViTImageProcessor.from_pretrained(tmp_path).note == 1
+
+
 def test_a_processor_lies_in_a_subfolder_or_is_named_as_a_file(fixture_folder):
     expected = ViTImageProcessor(size=32)
     assert ViTImageProcessor.from_pretrained(fixture_folder, subfolder="hf_vit_classifier") == expected
