@@ -17,6 +17,11 @@ from vit_core import (
     ViTImageProcessor,
 )
 from vit_flax.auto import (
+    CONFIG_MAPPING,
+    FLAX_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    FLAX_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING,
+    FLAX_MODEL_MAPPING,
+    IMAGE_PROCESSOR_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForImageClassification,
@@ -50,8 +55,13 @@ from vit_flax.tree_changes import stack_layers, unstack_layers
 ViTPreTrainedModel = FlaxViTPreTrainedModel
 
 __all__ = [
+    "CONFIG_MAPPING",
     "DATA_PARALLEL",
+    "FLAX_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+    "FLAX_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING",
+    "FLAX_MODEL_MAPPING",
     "FSDP",
+    "IMAGE_PROCESSOR_MAPPING",
     "TENSOR_PARALLEL",
     "AutoConfig",
     "AutoFeatureExtractor",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from vit_core.auto import AutoConfig, AutoModelClass
-from vit_core.config import ViTConfig
+from vit_core import ViTConfig, ViTImageProcessor
+from vit_core.auto import CONFIGS, AutoConfig, AutoModelClass
 from vit_flax.modeling import FlaxViTForImageClassification, FlaxViTForMaskedImageModeling, FlaxViTModel
 
 __all__ = [
+    "CONFIG_MAPPING",
+    "FLAX_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+    "FLAX_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING",
+    "FLAX_MODEL_MAPPING",
+    "IMAGE_PROCESSOR_MAPPING",
     "AutoConfig",
     "AutoModel",
     "AutoModelForImageClassification",
@@ -40,3 +45,10 @@ class FlaxAutoModelForMaskedImageModeling(AutoModelClass):
 AutoModel = FlaxAutoModel
 AutoModelForImageClassification = FlaxAutoModelForImageClassification
 AutoModelForMaskedImageModeling = FlaxAutoModelForMaskedImageModeling
+
+# The tables themselves, under the names by which scripts list the model types that they can train.
+CONFIG_MAPPING = CONFIGS
+IMAGE_PROCESSOR_MAPPING: dict[type[ViTConfig], type[Any]] = {ViTConfig: ViTImageProcessor}
+FLAX_MODEL_MAPPING = FlaxAutoModel.models
+FLAX_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING = FlaxAutoModelForImageClassification.models
+FLAX_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING = FlaxAutoModelForMaskedImageModeling.models

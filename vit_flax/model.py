@@ -67,7 +67,7 @@ class Model(MeshMethods):
         self.dtype = float_dtype("dtype", dtype)
         self.module: Any = self.module_class(config=config, dtype=self.dtype, **kwargs)
         self.input_shape = input_shape or (1, *config.image_shape, config.num_channels)
-        self.key = jax.random.key(seed)
+        self.key = jax.random.PRNGKey(seed)  # an array, as scripts expect of it
         check_remat(getattr(self.module, "remat", False))
         if getattr(self.module, "scan_layers", False) and config.pruned_heads:
             raise ValueError(
@@ -200,7 +200,7 @@ class Model(MeshMethods):
         """
         leaves = {} if params is None else flatten(params)
         if params is not None:
-            self.tree.check(params, may_lack=True)
+            self.tree.check(params, to_complete=True)
         wanted = {path: leaf.dtype for path, leaf in leaves.items() if isinstance(leaf, jax.ShapeDtypeStruct)}
         missing = [path for path in self.tree.shapes if path not in leaves or path in wanted]
         if self.partitioning is None:

@@ -102,28 +102,31 @@ class ParameterTree:
         """The names in checkpoints of what lies at a path."""
         return [self.extras[path]] if path in self.extras else [row.name for row in self.places[path]]
 
-    def check(self, params: Any, may_lack: bool = False) -> None:
+    def check(self, params: Any, *, to_complete: bool = False) -> None:
         """Check that parameters are those of the model.
+
+        Others may lie beside them, such as a head of the caller's own, or the pooler of a base model.
 
         Args:
             params: a nested dict.
-            may_lack: whether some may be missing.
+            to_complete: whether some may be missing, and others may not be there, as when the rest is to be made.
 
         Raises:
             TypeError: they are no nested dict.
-            ValueError: one is missing, unknown, or of another shape.
+            ValueError: one is missing or of another shape; or there is another layer, or one that was meant for it.
         """
         found = flatten(params)
         hint = "pass those of a model with the same config, scan_layers included."
-        for path in found:
-            if path not in self.shapes:
-                raise ValueError(f"params hold {shown(path)}, which the model does not have; {hint}")
+        missing = [] if to_complete else [path for path in self.shapes if path not in found]
+        unknown = [path for path in found if path not in self.shapes]
+        if not (missing or to_complete):
+            unknown = [path for path in unknown if depth_of_layers(path) is not None]
+        if unknown:
+            raise ValueError(f"params hold {shown(unknown[0])}, which the model does not have; {hint}")
+        if missing:
+            raise ValueError(f"params lack {shown(missing[0])}; {hint}")
         for path, shape in self.shapes.items():
-            if path not in found:
-                if may_lack:
-                    continue
-                raise ValueError(f"params lack {shown(path)}; {hint}")
-            if (actual := _shape_of(found[path])) != shape:
+            if path in found and (actual := _shape_of(found[path])) != shape:
                 raise ValueError(
                     f"params hold {shown(path)} with shape {actual}, but the config makes it {shape}; {hint}"
                 )
@@ -230,6 +233,33 @@ def _read(tensor: StoredTensor, row: Parameter, layout: Layout) -> np.ndarray:
 def loaded_dtype(tensor: StoredTensor) -> Any:
     """What a tensor becomes if nobody says: half precision stays as it is, anything else becomes float32."""
     return jnp.dtype(FLOAT_NAMES[tensor.dtype]) if tensor.dtype in HALF_CODES else jnp.dtype(jnp.float32)
+
+
+def stored_arrays(arrays: Mapping[str, Any]) -> dict[str, StoredTensor]:
+    """Arrays that a caller gives, as tensors of a checkpoint.
+
+    Args:
+        arrays: numpy's, JAX's or another framework's, by canonical name, or in a nested dict such as `model.params`.
+
+    Raises:
+        TypeError: something is no array.
+        ValueError: one is of a dtype that checkpoints do not hold.
+    """
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"state_dict is a {type(arrays).__name__}; pass arrays by name.")
+    leaves = {"/".join(path): leaf for path, leaf in flatten(arrays).items()}
+    for name, leaf in leaves.items():
+        if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+            raise TypeError(
+                f"state_dict holds {name!r}, a {type(leaf).__name__}; pass arrays by canonical name, or a nested dict "
+                f"such as model.params."
+            )
+    # Copied, since the caller may change what is its own.
+    copied = {
+        name: jnp.from_dlpack(leaf.detach().clone()) if hasattr(leaf, "detach") else np.array(leaf)  # a torch.Tensor
+        for name, leaf in leaves.items()
+    }
+    return {name: _stored(name, leaf.shape, leaf, partial(np.asarray, leaf)) for name, leaf in copied.items()}
 
 
 def as_array(tensor: StoredTensor) -> np.ndarray:

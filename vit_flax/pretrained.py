@@ -30,8 +30,9 @@ from vit_core.parameters import Parameter
 from vit_core.pretrained import prepare_loading
 from vit_core.push import PushableModel, push_if_asked
 from vit_flax.model import Model
-from vit_flax.parameter_tree import ParameterTree, candidates, canonical, flatten, shapes_of
+from vit_flax.parameter_tree import ParameterTree, candidates, canonical, flatten, shapes_of, stored_arrays
 from vit_flax.parameter_tree import Path as TreePath
+from vit_flax.placement import single_device
 from vit_flax.precision import is_half
 from vit_flax.script_methods import ScriptMethods
 
@@ -62,7 +63,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: str | PathLike[str],
+        pretrained_model_name_or_path: str | PathLike[str] | None,
         dtype: Any = None,
         *model_args: Any,
         config: ViTConfig | str | PathLike[str] | None = None,
@@ -72,10 +73,14 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         local_files_only: bool = False,
         token: str | bool | None = None,
         revision: str | None = "main",
+        use_safetensors: bool | None = None,
         subfolder: str | None = "",
+        variant: str | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         output_loading_info: bool = False,
         torch_dtype: Any = None,
         attn_implementation: str | None = None,
+        device_map: str | int | jax.Device | Mapping[str, Any] | None = None,
         **config_overrides: Any,
     ) -> Any:
         """Load a model from a checkpoint.
@@ -85,7 +90,8 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
 
         Args:
             pretrained_model_name_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the
-                package ("bundled/vit-digits"), in any format that `conversion.load` reads.
+                package ("bundled/vit-digits"), in any format that `conversion.load` reads; None with `config` and
+                `state_dict`.
             dtype: what the model computes in, such as `jnp.bfloat16`; "auto" takes the dtype of the checkpoint.
                 float32 unless given. It is not the dtype of the parameters, which is `param_dtype`.
             *model_args: further arguments of the constructor by position: `input_shape`, `seed`.
@@ -96,10 +102,16 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
             local_files_only: never ask the network.
             token: access token for the Hub; huggingface_hub's own unless given.
             revision: branch, tag or commit on the Hub.
+            use_safetensors: True reads safetensors and nothing else, False prefers any other file of weights.
             subfolder: folder inside the repository.
+            variant: of the names of files, such as "fp16" for `model.fp16.safetensors`.
+            state_dict: weights to load instead of the checkpoint's: arrays by canonical name, or a nested dict such as
+                `model.params`.
             output_loading_info: also return the names of missing, unexpected and mismatched weights.
             torch_dtype: another name of `dtype`.
             attn_implementation: "sdpa" (default), which is JAX's own attention, or "eager", step by step.
+            device_map: where the parameters go: a device of JAX's such as "cpu", "gpu:1" or `jax.devices()[1]`, or
+                "auto", which is JAX's default, too. What computes with them runs there.
             **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
                 position embeddings are resampled); options of the model: `seed`, `input_shape`, `_do_init`,
                 `scan_layers`, `remat`, `partitioning`, and `param_dtype`, without which weights in half precision stay
@@ -126,7 +138,9 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
                     "local_files_only": local_files_only,
                     "token": token,
                     "revision": revision,
+                    "use_safetensors": use_safetensors,
                     "subfolder": subfolder,
+                    "variant": variant,
                     "attn_implementation": attn_implementation,
                 }
             ),
@@ -134,7 +148,9 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             opener=cls._open,
+            state_dict=None if state_dict is None else canonical(stored_arrays(state_dict), cls.base_model_prefix),
         )
+        device = single_device(device_map)
         dtype = torch_dtype if dtype is None else dtype
         is_auto = isinstance(dtype, str) and dtype == "auto"
         if dtype is None or is_auto:
@@ -142,7 +158,13 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         build: Any = cls
         model: Self = build(loading.config, *model_args, dtype=dtype, _do_init=False, **model_arguments)
         plan = loading.plan(model.parameter_table(), model.tree.extra_shapes, model._prefix)
-        leaves = model._loaded(plan, do_init, model_arguments.get("param_dtype"))
+        if device is not None and model.partitioning is not None:
+            raise ValueError("device_map and partitioning both say where the model's arrays lie; give one of them.")
+        with jax.default_device(device):
+            leaves = model._loaded(plan, do_init, model_arguments.get("param_dtype"))
+        if device is not None:  # to stay there, whatever is computed with them
+            leaves = jax.device_put(leaves, device)
+            model.hf_device_map = {"": device}
         plan.warn(cls.__name__, loading.source)
         if not is_auto and "param_dtype" not in model_arguments:
             _warn_of_half_precision(cls.__name__, loading.source, leaves)
@@ -247,7 +269,9 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
     def _tree_of(self, shapes: Mapping[TreePath, tuple[int, ...]]) -> ParameterTree:
         """The tree of changed parameters; what a subclass added stays what it is."""
         added = {path: shape for path, shape in shapes.items() if path in self.tree.extras}
-        tree = ParameterTree.of_shapes({path: shapes[path] for path in shapes.keys() - added}, self.base_model_prefix)
+        tree = ParameterTree.of_shapes(
+            {path: shape for path, shape in shapes.items() if path not in added}, self.base_model_prefix
+        )
         return dataclasses.replace(
             tree, extras={**tree.extras, **{path: self.tree.extras[path] for path in added}}, shapes=dict(shapes)
         )

@@ -22,6 +22,8 @@ class ScriptMethods:
     framework = "flax"
     generation_config: ClassVar[None] = None
     _auto_class: ClassVar[None] = None
+    #: Where a `device_map` put the model: {"": device}.
+    hf_device_map: dict[str, Any]
     #: Paths that a checkpoint lacked when it was loaded with `_do_init=False`, for `init_weights` to make.
     _missing_keys: set[tuple[str, ...]] = frozenset()  # type: ignore[assignment]
 

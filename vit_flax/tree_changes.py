@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+from flax.core import FrozenDict, freeze
 from flax.traverse_util import unflatten_dict
 
 from vit_flax.parameter_tree import Path, depth_of_layers, flatten, shown
 
 
-def cast(params: Mapping[str, Any], dtype: Any, mask: Any = None) -> dict[str, Any]:
-    """Parameters in another dtype.
+def cast(params: Mapping[str, Any], dtype: Any, mask: Any = None) -> Any:
+    """Parameters in another dtype; frozen if they were.
 
     Args:
         params: a nested dict.
@@ -26,12 +27,11 @@ def cast(params: Mapping[str, Any], dtype: Any, mask: Any = None) -> dict[str, A
     chosen = dict.fromkeys(leaves, True) if mask is None else flatten(mask)
     if different := leaves.keys() ^ chosen.keys():
         raise ValueError(f"{shown(min(different))} is in only one of params and mask; give one bool for each.")
-    return unflatten_dict(
-        {
-            path: leaf.astype(dtype) if chosen[path] and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-            for path, leaf in leaves.items()
-        }
-    )
+    changed = {
+        path: leaf.astype(dtype) if chosen[path] and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        for path, leaf in leaves.items()
+    }
+    return freeze(unflatten_dict(changed)) if isinstance(params, FrozenDict) else unflatten_dict(changed)
 
 
 def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -241,10 +241,20 @@ def test_missing_parameters_are_named(tiny_config):
     refuse(model, params, ValueError, "params lack pooler/dense/bias; pass those of a model with the same config")
 
 
-def test_unknown_parameters_are_named(tiny_config):
+def test_parameters_beside_those_of_the_model_are_let_be(tiny_config):
     model = model_without_layers(FlaxViTModel, tiny_config, add_pooling_layer=False)
     params = {**model.params, "head": {"kernel": np.ones(3)}}
+    np.testing.assert_array_equal(model(IMAGES, params=params)[0], model(IMAGES)[0])
+    model.params = params
+    assert set(model.params) == set(params)
+
+
+def test_unknown_parameters_are_named_where_one_is_missing_or_they_are_layers(tiny_config):
+    model = model_without_layers(FlaxViTModel, tiny_config)
+    params = {"head": {"kernel": np.ones(3)}, **without(model.params, "pooler", "dense", "bias")}
     refuse(model, params, ValueError, "params hold head/kernel, which the model does not have; pass those of a model")
+    params = {**model.params, "encoder": {"layer": {"0": {"output": {"dense": {"bias": np.ones(32)}}}}}}
+    refuse(model, params, ValueError, "params hold encoder/layer/0/output/dense/bias, which the model does not have")
 
 
 def test_parameters_of_another_shape_are_named(tiny_config):
