@@ -68,7 +68,8 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run all tests; arguments after -- go to pytest."""
     install(session, *BACKENDS, "cli", groups=("test",))
-    session.run("pytest", *(session.posargs or ["-n", "2"]))
+    # Each worker takes neighbouring tests, so that it needs few frameworks, and what another has not begun at the end.
+    session.run("pytest", *(session.posargs or ["-n", "2", "--dist", "worksteal"]))
 
 
 @nox.session
@@ -82,7 +83,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with mypy."""
-    install(session, *BACKENDS, "cli", groups=("types",))
+    install(session, "torch", "flax", "cli", groups=("types",))
     session.run("mypy")
 
 
