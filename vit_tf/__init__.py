@@ -40,9 +40,11 @@ from vit_tf.auto import (
 )
 from vit_tf.batch_feature import BatchFeature
 from vit_tf.hdf5_models import register
+from vit_tf.loss_mixins import TFSequenceClassificationLoss
 from vit_tf.modeling import (
     TFViTForImageClassification,
     TFViTForMaskedImageModeling,
+    TFViTMainLayer,
     TFViTModel,
     ViTForImageClassification,
     ViTForMaskedImageModeling,
@@ -111,10 +113,12 @@ __all__ = [
     "TFBaseModelOutput",
     "TFBaseModelOutputWithPooling",
     "TFMaskedImageModelingOutput",
+    "TFSequenceClassificationLoss",
     "TFSequenceClassifierOutput",
     "TFTrainingArguments",
     "TFViTForImageClassification",
     "TFViTForMaskedImageModeling",
+    "TFViTMainLayer",
     "TFViTModel",
     "TFViTPreTrainedModel",
     "ViTConfig",

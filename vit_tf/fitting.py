@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import GeneratorType
 from typing import Any, ClassVar
 
@@ -11,9 +14,13 @@ import tensorflow as tf
 from keras import tree
 
 from vit_core.outputs import ModelOutput
+from vit_tf.losses import mean_loss
 
 #: Names of the model's own loss in scripts for transformers.
 OWN_LOSS = ("passthrough", "auto_with_warning")
+
+#: The factors for the images of the batch that a step is at, until a loss has been weighted by them.
+_weights: ContextVar[Any] = ContextVar("_weights", default=None)
 
 
 class FittingModel(keras.Model):
@@ -28,6 +35,8 @@ class FittingModel(keras.Model):
     test_function: Any
     predict_function: Any
     _traced_weights: tuple[Any, ...] = ()
+    _keeps_metrics = False
+    main_input_name: str
     main_output_name: str = "logits"
     main_output_shape: tuple[int | None, ...] | None = None  # a subclass need not know
 
@@ -35,15 +44,44 @@ class FittingModel(keras.Model):
         """What is compared with the targets, of an output in either form."""
         if isinstance(y_pred, Mapping) and self.main_output_name in y_pred:
             return y_pred[self.main_output_name]
+        if isinstance(y_pred, list | tuple) and self.main_output_shape is None and self._makes_a_loss_in_call():
+            items = y_pred[1:] if self._loss_of_call(y_pred) is not None else y_pred
+            return items[0] if len(items) == 1 else items
         if not isinstance(y_pred, list | tuple) or self.main_output_shape is None:
             return y_pred  # of a subclass that returns something of its own
         # Of a tuple, the first with as many axes: neither the loss nor the hidden state that the pooler sums up.
         return next(item for item in y_pred if len(item.shape) == len(self.main_output_shape))
 
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any) -> None:
-        """See `keras.Model.compile`; `loss="passthrough"` is the model's own, as in scripts for transformers."""
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool | None = False,
+        steps_per_execution: int | None = 1,
+        jit_compile: str | bool | None = "auto",
+        **kwargs: Any,
+    ) -> None:
+        """See `keras.Model.compile`; the order of the arguments is that of scripts for transformers.
+
+        `loss="passthrough"` or `model.hf_compute_loss` is the model's own, as none is: the `loss` of the output where a
+        subclass makes one in its `call`, or else what `hf_compute_loss` says.
+        """
         object.__setattr__(self, "_traced_weights", ())
-        super().compile(optimizer, None if isinstance(loss, str) and loss in OWN_LOSS else loss, *args, **kwargs)
+        is_own = loss == getattr(self, "hf_compute_loss", ()) or (isinstance(loss, str) and loss in OWN_LOSS)
+        super().compile(
+            optimizer,
+            None if is_own else loss,
+            loss_weights,
+            [metrics] if isinstance(metrics, str) or callable(metrics) else metrics,
+            weighted_metrics,
+            bool(run_eagerly),
+            steps_per_execution or 1,
+            "auto" if jit_compile is None else jit_compile,
+            **kwargs,
+        )
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as `get_compile_config` says; Keras leaves that to whoever overrides `compile`."""
@@ -66,27 +104,94 @@ class FittingModel(keras.Model):
                 kwargs.setdefault("shuffle", False)  # a dataset shuffles itself; Keras would warn that it does not
             if kwargs.get("class_weight") is not None:  # which Keras takes for targets alone
                 x = x.map(lambda *batch: _with_labels_as_targets(batch if len(batch) > 1 else batch[0]))
-        return super().fit(*_with_labels_apart(x, y), *args, **kwargs)
+        return super().fit(*_with_labels_apart(x, y), *args, **_without_workers(kwargs))
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """See `keras.Model.evaluate`; labels may also come in the dict of inputs."""
-        return super().evaluate(*_with_labels_apart(x, y), *args, **kwargs)
+        return super().evaluate(*_with_labels_apart(x, y), *args, **_without_workers(kwargs))
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """See `keras.Model.predict`; returns an output of arrays."""
-        return self._as_output(super().predict(_with_labels_apart(x, None)[0], *args, **kwargs))
+        return self._as_output(super().predict(_with_labels_apart(x, None)[0], *args, **_without_workers(kwargs)))
 
     def predict_on_batch(self, x: Any) -> Any:
         """See `keras.Model.predict_on_batch`; returns an output of arrays."""
         return self._as_output(super().predict_on_batch(_with_labels_apart(x, None)[0]))
 
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        reset_metrics: bool = True,
+        return_dict: bool = False,
+    ) -> Any:
+        """See `keras.Model.train_on_batch`; results are of this batch alone, unless `reset_metrics` is False."""
+        with self._keeping_metrics(not reset_metrics):
+            return super().train_on_batch(*_with_labels_apart(x, y), sample_weight, class_weight, return_dict)
+
+    def test_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        reset_metrics: bool = True,
+        return_dict: bool = False,
+    ) -> Any:
+        """See `keras.Model.test_on_batch`; results are of this batch alone, unless `reset_metrics` is False."""
+        with self._keeping_metrics(not reset_metrics):
+            return super().test_on_batch(*_with_labels_apart(x, y), sample_weight, return_dict)
+
+    @contextmanager
+    def _keeping_metrics(self, is_kept: bool) -> Iterator[None]:
+        """See that the metrics start anew, or go on; whether Keras does the one or the other depends on its version."""
+        if not is_kept:
+            self.reset_metrics()
+        self._keeps_metrics = is_kept
+        try:
+            yield
+        finally:
+            self._keeps_metrics = False
+
+    def reset_metrics(self) -> None:
+        """See `keras.Model.reset_metrics`."""
+        if not self._keeps_metrics:
+            super().reset_metrics()
+
     def train_step(self, data: Any) -> Any:
         """See `keras.Model.train_step`; labels may also come in the dict of inputs."""
-        return super().train_step(_with_labels_as_targets(data))
+        batch = self._with_labels_for_call(_with_labels_as_targets(data))
+        with _weighted_by(batch):
+            return super().train_step(batch)
 
     def test_step(self, data: Any) -> Any:
         """See `keras.Model.test_step`; labels may also come in the dict of inputs."""
-        return super().test_step(_with_labels_as_targets(data))
+        batch = self._with_labels_for_call(_with_labels_as_targets(data))
+        with _weighted_by(batch):
+            return super().test_step(batch)
+
+    def _with_labels_for_call(self, data: Any) -> Any:
+        """A batch whose labels are also among the inputs, for a subclass that makes its loss of them."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if self.loss is not None or y is None or not self._makes_a_loss_in_call():
+            return data
+        inputs = x if isinstance(x, Mapping) else {self.main_input_name: x}
+        return keras.utils.pack_x_y_sample_weight({**inputs, "labels": y}, y, sample_weight)
+
+    def mean_of(self, losses: Any) -> Any:
+        """The mean of the losses of images, which count as much as `fit` says of the batch that it is at."""
+        mean = mean_loss(losses, _weights.get())
+        _weights.set(None)
+        return mean
+
+    def _makes_a_loss_in_call(self) -> bool:
+        """Whether `call` is a subclass's own and takes labels, if only to pass them on to one of ours that does."""
+        if type(self).call.__module__.split(".")[0] == __name__.split(".")[0]:
+            return False
+        parameters = inspect.signature(self.call).parameters
+        passes_on = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        return "labels" in parameters or (passes_on and type(self).own_loss is not FittingModel.own_loss)
 
     def predict_step(self, data: Any) -> Any:
         """See `keras.Model.predict_step`; labels among the inputs are left alone, and there is no loss.
@@ -109,8 +214,21 @@ class FittingModel(keras.Model):
         """The loss that `compile` names, or else the model's own; and what layers added."""
         if self.loss is not None:
             return super().compute_loss(x, y, self.main_output(y_pred), sample_weight, training)
-        self.add_loss(self.own_loss(x, y, y_pred, sample_weight))  # Keras shares it out among replicas
+        if (made := self._loss_of_call(y_pred)) is not None:
+            loss = mean_loss(made, _weights.get())  # None where our `call` has counted them already
+        else:
+            loss = self.own_loss(x, y, y_pred, sample_weight)
+        self.add_loss(loss)  # Keras shares it out among replicas
         return super().compute_loss(x, training=training)
+
+    def _loss_of_call(self, y_pred: Any) -> Any:
+        """The loss that a subclass made in `call`."""
+        if not self._makes_a_loss_in_call():
+            return None
+        if isinstance(y_pred, Mapping):
+            return y_pred.get("loss")
+        is_tuple = isinstance(y_pred, list | tuple) and len(y_pred) > 1
+        return y_pred[0] if is_tuple and len(y_pred[0].shape) < 2 else None
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """The metrics that `compile` names."""
@@ -198,6 +316,15 @@ class FittingModel(keras.Model):
             self.reset_metrics()
 
 
+@contextmanager
+def _weighted_by(batch: Any) -> Iterator[None]:
+    token = _weights.set(keras.utils.unpack_x_y_sample_weight(batch)[2])
+    try:
+        yield
+    finally:
+        _weights.reset(token)
+
+
 def _one_graph(train_step: Callable[[Any], Any], keras_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A step as one graph; Keras' is a graph in a graph, whose first step takes a fifth longer.
 
@@ -242,6 +369,11 @@ def _with_labels_apart(x: Any, y: Any) -> tuple[Any, Any]:
 def _bare(y: Any) -> Any:
     """The labels of targets that are a dict of them alone."""
     return y["labels"] if isinstance(y, Mapping) and set(y) == {"labels"} else y
+
+
+def _without_workers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `fit` without those of Keras 2 that say in how many processes a generator runs."""
+    return {k: v for k, v in options.items() if k not in ("max_queue_size", "workers", "use_multiprocessing")}
 
 
 def _zeros(spec: Any) -> Any:

@@ -40,10 +40,24 @@ def classification_loss(
     Raises:
         ValueError: the labels have another shape, or one is out of range; see `vit_tf.checks.require` for graphs.
     """
-    losses = classification_losses(logits, labels, config)
-    if sample_weight is not None:
-        losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
-    return ops.mean(losses)
+    return mean_loss(classification_losses(logits, labels, config), sample_weight)
+
+
+def mean_loss(losses: Shaped[Tensor, "*batch"], sample_weight: Shaped[Tensor, "*weights"] | None = None) -> Tensor:
+    """The mean of the losses of images, of any shape that begins with them; one number stays as it is.
+
+    Raises:
+        ValueError: there is one number only, and a factor for each image.
+    """
+    if sample_weight is None:
+        return ops.mean(losses)
+    if not len(losses.shape):
+        raise ValueError(
+            "the model's own loss is one number, and sample_weight or class_weight has a factor for each image; let "
+            "hf_compute_loss or call return a loss for each."
+        )
+    factors = ops.reshape(sample_weight, (-1, *[1] * (len(losses.shape) - 1)))
+    return ops.mean(losses * ops.cast(factors, losses.dtype))
 
 
 def classification_losses(

@@ -20,7 +20,8 @@ from vit_core.parameters import Parameter, parameters
 from vit_tf.activations import activation
 from vit_tf.checks import check_bool_masked_pos
 from vit_tf.initialization import Start
-from vit_tf.losses import classification_loss, classification_losses, masked_reconstruction_loss
+from vit_tf.loss_mixins import TFSequenceClassificationLoss
+from vit_tf.losses import masked_reconstruction_loss, mean_loss
 from vit_tf.outputs import (
     TFBaseModelOutput,
     TFBaseModelOutputWithPooling,
@@ -662,7 +663,7 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
 
 
 @keras.saving.register_keras_serializable("trivit")
-class TFViTForImageClassification(ViTPreTrainedModel):
+class TFViTForImageClassification(ViTPreTrainedModel, TFSequenceClassificationLoss):
     """The Vision Transformer with a linear classifier on the class token or on the pooler's output.
 
     Args:
@@ -716,7 +717,8 @@ class TFViTForImageClassification(ViTPreTrainedModel):
             output_hidden_states: see `TFViTModel.call`.
             interpolate_pos_encoding: see `TFViTModel.call`.
             return_dict: see `TFViTModel.call`.
-            labels: what `vit_tf.losses.classification_loss` takes; with them the output has a loss.
+            labels: what `vit_tf.losses.classification_loss` takes; with them the output has a loss, the mean of what
+                `hf_compute_loss` returns.
             training: see `TFViTModel.call`.
 
         Raises:
@@ -741,7 +743,7 @@ class TFViTForImageClassification(ViTPreTrainedModel):
         )
         summary = outputs.last_hidden_state[:, 0] if self.vit.pooler is None else outputs.pooler_output
         logits = self.classifier(summary)
-        loss = None if labels is None else classification_loss(logits, ops.convert_to_tensor(labels), config)
+        loss = None if labels is None else self.mean_of(self.hf_compute_loss(labels, logits))
         output = TFSequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)
 
@@ -751,11 +753,7 @@ class TFViTForImageClassification(ViTPreTrainedModel):
             raise ValueError(
                 "there are no labels; call fit(x, y), or use batches {'pixel_values': ..., 'labels': ...}."
             )
-        return classification_loss(self.main_output(y_pred), y, self.config, sample_weight)
-
-    def hf_compute_loss(self, labels: Any, logits: Any) -> Float[Tensor, " batch"]:
-        """The losses of the images, under the name that scripts for transformers use."""
-        return classification_losses(ops.convert_to_tensor(logits), ops.convert_to_tensor(labels), self.config)
+        return mean_loss(self.hf_compute_loss(y, self.main_output(y_pred)), sample_weight)
 
 
 ViTModel = TFViTModel

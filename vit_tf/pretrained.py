@@ -67,7 +67,7 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; see `call`. The first argument may also be a list or tuple of arguments, or a dict of them."""
-        parameters = inspect.signature(self.call).parameters.values()
+        parameters = self._parameters_of_call()
         names = [each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
         if self.main_input_name not in names:  # a subclass that takes its inputs in a way of its own
             return super().__call__(*args, **kwargs)
@@ -91,6 +91,18 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
         if arguments.get("bool_masked_pos") is not None:
             arguments["bool_masked_pos"] = ops.convert_to_tensor(arguments["bool_masked_pos"])
         return super().__call__(pixel_values, **arguments)
+
+    def _parameters_of_call(self) -> list[inspect.Parameter]:
+        """What `call` takes; of one that passes on whatever it gets, what the class above takes."""
+        for each in type(self).__mro__:
+            if "call" in vars(each):
+                parameters = list(inspect.signature(vars(each)["call"]).parameters.values())[1:]
+                if {parameter.kind for parameter in parameters} != {
+                    inspect.Parameter.VAR_POSITIONAL,
+                    inspect.Parameter.VAR_KEYWORD,
+                }:
+                    return parameters
+        return []
 
     def _named(
         self, names: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any], takes_more: bool
