@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from conversion import rules
 from conversion.checkpoint import Checkpoint, load
 from conversion.destination import Destination
 from conversion.format import Format
@@ -26,7 +25,6 @@ from vit_core.checks import require_choice
 from vit_core.config import ViTConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME, WEIGHTS_NAME
 from vit_core.parameters import BASE_MODEL_PREFIX
-from vit_core.pretrained import ARCHITECTURES
 from vit_core.safetensors_file import FLOAT_CODES, first_float_name
 from vit_core.saving import write_flushed
 
@@ -123,10 +121,7 @@ def _write(
 ) -> None:
     """Write all files, each flushed to disk."""
     config = plan.config.replaced(torch_dtype=first_float_name(plan.tensors))
-    container, base = CONTAINERS[target.container], base_names(plan.tensors)
-    has_head = config.architectures != [ARCHITECTURES["model"]]
-    prefix = form.base_prefix if has_head else ""
-    written = form.spelt(rules.write(form.rules, base, config.num_attention_heads, prefix))
+    container, written = CONTAINERS[target.container], plan.spelt(form)
     attributes = [form.attributes(written)] if form.attributes and container.takes_attributes else []
     texts = {} if target.is_file else {CONFIG_NAME: form.config_file(config, preprocessing).encode()}
     if form is TRANSFORMERS and target.weights == WEIGHTS_NAME and not target.is_file:

@@ -25,11 +25,13 @@ class Plan:
         tensors: by canonical name.
         config: of the model that these tensors make.
         notes: what was changed, in sentences.
+        left_out: the names in the base model of what the format has no place for.
     """
 
     tensors: Tensors
     config: ViTConfig
     notes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, reading: Pass, form: Format) -> Plan:
@@ -71,7 +73,14 @@ class Plan:
         config.architectures = [ARCHITECTURES[task]]
         prefix = "" if task == "model" else BASE_MODEL_PREFIX
         named = {name if _is_head(name) else prefix + name: tensor for name, tensor in kept.items()}
-        return cls(named, config, tuple(notes))
+        return cls(named, config, tuple(notes), tuple(homeless))
+
+    def spelt(self, form: Format) -> dict[str, StoredTensor]:
+        """The tensors under the names and with the axes of the format; they are read when they are written."""
+        has_head = self.config.architectures != [ARCHITECTURES["model"]]
+        prefix = form.base_prefix if has_head else ""
+        heads = self.config.num_attention_heads
+        return dict(form.spelt(rules.write(form.rules, base_names(self.tensors), heads, prefix)))
 
 
 def _is_head(name: str) -> bool:

@@ -30,6 +30,11 @@ from vit_core import (
     ViTImageProcessor,
 )
 from vit_tf.auto import (
+    CONFIG_MAPPING,
+    IMAGE_PROCESSOR_MAPPING,
+    TF_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    TF_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING,
+    TF_MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForImageClassification,
@@ -93,6 +98,11 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "CONFIG_MAPPING",
+    "IMAGE_PROCESSOR_MAPPING",
+    "TF_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+    "TF_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING",
+    "TF_MODEL_MAPPING",
     "AdamWeightDecay",
     "AutoConfig",
     "AutoFeatureExtractor",

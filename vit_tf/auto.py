@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from vit_core.auto import AutoConfig, AutoModelClass
-from vit_core.config import ViTConfig
+from vit_core import ViTConfig, ViTImageProcessor
+from vit_core.auto import CONFIGS, AutoConfig, AutoModelClass
 from vit_tf.modeling import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel
 
 __all__ = [
+    "CONFIG_MAPPING",
+    "IMAGE_PROCESSOR_MAPPING",
+    "TF_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+    "TF_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING",
+    "TF_MODEL_MAPPING",
     "AutoConfig",
     "AutoModel",
     "AutoModelForImageClassification",
@@ -40,3 +45,10 @@ class TFAutoModelForMaskedImageModeling(AutoModelClass):
 AutoModel = TFAutoModel
 AutoModelForImageClassification = TFAutoModelForImageClassification
 AutoModelForMaskedImageModeling = TFAutoModelForMaskedImageModeling
+
+# The tables themselves, under the names by which scripts list the model types that they can train.
+CONFIG_MAPPING = CONFIGS
+IMAGE_PROCESSOR_MAPPING: dict[type[ViTConfig], type[Any]] = {ViTConfig: ViTImageProcessor}
+TF_MODEL_MAPPING = TFAutoModel.models
+TF_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING = TFAutoModelForImageClassification.models
+TF_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING = TFAutoModelForMaskedImageModeling.models

@@ -20,7 +20,6 @@ from conversion.checkpoint import open_for_loading
 from conversion.description import described
 from vit_core import ViTConfig
 from vit_core.array_bytes import contiguous
-from vit_core.checkpoint import save_checkpoint
 from vit_core.checks import check_head_mask, require_choice
 from vit_core.layouts import KERAS
 from vit_core.loading_options import request
@@ -37,6 +36,7 @@ from vit_tf.fitting import FittingModel
 from vit_tf.initialization import initialize, left_unfilled
 from vit_tf.parts import Replaceable
 from vit_tf.saved_model import write_saved_model
+from vit_tf.saving import save
 from vit_tf.script_methods import ScriptMethods
 
 DATA_FORMATS = ("channels_first", "channels_last")
@@ -334,7 +334,8 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
             signatures: of the SavedModel, by name; unless given "serving_default", which takes `pixel_values`.
             max_shard_size: largest size of a file, such as "5GB"; larger models are written in shards with an index.
             create_pr: whether to push as a pull request.
-            safe_serialization: accepted for scripts that give it; safetensors are written in any case.
+            safe_serialization: False writes `tf_model.h5`, for programs that read nothing else. transformers writes it
+                unless told otherwise; here safetensors are the default, as in every framework.
             token: access token for the Hub.
             variant: of the names of files: "fp16" writes `model.fp16.safetensors`.
             is_main_process: False writes nothing, for the other processes of distributed training.
@@ -342,12 +343,13 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
 
         Raises:
             OSError: it cannot be written; what was there before is untouched.
-            ValueError: the model is quantized, or no config gives such a model; the message says what to set.
+            ValueError: the model is quantized, no config gives such a model, or `tf_model.h5` has no place for it; the
+                message says what to set.
         """
         if not is_main_process:
             return
         config, tensors = self._described()
-        save_checkpoint(Path(save_directory), config, tensors, max_shard_size, variant)
+        save(Path(save_directory), config, tensors, self.task, max_shard_size, variant, safe_serialization)
         if saved_model:
             write_saved_model(self, Path(save_directory) / "saved_model" / str(version), signatures)
         given = {"token": token, "create_pr": create_pr, "tags": self.model_tags, **pushing}

@@ -2,6 +2,7 @@
 
 import pytest
 
+import vit_tf
 from vit_tf import (
     AutoConfig,
     TFAutoModel,
@@ -27,6 +28,13 @@ def test_a_checkpoint_opens_as_the_model_of_the_task(auto_class, model_class, fo
     assert type(config) is ViTConfig
     model = auto_class.from_pretrained(fixture_folder / folder, config=config)
     assert type(model) is model_class
+
+
+def test_the_tables_are_there_by_the_names_that_scripts_list():
+    assert list(vit_tf.TF_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.values()) == [TFViTForImageClassification]
+    assert list(vit_tf.TF_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING.values()) == [TFViTForMaskedImageModeling]
+    assert vit_tf.TF_MODEL_MAPPING[ViTConfig] is TFViTModel
+    assert vit_tf.CONFIG_MAPPING["vit"] is ViTConfig
 
 
 def test_a_model_of_another_type_is_refused(fixture_folder):
