@@ -25,9 +25,9 @@ OTHER_SIDES = {
         "torch",
         [
             *("transformers==4.47.1", "tensorflow-cpu==2.17.1", "tf-keras==2.17.0"),
-            *("jax==0.4.35", "jaxlib==0.4.35", "flax==0.10.2", "numpy<2"),
+            *("jax==0.4.35", "jaxlib==0.4.35", "flax==0.10.2", "optax==0.2.5", "numpy<2"),
         ],
-        ["interop/test_transformers_tf_flax.py"],
+        ["interop/test_transformers_tf_flax.py", "scripts/flax"],
     ),
     "timm-torchvision": (
         "torch",
