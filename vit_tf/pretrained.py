@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from conversion.checkpoint import open_for_loading
@@ -35,9 +36,11 @@ from vit_tf.dtypes import dtype_policy
 from vit_tf.fitting import FittingModel
 from vit_tf.initialization import initialize, left_unfilled
 from vit_tf.parts import Replaceable
+from vit_tf.placement import single_device
 from vit_tf.saved_model import write_saved_model
 from vit_tf.saving import save
 from vit_tf.script_methods import ScriptMethods
+from vit_tf.state_dict import stored_arrays
 
 DATA_FORMATS = ("channels_first", "channels_last")
 
@@ -181,7 +184,7 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: str | PathLike[str],
+        pretrained_model_name_or_path: str | PathLike[str] | None,
         *model_args: Any,
         config: ViTConfig | str | PathLike[str] | None = None,
         cache_dir: str | PathLike[str] | None = None,
@@ -193,10 +196,12 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
         use_safetensors: bool | None = None,
         subfolder: str | None = "",
         variant: str | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         output_loading_info: bool = False,
         dtype: Any = None,
         torch_dtype: Any = None,
         attn_implementation: str | None = None,
+        device_map: str | int | Mapping[str, Any] | None = None,
         **config_overrides: Any,
     ) -> Any:
         """Load a model from a checkpoint.
@@ -206,7 +211,8 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
 
         Args:
             pretrained_model_name_or_path: a folder, a file of weights, a Hub id, or a checkpoint that ships with the
-                package ("bundled/vit-digits"), in any format that `conversion.load` reads.
+                package ("bundled/vit-digits"), in any format that `conversion.load` reads; None with `config` and
+                `state_dict`.
             *model_args: further arguments of the model's constructor.
             config: a config, or where to find one, instead of the checkpoint's own.
             cache_dir: where downloads are kept; huggingface_hub's cache unless given.
@@ -218,11 +224,14 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
             use_safetensors: True reads safetensors and nothing else, False prefers any other file of weights.
             subfolder: folder inside the repository.
             variant: of the names of files, such as "fp16" for `model.fp16.safetensors`.
+            state_dict: weights to load instead of the checkpoint's: arrays of any framework by canonical name.
             output_loading_info: also return the names of missing, unexpected and mismatched weights.
             dtype: a dtype or Keras policy, such as "bfloat16" or "mixed_bfloat16"; "auto" takes the dtype of the
                 checkpoint. Keras' global policy unless given.
             torch_dtype: the name of `dtype` in older scripts.
             attn_implementation: "sdpa" (default) or "eager", which are the same in TensorFlow.
+            device_map: where the variables go: a device such as "cpu" or "/GPU:0", or "auto", which is TensorFlow's
+                choice. Operations run where TensorFlow or a `with tf.device(...)` of the caller's puts them.
             **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
                 position embeddings are resampled), arguments of the model's constructor, such as
                 `data_format="channels_last"`, and the options of `vit_core.loading_options`.
@@ -258,7 +267,9 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             opener=open_for_loading,
+            state_dict=None if state_dict is None else stored_arrays(state_dict),
         )
+        device = single_device(device_map)
         policy = dtype_policy(torch_dtype if dtype is None else dtype, loading.dtype)
         if policy is not None:
             model_arguments["dtype"] = policy
@@ -267,7 +278,7 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
             parts |= {name: value for name, value in model_arguments.items() if name in PARTS}
             if "__init__" in vars(cls) and cls.__module__.split(".")[0] == __name__.split(".")[0]:
                 loading.plan(parameters(loading.config, cls.task, **parts))
-        with left_unfilled():
+        with left_unfilled(), tf.device(device):
             model = cls(loading.config, *model_args, **model_arguments)
             model.build_missing()
         plan = model._filled(loading)
@@ -277,6 +288,8 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
             cls._keys_to_ignore_on_load_missing or (),
             cls._keys_to_ignore_on_load_unexpected or (),
         )
+        if device is not None:
+            model.hf_device_map = {"": device}
         return (model, plan.loading_info()) if output_loading_info else model
 
     @classmethod
