@@ -34,7 +34,7 @@ def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS) -> Chec
     if weights is None:
         try:
             opened = open_checkpoint(source, dict.fromkeys(USUAL_NAMES, read_weights), choice)
-        except OSError as error:
+        except FileNotFoundError as error:
             if source.offline_note() or not source.file(ADAPTER_CONFIG):
                 raise
             raise OSError(advice(source)) from error

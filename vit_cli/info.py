@@ -78,7 +78,7 @@ def describe(
         under: what stands before the names of the model that is meant, in a file that holds several.
 
     Returns:
-        A JSON object: model, format, assumed ({what: why}), left_out (names of tensors that are not the model's),
+        A JSON object: model, format, under (what stands before the model's names), assumed ({what: why}), left_out (names of tensors that are not the model's),
         architecture, config, parameters ({"total", "parts"}), bytes, dtypes, labels, preprocessing (None if the
         checkpoint does not say) and files.
     """
@@ -92,7 +92,8 @@ def describe(
     if is_own and (recognised is None or recognised[0] is TRANSFORMERS):
         # Described as it is, complete or not.
         preprocessor_file = source.file(PROCESSOR_NAME)
-        config, tensors = ViTConfig.from_dict(files.config, **(config_fields or {})), files.tensors
+        config = ViTConfig.from_dict(files.config, **(config_fields or {}))
+        tensors = recognised[1].whole if recognised else files.tensors
         preprocessing = read_json_file(preprocessor_file) if preprocessor_file else None
         paths = [*files.files, *([preprocessor_file] if preprocessor_file else [])]
         form = TRANSFORMERS
@@ -113,6 +114,7 @@ def describe(
     return {
         "model": model,
         "format": form.name,
+        "under": recognised[1].place if recognised else "",
         "assumed": {each.name: f"{each.value} ({each.reason})" for each in assumed},
         "left_out": list(left_out),
         "architecture": next(iter(config.to_dict()["architectures"] or []), None),
@@ -167,6 +169,7 @@ def _model_lines(description: Mapping[str, Any], config: ViTConfig) -> Lines:
     return [
         ("name", printable(description["model"])),
         ("format", FORMATS[description["format"]].title),
+        *([("under", printable(description["under"]))] if description["under"] else []),
         ("architecture", printable(description["architecture"] or "not named")),
         ("image", f"{height} x {width} pixels, {config.num_channels} channel(s)"),
         ("patches", f"{rows} x {columns}, each of {patch_height} x {patch_width} pixels"),

@@ -56,7 +56,8 @@ def open_checkpoint(
         choice: which of these files, and in which order; all of them in the order of `readers` unless given.
 
     Raises:
-        OSError: there are no weights, or a shard is missing.
+        FileNotFoundError: there are no weights.
+        OSError: a shard is missing, or the model cannot be reached.
         ValueError: a file is not what it should be.
     """
     with undisturbed(source.folder) if source.folder else contextlib.nullcontext():
@@ -82,7 +83,7 @@ def _open(source: ModelSource, readers: Mapping[str, Reader], choice: WeightsCho
         if tensors is not None:
             return Checkpoint(config, tensors, (*config_files, *files))
     looked_for = ", ".join(f"{choice.file_name(name)} (or shards with {choice.index_name(name)})" for name in names)
-    raise OSError(
+    raise FileNotFoundError(
         f"{source.name} has no weights that can be read here{source.offline_note()}; looked for {looked_for}."
     )
 

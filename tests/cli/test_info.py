@@ -177,6 +177,8 @@ def test_other_formats_are_described_with_what_is_assumed(
     settings = ("--set", "num_attention_heads=4")
     found = trivit("info", fixture_folder / source, "--json", *settings).json()
     assert (found["format"], set(found["assumed"]) - {"preprocessing"}) == (form, assumed)
+    wrappers = {"dino_vit/full_checkpoint.pth": "teacher.backbone", "mae_vit/pretrain.pth": "model"}
+    assert found["under"] == wrappers.get(source, "")
     assert (found["config"]["hidden_size"], found["config"]["num_hidden_layers"]) == (32, 3)
     assert found["parameters"]["parts"]["layernorm"] == 64
     assert bool(found["left_out"]) == ("mae" in form)

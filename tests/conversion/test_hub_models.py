@@ -35,3 +35,9 @@ def test_a_model_on_the_hub_is_converted(hub: Any, fixture_folder: Path, tmp_pat
     assert made.files == local.files
     weights = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("out", "local")]
     assert weights[0] == weights[1]
+
+
+def test_a_model_that_cannot_be_reached_is_asked_for_once(hub: Any, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="org/gone"):
+        conversion.load("org/gone", cache_dir=tmp_path)
+    assert {request.path.rpartition("/")[2] for request in hub.requests} == {"config.json"}
