@@ -78,9 +78,9 @@ def describe(
         under: what stands before the names of the model that is meant, in a file that holds several.
 
     Returns:
-        A JSON object: model, format, under (what stands before the model's names), assumed ({what: why}), left_out (names of tensors that are not the model's),
-        architecture, config, parameters ({"total", "parts"}), bytes, dtypes, labels, preprocessing (None if the
-        checkpoint does not say) and files.
+        A JSON object: model, format, under (what stands before the model's names), assumed ({what: why}), left_out
+        (names of tensors that are not the model's), architecture, config, parameters ({"total", "parts"}), bytes,
+        dtypes, labels, preprocessing (None if the checkpoint does not say) and files.
     """
     assumed: tuple[Assumption, ...] = ()
     left_out: tuple[str, ...] = ()

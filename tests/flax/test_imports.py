@@ -1,7 +1,6 @@
 import subprocess
 import sys
 
-
 IMPORT_WITHOUT_EACH = """
 import sys
 for package in sys.argv[1:]:
