@@ -1,0 +1,110 @@
+"""A model of one's own on top of ours is trained the same way in PyTorch and in Flax, and exchanges what is ours."""
+
+from typing import Any
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from flax.training.train_state import TrainState
+from safetensors.numpy import load_file
+
+from vit_core import ViTConfig
+from vit_flax import FlaxViTModule, FlaxViTPreTrainedModel
+from vit_torch import ViTModel, ViTPreTrainedModel
+
+LABELS = np.array([0, 1, 2, 0])
+# As in test_training.py: the rounding of gradients that are zero is no step.
+SETTINGS = {"learning_rate": 1e-3, "epsilon": 1e-4, "weight_decay": 0.1}
+
+
+class InTorch(ViTPreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.vit = ViTModel(config, add_pooling_layer=False)
+        self.layernorm = torch.nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head = torch.nn.Linear(config.hidden_size, 3)
+        self.post_init()
+
+    def forward(self, pixel_values):
+        return self.head(self.layernorm(self.vit(pixel_values)[0].mean(1)))
+
+
+class ModuleInFlax(flax.linen.Module):
+    config: ViTConfig
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        self.vit = FlaxViTModule(self.config, self.dtype, add_pooling_layer=False)
+        self.layernorm = flax.linen.LayerNorm(epsilon=self.config.layer_norm_eps)
+        self.head = flax.linen.Dense(3)
+
+    def __call__(self, pixel_values, deterministic=True, *options):
+        return self.head(self.layernorm(self.vit(pixel_values, deterministic)[0].mean(1)))
+
+
+class InFlax(FlaxViTPreTrainedModel):
+    module_class = ModuleInFlax
+
+
+def batches():
+    random = np.random.default_rng(5)
+    return [random.standard_normal((4, 3, 32, 32)).astype("float32") for _ in range(3)]
+
+
+def train_torch(model):
+    optimizer = torch.optim.AdamW(
+        model.parameters(), SETTINGS["learning_rate"], eps=SETTINGS["epsilon"], weight_decay=SETTINGS["weight_decay"]
+    )
+    losses = []
+    for images in batches():
+        loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(images)), torch.from_numpy(LABELS))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def train_flax(model, params):
+    optimizer = optax.adamw(SETTINGS["learning_rate"], eps=SETTINGS["epsilon"], weight_decay=SETTINGS["weight_decay"])
+    state, losses = TrainState.create(apply_fn=model.__call__, params=params, tx=optimizer), []
+
+    @jax.jit
+    def step(state, images):
+        def loss(params):
+            logits = state.apply_fn(images, params=params, train=True)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS).mean()
+
+        value, gradients = jax.value_and_grad(loss)(state.params)
+        return state.apply_gradients(grads=gradients), value
+
+    for images in batches():
+        state, value = step(state, images)
+        losses.append(float(value))
+    return losses, state.params
+
+
+def test_three_steps_lead_to_the_same_losses_and_weights(tiny_config, tmp_path):
+    tiny_config.initializer_range = 0.15
+    model = InTorch(tiny_config)
+    model.save_pretrained(tmp_path / "torch")
+    with pytest.warns(UserWarning, match="head.kernel, layernorm.scale were not in the checkpoint"):
+        other = InFlax.from_pretrained(tmp_path / "torch")  # biases are called the same
+    params = other.params
+    params["layernorm"]["scale"] = jnp.asarray(model.layernorm.weight.detach().numpy())
+    params["head"]["kernel"] = jnp.asarray(model.head.weight.detach().numpy().T)
+
+    expected = train_torch(model)
+    losses, trained = train_flax(other, params)
+    np.testing.assert_allclose(losses, expected, atol=1e-5, rtol=0)
+    other.save_pretrained(tmp_path / "flax", params=trained)
+    stored, weights = load_file(tmp_path / "flax/model.safetensors"), model.state_dict()
+    ours = {name for name in weights if name.startswith("vit.")}
+    assert set(stored) == {*ours, "layernorm.scale", "layernorm.bias", "head.kernel", "head.bias"}
+    for name in ours | {"layernorm.bias", "head.bias"}:
+        np.testing.assert_allclose(stored[name], weights[name].numpy(), atol=1e-5, rtol=0, err_msg=name)
+    np.testing.assert_allclose(stored["head.kernel"].T, weights["head.weight"].numpy(), atol=1e-5, rtol=0)
