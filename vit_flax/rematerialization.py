@@ -33,6 +33,8 @@ def check_remat(remat: Remat) -> None:
 def rematerialized(run: Callable[..., Any], remat: Remat, is_scanned: bool) -> Callable[..., Any]:
     """A function of a module and arrays that keeps for the backward pass only what the policy says.
 
+    Where nothing is traced there is no backward pass, and the function is called as it is: to the bit what it was.
+
     Args:
         run: what to do with a layer.
         remat: False to keep everything, True to keep nothing but what goes in, a name of `POLICIES`, or a policy.
@@ -45,4 +47,10 @@ def rematerialized(run: Callable[..., Any], remat: Remat, is_scanned: bool) -> C
         return run
     check_remat(remat)
     policy: Policy | None = None if remat is True else POLICIES[remat] if isinstance(remat, str) else remat
-    return nn.remat(run, policy=policy, prevent_cse=not is_scanned)  # a scan keeps the compiler from merging them, too
+    again = nn.remat(run, policy=policy, prevent_cse=not is_scanned)  # a scan keeps the compiler from merging them, too
+
+    def chosen(module: nn.Module, *arrays: Any) -> Any:
+        leaves = jax.tree.leaves((module.variables, arrays))
+        return (again if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) else run)(module, *arrays)
+
+    return again if is_scanned else chosen

@@ -1,7 +1,9 @@
 """transformers' common tests of Flax models, with the models of `vit_flax`."""
 
+import inspect
 from typing import Any
 
+import jax
 import numpy as np
 import sdist
 
@@ -53,3 +55,23 @@ class TestFlax(common.FlaxModelTesterMixin, sdist.TestCase):
 
     def setUp(self) -> None:
         self.model_tester = Tester()
+
+    # As in transformers' own file for ViT: what the common ones do with text, with images.
+
+    def test_forward_signature(self) -> None:
+        config, _ = self.model_tester.prepare_config_and_inputs_for_common()
+        for model_class in self.all_model_classes:
+            names = list(inspect.signature(model_class(config).__call__).parameters)
+            assert names[:4] == ["pixel_values", "params", "dropout_rng", "train"]
+
+    def test_jit_compilation(self) -> None:
+        config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
+        for model_class in self.all_model_classes:
+            model = model_class(config)
+            run = jax.jit(lambda pixel_values, model=model, **options: model(pixel_values=pixel_values, **options))
+            compiled = run(**inputs).to_tuple()
+            with jax.disable_jit():
+                outputs = run(**inputs).to_tuple()
+            assert [each.shape for each in outputs] == [each.shape for each in compiled]
+            for one, other in zip(outputs, compiled, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5)
