@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Set
 from functools import cache
 from typing import Any
@@ -29,8 +30,22 @@ def added_variables(model: keras.Model, known: Set[Path]) -> dict[str, Any]:
         for variable in layer.weights:
             if id(variable) not in inner and id(variable) not in seen:
                 seen.add(id(variable))
-                found[".".join((*path, variable.name))] = variable
+                found[".".join((*path, _name(layer, variable)))] = variable
     return found
+
+
+def _name(layer: keras.layers.Layer, variable: Any) -> str:
+    """A variable's name or, where Keras has counted one, the attribute that holds it."""
+    if not re.fullmatch(r"variable(_\d+)?", variable.name):
+        return str(variable.name)
+    for name, held in vars(layer).items():
+        if held is variable:
+            return name
+        if isinstance(held, list | tuple) and not name.startswith("_"):
+            for index, each in enumerate(held):
+                if each is variable:
+                    return f"{name}.{index}"
+    return f"variable_{[each is variable for each in layer.weights].index(True)}"
 
 
 def _layers(value: Any, path: Path, seen: set[int]) -> Iterator[tuple[Path, keras.layers.Layer]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -32,3 +34,15 @@ def dtype_policy(dtype: Any, stored: str | None) -> Any:
             f"'mixed_bfloat16' or 'auto'."
         )
     return name
+
+
+@contextlib.contextmanager
+def default_policy(policy: Any) -> Iterator[None]:
+    """Make layers with a policy that are given none, such as those of a subclass; with None leave Keras as it is."""
+    before = keras.config.dtype_policy()
+    if policy is not None:
+        keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

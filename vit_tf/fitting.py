@@ -15,6 +15,7 @@ from keras import tree
 
 from vit_core.outputs import ModelOutput
 from vit_tf.losses import mean_loss
+from vit_tf.ours import is_ours
 
 #: Names of the model's own loss in scripts for transformers.
 OWN_LOSS = ("passthrough", "auto_with_warning")
@@ -187,7 +188,7 @@ class FittingModel(keras.Model):
 
     def _makes_a_loss_in_call(self) -> bool:
         """Whether `call` is a subclass's own and takes labels, if only to pass them on to one of ours that does."""
-        if type(self).call.__module__.split(".")[0] == __name__.split(".")[0]:
+        if is_ours(type(self).call):
             return False
         parameters = inspect.signature(self.call).parameters
         passes_on = any(each.kind is each.VAR_KEYWORD for each in parameters.values())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -18,7 +17,7 @@ import tensorflow as tf
 from keras import ops
 
 from conversion.checkpoint import open_for_loading
-from conversion.description import described
+from conversion.description import Description, described
 from vit_core import ViTConfig
 from vit_core.array_bytes import contiguous
 from vit_core.checks import check_head_mask, require_choice
@@ -32,9 +31,11 @@ from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
 from vit_tf.added_variables import added_variables
 from vit_tf.checks import check_pixel_values
 from vit_tf.dataset_methods import DatasetMethods
-from vit_tf.dtypes import dtype_policy
+from vit_tf.dtypes import default_policy, dtype_policy
 from vit_tf.fitting import FittingModel
 from vit_tf.initialization import initialize, left_unfilled
+from vit_tf.keras_files import KerasFiles
+from vit_tf.ours import is_ours
 from vit_tf.parts import Replaceable
 from vit_tf.placement import single_device
 from vit_tf.saved_model import write_saved_model
@@ -45,7 +46,7 @@ from vit_tf.state_dict import stored_arrays
 DATA_FORMATS = ("channels_first", "channels_last")
 
 
-class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel, DatasetMethods):
+class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, PushableModel, DatasetMethods):
     """What the models share: a config, weights from and to checkpoints, and a few conveniences."""
 
     task: ClassVar[Task | None] = None  # a subclass of this class has no head that the table of parameters knows
@@ -126,16 +127,22 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
     def parameter_table(self, config: ViTConfig | None = None) -> tuple[Parameter, ...]:
         """The rows of `vit_core.parameters` that describe this model, with its own config unless another is given.
 
-        Of a subclass without a task, they are those of the models that it holds as attributes.
+        Of a subclass without a task, they are those of the models that it holds as attributes, and of a linear layer
+        that it calls `classifier`.
         """
         config = config or self.config
         if self.task is not None:
             return parameters(config, self.task)
         held = {name: part for name, part in vars(self).items() if isinstance(part, ViTPreTrainedModel)}
-        return tuple(
-            replace(row, name=f"{name}.{row.name}")
-            for name, part in held.items()
-            for row in part.parameter_table(config)
+        has_classifier = isinstance(vars(self).get("classifier"), keras.layers.Dense)
+        head = parameters(config, "image-classification") if has_classifier else ()
+        return (
+            *(
+                replace(row, name=f"{name}.{row.name}")
+                for name, part in held.items()
+                for row in part.parameter_table(config)
+            ),
+            *(row for row in head if row.part == "head"),
         )
 
     def head_table(self) -> tuple[Parameter, ...]:
@@ -170,9 +177,6 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
         """Make the variables of parts that a subclass or a script added and that have not run yet."""
         if any(_waits_for_a_build(layer) for layer in self._flatten_layers(include_self=False)):
             self(self.dummy_inputs)
-
-    def _is_own_class(self) -> bool:
-        return type(self).__module__.split(".")[0] == __name__.split(".")[0]
 
     @classmethod
     def _class_name(cls) -> str:
@@ -276,9 +280,9 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
         if cls.task is not None:  # says what does not fit before memory is taken
             parts = dict(zip(PARTS, model_args, strict=False)) if cls.task == "model" else {}
             parts |= {name: value for name, value in model_arguments.items() if name in PARTS}
-            if "__init__" in vars(cls) and cls.__module__.split(".")[0] == __name__.split(".")[0]:
+            if "__init__" in vars(cls) and is_ours(cls):
                 loading.plan(parameters(loading.config, cls.task, **parts))
-        with left_unfilled(), tf.device(device):
+        with left_unfilled(), tf.device(device), default_policy(policy):
             model = cls(loading.config, *model_args, **model_arguments)
             model.build_missing()
         plan = model._filled(loading)
@@ -302,8 +306,11 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
     def _filled(self, loading: Loading) -> LoadingPlan:
         """Give the model its weights, one at a time; only missing ones are drawn at random."""
         table = self.parameter_table()
-        held, added = self._found(table), self._added(table)
+        held = self._found(table)
         rows = [row for row in table if row.name in held]
+        if self.task is None:  # whose classifier may be for another number of labels
+            rows = [row for row in rows if row.part != "head" or _canonical_shape(row, held[row.name]) == row.shape]
+        added = self._added(rows)
         plan = loading.plan(
             rows, {name: tuple(variable.shape) for name, variable in added.items()}, f"{self._base_name()}."
         )
@@ -313,7 +320,7 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
         for name, variable in added.items():
             if name in plan.tensors:
                 variable.assign(plan.tensors[name].numpy())
-        initialize(self, plan.missing)
+        initialize(self, [row for row in plan.missing if self.task is not None or row.part != "head"])
         return plan
 
     def save_pretrained(
@@ -370,8 +377,18 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
 
     def _described(self) -> tuple[ViTConfig, dict[str, StoredTensor]]:
         """The config and the tensors as a checkpoint has them: those of the table in its order, then what was added."""
+        found, held, added = self._description(self.config.replaced(architectures=[self._class_name()]))
+        tensors = {row.name: _stored(row.name, held[row.name], row) for row in found.rows}
+        tensors |= {name: _stored(name, added[name]) for name in found.extras if name in added}
+        return found.config, tensors
+
+    def _followed_config(self) -> ViTConfig:
+        """The config from which the model follows as it is, with the parts that were replaced."""
+        return self._description(self.config)[0].config
+
+    def _description(self, config: ViTConfig) -> tuple[Description, dict[str, Any], dict[str, Any]]:
+        """What `described` finds; the variables of the table, and those that were added, by name."""
         self.build_missing()
-        config = self.config.replaced(architectures=[self._class_name()])
         layers = len(self._encoder_layers(config))
         probed = (
             config if layers == config.num_hidden_layers else config.replaced(num_hidden_layers=layers, pruned_heads={})
@@ -386,122 +403,14 @@ class ViTPreTrainedModel(Replaceable, FittingModel, ScriptMethods, PushableModel
             self.parameter_table,
             shapes,
             type(self).__name__,
-            is_own=self._is_own_class(),
+            is_own=is_ours(type(self)),
             prefix=f"{self._base_name()}.",
         )
-        tensors = {row.name: _stored(row.name, held[row.name], row) for row in found.rows}
-        tensors |= {name: _stored(name, added[name]) for name in found.extras if name in added}
-        return found.config, tensors
+        return found, held, added
 
     def _encoder_layers(self, config: ViTConfig) -> Sequence[Any]:
         encoder = getattr(self._base_model(), "encoder", None)
         return getattr(encoder, "layer", range(config.num_hidden_layers))
-
-    # Keras files
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments and what was done to the model since, for `.keras` files.
-
-        That is: which linear layers are quantized, which layers are frozen, and whether gradient checkpointing is on.
-        LoRA is not in it: Keras adds its update to the weights that it saves, and could not go on training it.
-        """
-        quantized = {
-            name: {
-                "mode": layer.quantization_mode,
-                "config": keras.saving.serialize_keras_object(layer.quantization_config),
-            }
-            for name, layer in self._linear_layers().items()
-            if layer.quantization_mode
-        }
-        return {
-            **super().get_config(),
-            "config": json.loads(self.config.to_json_string()),
-            "data_format": self.data_format,
-            "quantized_layers": quantized,
-            "frozen_layers": [name for name, layer in self._layers_with_weights().items() if not layer.trainable],
-            "gradient_checkpointing": self.is_gradient_checkpointing,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any] | ViTConfig, custom_objects: Any = None, **options: Any) -> Self:
-        """Build a model from what `get_config` returned, or from a ViTConfig, as scripts for transformers do.
-
-        Args:
-            config: either.
-            custom_objects: see `keras.Model.from_config`.
-            **options: with a ViTConfig, those of `_from_config`.
-        """
-        if isinstance(config, ViTConfig):
-            return cls._from_config(config, **options)
-        done = ("quantized_layers", "frozen_layers", "gradient_checkpointing")
-        arguments = {name: value for name, value in config.items() if name not in done}
-        model = cls(**{**arguments, "config": cls.config_class.from_dict(config["config"])})
-        model.build_missing()
-        linear_layers = model._linear_layers()
-        for name, settings in config["quantized_layers"].items():
-            quantization = keras.saving.deserialize_keras_object(settings["config"])
-            linear_layers[name].quantize(settings["mode"], config=quantization)
-        if config["frozen_layers"]:
-            for name, layer in model._layers_with_weights().items():
-                layer.trainable = name not in config["frozen_layers"]
-        if config["gradient_checkpointing"]:
-            model.gradient_checkpointing_enable()
-        return model
-
-    def _layers_with_weights(self) -> dict[str, keras.layers.Layer]:
-        """The layers that hold parameters, and those that hold such layers, by name, the outer ones first."""
-        paths = (KERAS.path(row)[:-1] for row in self._held_rows())
-        found = {path[:depth]: self._find(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}
-        return {".".join(path): layer for path, layer in found.items() if isinstance(layer, keras.layers.Layer)}
-
-    def _linear_layers(self) -> dict[str, keras.layers.Dense]:
-        """The linear layers by the names of their weights."""
-        return {row.name: self._find(KERAS.path(row)[:-1]) for row in self._held_rows() if row.kind == "linear"}
-
-    def _held_rows(self) -> list[Parameter]:
-        """The rows of the table whose parts the model still has."""
-        table = self.parameter_table()
-        held = self._found(table)
-        return [row for row in table if row.name in held]
-
-    def quantize(self, mode: str | None = None, config: Any = None, filters: Any = None, **kwargs: Any) -> None:
-        """Quantize the linear layers, which are nearly all of the weights; see `keras.Model.quantize`.
-
-        Args:
-            mode: "int8", "int4" or "float8".
-            config: Keras' quantization config instead of a mode.
-            filters: which layers; the linear ones unless given.
-            **kwargs: see `keras.Model.quantize`.
-        """
-        super().quantize(mode, config, filters or _is_linear, **kwargs)
-
-    def export(
-        self,
-        filepath: str | PathLike[str],
-        format: str = "tf_saved_model",
-        *,
-        interpolate_pos_encoding: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Write the model for serving; see `keras.Model.export`.
-
-        A SavedModel has the endpoint "serve" and the signature "serving_default". They take any number of images as
-        `pixel_values` and return what is in the output by name: {"logits": ...} or, for several tensors,
-        {"hidden_states_0": ...}.
-
-        Args:
-            filepath: where.
-            format: "tf_saved_model", or another that Keras has.
-            interpolate_pos_encoding: whether images may have any size.
-            **kwargs: see `keras.Model.export`.
-        """
-        size = (None, None) if interpolate_pos_encoding else self.config.image_shape
-        images = keras.Input(self._image_shape(size), name=self.main_input_name, dtype="float32")
-        output = self(images, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True)
-        named: dict[str, Any] = {}
-        for name, item in output.items():
-            named |= {f"{name}_{i}": each for i, each in enumerate(item)} if isinstance(item, tuple) else {name: item}
-        keras.Model(images, named).export(filepath, format=format, **kwargs)
 
     # Training
 
@@ -566,10 +475,6 @@ def _unique_name(prefix: str) -> str:
 def _waits_for_a_build(layer: keras.layers.Layer) -> bool:
     """Whether a layer that has variables has not made them yet."""
     return not layer.built and type(layer).build is not keras.layers.Layer.build
-
-
-def _is_linear(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, keras.layers.Dense)
 
 
 def _canonical_shape(row: Parameter, variable: Any) -> tuple[int, ...]:

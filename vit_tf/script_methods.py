@@ -15,7 +15,7 @@ from keras import ops
 
 from vit_core import ViTConfig
 from vit_core.loading_options import loading_options
-from vit_tf.dtypes import dtype_policy
+from vit_tf.dtypes import default_policy, dtype_policy
 
 
 class ScriptMethods:
@@ -57,7 +57,8 @@ class ScriptMethods:
         attention = options.pop("attn_implementation", None)
         copied = config.replaced(**({} if attention is None else {"attn_implementation": attention}))
         build: Any = cls
-        model: Self = build(copied, *args, **options)
+        with default_policy(options.get("dtype")):
+            model: Self = build(copied, *args, **options)
         return model
 
     @classmethod

@@ -163,6 +163,106 @@ def test_a_subclass_goes_through_a_keras_file(tiny_config, tmp_path):
     assert_same(again(IMAGES), expected)
 
 
+def test_arguments_of_a_subclass_go_through_a_keras_file(tiny_config, tmp_path):
+    model = WithHead(tiny_config, classes=7)
+    expected = model(IMAGES)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"WithHead": WithHead})
+    assert_same(again(IMAGES), expected)
+
+
+def test_an_argument_that_no_keras_file_tells_is_said(tiny_config):
+    class WithActivation(WithHead):
+        def __init__(self, config, activation=None, **kwargs):
+            super().__init__(config, **kwargs)
+            self.activation = activation
+
+    model = WithActivation(tiny_config, tf.nn.relu, classes=7)
+    with pytest.warns(UserWarning, match=r"with activation, which a .keras file does not tell; override get_config"):
+        assert model.get_config()["classes"] == 7
+
+
+class WithWeights(TFViTPreTrainedModel):
+    """Takes a config alone, and has variables without a name."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.vit = TFViTModel(config, add_pooling_layer=False)
+        self.scale = self.add_weight(shape=(config.hidden_size,), initializer="normal")
+        self.shifts = [self.add_weight(shape=(1,), initializer="normal") for _ in range(2)]
+
+    def call(self, pixel_values):
+        return self.vit(pixel_values)[0][:, 0] * self.scale + self.shifts[0] - self.shifts[1]
+
+
+def test_variables_without_a_name_are_saved_under_their_attributes(tiny_config, tmp_path):
+    for count in range(2):
+        model = WithWeights(tiny_config)
+        model.save_pretrained(tmp_path / str(count))
+    added = {name for name in names_in(tmp_path / "0") if not name.startswith("vit.")}
+    assert added == {"scale", "shifts.0", "shifts.1"}
+    assert names_in(tmp_path / "0") == names_in(tmp_path / "1")
+    assert_same(WithWeights.from_pretrained(tmp_path / "1")(IMAGES), model(IMAGES))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"WithWeights": WithWeights})
+    assert_same(again(IMAGES), model(IMAGES))
+
+
+class WithClassifier(TFViTPreTrainedModel):
+    """A head of its own under the name of transformers'."""
+
+    def __init__(self, config, labels=None, **kwargs):
+        super().__init__(config, **kwargs)
+        self.vit = TFViTMainLayer(config, add_pooling_layer=False, name="vit")
+        self.classifier = layers.Dense(labels or config.num_labels, name="classifier")
+
+    def call(self, pixel_values=None, training=False):
+        return self.classifier(self.vit(pixel_values, training=training)[0][:, 0])
+
+
+def test_a_classifier_of_a_subclass_starts_from_a_plain_checkpoint(tiny_config, tmp_path):
+    plain = TFViTForImageClassification(tiny_config)
+    plain.save_pretrained(tmp_path)
+    model = WithClassifier.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(model(IMAGES), plain(IMAGES).logits)
+    with pytest.raises(ValueError, match="ignore_mismatched_sizes=True"):
+        WithClassifier.from_pretrained(tmp_path, labels=9)
+    with pytest.warns(UserWarning, match="classifier.kernel"):
+        other = WithClassifier.from_pretrained(tmp_path, labels=9, ignore_mismatched_sizes=True)
+    other.save_pretrained(tmp_path / "other")
+    again = WithClassifier.from_pretrained(tmp_path / "other", labels=9)
+    assert_same(again(IMAGES), other(IMAGES))
+    assert again.config.num_labels == 9
+    assert "classifier.weight" in names_in(tmp_path / "other")
+
+
+def test_a_dtype_reaches_the_head_of_a_subclass(tiny_config, tmp_path):
+    WithHead(tiny_config).save_pretrained(tmp_path)
+    half = WithHead.from_pretrained(tmp_path, dtype="bfloat16")
+    assert {variable.dtype for variable in half.weights} == {"bfloat16"}
+    assert half(IMAGES).dtype == "bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+    mixed = WithHead._from_config(tiny_config, dtype="mixed_bfloat16")
+    assert mixed(IMAGES).dtype == "bfloat16"
+    assert mixed.head.kernel.dtype == "float32"
+
+
+@pytest.mark.parametrize("change", ["classifier", "layers"])
+def test_a_keras_file_follows_replaced_parts(tiny_config, tmp_path, change):
+    model = TFViTForImageClassification(tiny_config)
+    if change == "classifier":
+        model.classifier = layers.Dense(9)
+    else:
+        model.vit.encoder.layer.pop()
+    expected = model(IMAGES).logits
+    model.save(tmp_path / "model.keras")
+    assert_same(keras.saving.load_model(tmp_path / "model.keras")(IMAGES).logits, expected)
+
+
+def test_a_model_of_a_config_as_a_dict(tiny_config):
+    assert TFViTForImageClassification.from_config(tiny_config.to_dict()).config.to_dict() == tiny_config.to_dict()
+
+
 # Replaced parts
 
 
