@@ -436,6 +436,10 @@ class ViTModel(ViTPreTrainedModel):
             output_hidden_states=output_hidden_states,
             return_dict=True,
         )
+        if isinstance(encoded, tuple):  # of an encoder that scripts put here
+            rest = iter(encoded[1:])
+            all_hidden_states = next(rest, None) if output_hidden_states else None
+            encoded = BaseModelOutput(encoded[0], all_hidden_states, next(rest, None))
         last_hidden_state = self.layernorm(encoded[0])
         output = BaseModelOutputWithPooling(
             last_hidden_state=last_hidden_state,

@@ -179,6 +179,21 @@ def test_a_replaced_attention_and_output_are_called_as_in_transformers(model):
     assert model(PIXELS, head_mask=torch.ones(2, 4)).logits.isfinite().all()
 
 
+def test_a_replaced_encoder_may_return_a_tuple(model):
+    class AsTuple(nn.Module):
+        def __init__(self, encoder):
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, hidden_states, **options):
+            return self.encoder(hidden_states, **options | {"return_dict": False})
+
+    expected = model(PIXELS, output_hidden_states=True, output_attentions=True)
+    model.vit.encoder = AsTuple(model.vit.encoder)
+    torch.testing.assert_close(model(PIXELS, output_hidden_states=True, output_attentions=True), expected)
+    assert list(model.vit(PIXELS, output_attentions=True)) == ["last_hidden_state", "attentions"]
+
+
 def test_a_base_model_without_its_pooler_is_saved_without_it(tiny_config, tmp_path):
     model = ViTModel(tiny_config)
     model.pooler = None
