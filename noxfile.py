@@ -31,8 +31,8 @@ OTHER_SIDES = {
     ),
     "timm-torchvision": (
         "torch",
-        ["timm==1.0.*", "torchvision"],
-        ["interop/test_timm.py", "interop/test_torchvision.py"],
+        ["timm==1.0.*", "torchvision", "captum", "grad-cam", "peft", "torchao", "torchinfo"],
+        ["interop/test_timm.py", "interop/test_torchvision.py", "interop/test_torch_packages.py"],
     ),
     "transformers-5-tf": ("tf", ["transformers==5.*", "datasets"], ["scripts/tensorflow"]),
     "keras-hub": ("tf", ["keras-hub==0.32.*"], ["interop/test_keras_hub.py"]),

@@ -64,7 +64,8 @@ class ModelOutput(dict[str, Any]):
         was_set = key in self.__dict__  # constructors set fields in their order
         object.__setattr__(self, key, value)
         if value is None:
-            dict.pop(self, key, None)
+            if was_set:
+                dict.pop(self, key, None)
             return
         is_new = key not in self
         super().__setitem__(key, value)

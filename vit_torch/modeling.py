@@ -6,7 +6,7 @@ so that `state_dict()` has the canonical names of `vit_core.parameters`, which a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -184,23 +184,22 @@ class ViTSelfAttention(nn.Module):
         hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
-    ) -> tuple[Float[Tensor, "batch tokens width"], Float[Tensor, "batch heads tokens tokens"] | None]:
+    ) -> tuple[Float[Tensor, "batch tokens width"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
         query = self.transpose_for_scores(self.query(hidden_states))
         key = self.transpose_for_scores(self.key(hidden_states))
         value = self.transpose_for_scores(self.value(hidden_states))
         dropout = self.dropout
         is_usual = self.config.attn_implementation == "sdpa" and isinstance(dropout, nn.Dropout)
-        if not is_usual or output_attentions or head_mask is not None:
-            scores = query @ key.transpose(-1, -2) / self.attention_head_size**0.5
-            probabilities = dropout(scores.softmax(dim=-1))
-            if head_mask is not None:
-                probabilities = probabilities * self._kept(head_mask).to(probabilities)
-            context = probabilities @ value
-        else:
-            probabilities = None
+        if is_usual and head_mask is None and not output_attentions:
             dropout_prob = dropout.p if dropout.training else 0.0
             context = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout_prob)
-        return context.transpose(1, 2).flatten(2), probabilities
+            return context.transpose(1, 2).flatten(2), None
+        scores = query @ key.transpose(-1, -2) / self.attention_head_size**0.5
+        probabilities = dropout(scores.softmax(dim=-1))
+        if head_mask is not None:
+            probabilities = probabilities * self._kept(head_mask).to(probabilities)
+        context = (probabilities @ value).transpose(1, 2).flatten(2)
+        return (context, probabilities) if output_attentions else (context,)
 
     def _kept(self, head_mask: Tensor) -> Tensor:
         """The entries of a mask, (heads,) or (1, heads, 1, 1), for the heads that are not pruned."""
@@ -246,9 +245,9 @@ class ViTAttention(nn.Module):
         hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
-    ) -> tuple[Float[Tensor, "batch tokens hidden"], Float[Tensor, "batch heads tokens tokens"] | None]:
-        context, probabilities = parts_of(self.attention(hidden_states, head_mask, output_attentions))
-        return self.output(context, hidden_states), probabilities
+    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
+        context, *probabilities = items_of(self.attention(hidden_states, head_mask, output_attentions))
+        return self.output(context, hidden_states), *probabilities
 
 
 # The names that transformers 4 has for these with scaled dot product attention.
@@ -298,21 +297,17 @@ class ViTLayer(nn.Module):
         hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
-    ) -> tuple[Float[Tensor, "batch tokens hidden"], Float[Tensor, "batch heads tokens tokens"] | None]:
+    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
         returned = self.attention(self.layernorm_before(hidden_states), head_mask, output_attentions)
-        attended, probabilities = parts_of(returned)
+        attended, *probabilities = items_of(returned)
         hidden_states = attended + hidden_states
         mlp = self.intermediate(self.layernorm_after(hidden_states))
-        return self.output(mlp, hidden_states), probabilities
+        return self.output(mlp, hidden_states), *probabilities
 
 
-def parts_of(returned: Any) -> tuple[Tensor, Tensor | None]:
-    """Hidden states and attention of a layer or an attention, which may be someone else's and return less."""
-    if type(returned) is tuple and len(returned) == 2:  # as our own do
-        return returned
-    if isinstance(returned, Tensor):
-        return returned, None
-    return returned[0], returned[1] if len(returned) > 1 else None
+def items_of(returned: Any) -> Sequence[Any]:
+    """What a layer or an attention returns, which may be someone else's and return a tensor alone."""
+    return returned if isinstance(returned, tuple) or not isinstance(returned, Tensor) else (returned,)
 
 
 class ViTEncoder(nn.Module):
@@ -343,9 +338,9 @@ class ViTEncoder(nn.Module):
                 returned = self._gradient_checkpointing_func(layer, *arguments)
             else:
                 returned = layer(*arguments)
-            hidden_states, attentions = parts_of(returned)
+            hidden_states, *attentions = items_of(returned)
             if output_attentions:
-                all_attentions.append(attentions)
+                all_attentions.append(attentions[0] if attentions else None)
         if output_hidden_states:
             all_hidden_states.append(hidden_states)
         output = BaseModelOutput(hidden_states, tuple(all_hidden_states) or None, tuple(all_attentions) or None)

@@ -61,6 +61,17 @@ def test_attention_has_the_names_of_transformers(model):
     assert torch.equal(heads[:, 1], attention.query(tokens)[..., 8:16])
 
 
+@pytest.mark.parametrize(("attn_implementation", "items"), [("sdpa", 2), ("eager", 1)])
+def test_layers_and_attentions_return_as_many_items_as_in_transformers(model, attn_implementation, items):
+    model.config.attn_implementation = attn_implementation
+    layer, tokens = model.encoder.layer[0], torch.ones(1, 5, 32)
+    for part in (layer, layer.attention, layer.attention.attention):
+        hidden_states, *rest = part(tokens)
+        assert rest == [None] * (items - 1)
+        assert part(tokens, output_attentions=True)[1].shape == (1, 4, 5, 5)
+        torch.testing.assert_close(part(tokens, torch.ones(1, 4, 1, 1))[0], hidden_states)
+
+
 def test_pruned_attention_counts_its_heads(model):
     attention = model.encoder.layer[0].attention
     attention.prune_heads({1})
