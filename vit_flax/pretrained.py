@@ -27,7 +27,7 @@ from vit_core.hub import ModelSource
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan
 from vit_core.parameters import Parameter
-from vit_core.pretrained import prepare_loading
+from vit_core.pretrained import Loading, prepare_loading
 from vit_core.push import PushableModel, push_if_asked
 from vit_flax.model import Model
 from vit_flax.parameter_tree import ParameterTree, candidates, canonical, flatten, shapes_of, stored_arrays
@@ -35,6 +35,7 @@ from vit_flax.parameter_tree import Path as TreePath
 from vit_flax.placement import single_device
 from vit_flax.precision import is_half
 from vit_flax.script_methods import ScriptMethods
+from vit_flax.torch_names import with_flax_names
 
 
 class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
@@ -157,7 +158,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
             dtype = (loading.dtype if is_auto else None) or jnp.float32
         build: Any = cls
         model: Self = build(loading.config, *model_args, dtype=dtype, _do_init=False, **model_arguments)
-        plan = loading.plan(model.parameter_table(), model.tree.extra_shapes, model._prefix)
+        plan = model._plan(loading)
         if device is not None and model.partitioning is not None:
             raise ValueError("device_map and partitioning both say where the model's arrays lie; give one of them.")
         with jax.default_device(device):
@@ -182,6 +183,16 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         """See `conversion.checkpoint.open_for_loading`, which passes a subclass' own files on as they are."""
         opened = open_for_loading(source, config_fields, own_format=TRANSFORMERS_FLAX.name, **options)
         return dataclasses.replace(opened, tensors=canonical(opened.tensors, cls.base_model_prefix))
+
+    def _plan(self, loading: Loading) -> LoadingPlan:
+        """Which tensor of the checkpoint fills which parameter."""
+        plan = loading.plan(self.parameter_table(), self.tree.extra_shapes, self._prefix)
+        if not (plan.missing_extras and plan.unexpected):
+            return plan
+        checkpoint = loading.checkpoint
+        tensors = with_flax_names(checkpoint.tensors, self.tree.extras, plan.missing_extras, plan.unexpected)
+        loading = dataclasses.replace(loading, checkpoint=dataclasses.replace(checkpoint, tensors=tensors))
+        return loading.plan(self.parameter_table(), self.tree.extra_shapes, self._prefix)
 
     def _loaded(self, plan: LoadingPlan, do_init: bool, dtype: Any) -> dict[TreePath, Any]:
         """Parameters with the planned weights; with `do_init`, missing ones are drawn at random.

@@ -1,4 +1,4 @@
-"""A model of one's own on top of ours is trained the same way in PyTorch and in Flax, and exchanges what is ours."""
+"""A model of one's own on top of ours starts in Flax where it was in PyTorch, and is trained alike in both."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 import torch
 from flax.training.train_state import TrainState
 from safetensors.numpy import load_file
@@ -26,11 +25,17 @@ class InTorch(ViTPreTrainedModel):
         super().__init__(config)
         self.vit = ViTModel(config, add_pooling_layer=False)
         self.layernorm = torch.nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.head = torch.nn.Linear(config.hidden_size, 3)
+        self.blocks = torch.nn.ModuleList(
+            [torch.nn.Linear(config.hidden_size, width) for width in (config.hidden_size, 3)]
+        )
+        self.grey = torch.nn.Conv2d(3, 3, 2)
+        self.kinds = torch.nn.Embedding(4, 3)
         self.post_init()
 
     def forward(self, pixel_values):
-        return self.head(self.layernorm(self.vit(pixel_values)[0].mean(1)))
+        first, second = self.blocks
+        logits = second(first(self.layernorm(self.vit(pixel_values)[0].mean(1))))
+        return logits + self.grey(pixel_values).mean((2, 3)) + self.kinds(torch.arange(4))
 
 
 class ModuleInFlax(flax.linen.Module):
@@ -40,10 +45,14 @@ class ModuleInFlax(flax.linen.Module):
     def setup(self):
         self.vit = FlaxViTModule(self.config, self.dtype, add_pooling_layer=False)
         self.layernorm = flax.linen.LayerNorm(epsilon=self.config.layer_norm_eps)
-        self.head = flax.linen.Dense(3)
+        self.blocks = [flax.linen.Dense(self.config.hidden_size), flax.linen.Dense(3)]
+        self.grey = flax.linen.Conv(3, (2, 2), padding="VALID")
+        self.kinds = flax.linen.Embed(4, 3)
 
     def __call__(self, pixel_values, deterministic=True, *options):
-        return self.head(self.layernorm(self.vit(pixel_values, deterministic)[0].mean(1)))
+        first, second = self.blocks
+        logits = second(first(self.layernorm(self.vit(pixel_values, deterministic)[0].mean(1))))
+        return logits + self.grey(pixel_values).mean((1, 2)) + self.kinds(jnp.arange(len(logits)) % 4)
 
 
 class InFlax(FlaxViTPreTrainedModel):
@@ -92,19 +101,22 @@ def test_three_steps_lead_to_the_same_losses_and_weights(tiny_config, tmp_path):
     tiny_config.initializer_range = 0.15
     model = InTorch(tiny_config)
     model.save_pretrained(tmp_path / "torch")
-    with pytest.warns(UserWarning, match="head.kernel, layernorm.scale were not in the checkpoint"):
-        other = InFlax.from_pretrained(tmp_path / "torch")  # biases are called the same
-    params = other.params
-    params["layernorm"]["scale"] = jnp.asarray(model.layernorm.weight.detach().numpy())
-    params["head"]["kernel"] = jnp.asarray(model.head.weight.detach().numpy().T)
+    other = InFlax.from_pretrained(tmp_path / "torch")
 
     expected = train_torch(model)
-    losses, trained = train_flax(other, params)
+    losses, trained = train_flax(other, other.params)
     np.testing.assert_allclose(losses, expected, atol=1e-5, rtol=0)
     other.save_pretrained(tmp_path / "flax", params=trained)
     stored, weights = load_file(tmp_path / "flax/model.safetensors"), model.state_dict()
-    ours = {name for name in weights if name.startswith("vit.")}
-    assert set(stored) == {*ours, "layernorm.scale", "layernorm.bias", "head.kernel", "head.bias"}
-    for name in ours | {"layernorm.bias", "head.bias"}:
-        np.testing.assert_allclose(stored[name], weights[name].numpy(), atol=1e-5, rtol=0, err_msg=name)
-    np.testing.assert_allclose(stored["head.kernel"].T, weights["head.weight"].numpy(), atol=1e-5, rtol=0)
+    names = {  # in Flax, in PyTorch, and the axes that Flax has
+        **{name: (name, None) for name in weights if name.startswith("vit.") or name.endswith(".bias")},
+        **{"layernorm.scale": ("layernorm.weight", None), "kinds.embedding": ("kinds.weight", None)},
+        **{f"blocks_{i}.kernel": (f"blocks.{i}.weight", (1, 0)) for i in range(2)},
+        "grey.kernel": ("grey.weight", (2, 3, 1, 0)),
+    }
+    names |= {f"blocks_{i}.bias": names.pop(f"blocks.{i}.bias") for i in range(2)}
+    assert set(stored) == set(names)
+    for name, (in_torch, axes) in names.items():
+        wanted = weights[in_torch].numpy()
+        wanted = wanted if axes is None else wanted.transpose(axes)
+        np.testing.assert_allclose(stored[name], wanted, atol=1e-5, rtol=0, err_msg=name)
