@@ -525,7 +525,7 @@ def test_a_destination_that_cannot_be_written_is_one_sentence(fixture_folder: Pa
 @pytest.mark.parametrize(
     ("name", "to", "needed"),
     [
-        ("vit.npz", "timm", r"\.safetensors or \.bin or \.pth or \.pt"),
+        ("vit.npz", "timm", r"\.safetensors or \.bin or \.pth or \.pt or \.ckpt"),
         ("vit.safetensors", "google", r"\.npz"),
         ("vit.h5", "transformers-flax", r"\.msgpack"),
         ("vit.msgpack", "keras-hub", r"\.h5 or \.hdf5"),
