@@ -24,6 +24,10 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 NAMES_SHOWN = 6  # in a warning; a model has hundreds
 
 
+class ShapeError(ValueError, RuntimeError):
+    """A weight does not fit the model: a ValueError, and what scripts for transformers' PyTorch models catch."""
+
+
 @dataclass(frozen=True)
 class LoadingPlan:
     """Which tensor of a checkpoint fills which parameter of a model.
@@ -107,8 +111,8 @@ def plan_loading(
         prefix: what the names of the base model's parameters start with in a model with a head.
 
     Raises:
-        ValueError: a shape does not fit (both are named), nothing fits at all, or what is missing would need more
-            memory than the machine has.
+        ShapeError: a shape does not fit; both are named.
+        ValueError: nothing fits at all, or what is missing would need more memory than the machine has.
     """
     wanted = {row.name: row.shape for row in table} | dict(extras or {})
     available = unwrapped(checkpoint.tensors, wanted)
@@ -134,7 +138,7 @@ def plan_loading(
         elif ignore_mismatched_sizes:
             mismatched.append((name, tensor.shape, shape))
         else:
-            raise ValueError(
+            raise ShapeError(
                 f"{source} holds {stored_name} with shape {tensor.shape}, but the config makes it {shape}; load "
                 f"with the checkpoint's own config, or with ignore_mismatched_sizes=True to start it at random."
             )
