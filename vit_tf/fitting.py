@@ -100,11 +100,10 @@ class FittingModel(keras.Model):
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """See `keras.Model.fit`; labels may also come in the dict of inputs, or as targets {"labels": ...}."""
-        if isinstance(x, tf.data.Dataset):
-            if len(args) < 7:  # of which `shuffle` is the last
-                kwargs.setdefault("shuffle", False)  # a dataset shuffles itself; Keras would warn that it does not
-            if kwargs.get("class_weight") is not None:  # which Keras takes for targets alone
-                x = x.map(lambda *batch: _with_labels_as_targets(batch if len(batch) > 1 else batch[0]))
+        if isinstance(x, tf.data.Dataset | GeneratorType) and len(args) < 7:  # of which `shuffle` is the last
+            kwargs.setdefault("shuffle", False)  # they shuffle themselves; Keras would warn that it does not
+        if isinstance(x, tf.data.Dataset) and kwargs.get("class_weight") is not None:  # of targets alone, for Keras
+            x = x.map(lambda *batch: _with_labels_as_targets(batch if len(batch) > 1 else batch[0]))
         return super().fit(*_with_labels_apart(x, y), *args, **_without_workers(kwargs))
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:

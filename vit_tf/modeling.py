@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from jaxtyping import Float, Shaped
@@ -53,6 +53,12 @@ class ViTPatchEmbeddings(Part):
         super().__init__(**kwargs)
         self.config = config
         self.data_format = data_format
+        self.image_size, self.patch_size, self.num_channels = (
+            config.image_shape,
+            config.patch_shape,
+            config.num_channels,
+        )
+        self.num_patches = math.prod(config.grid)
         self.projection = layers.Conv2D(
             config.hidden_size,
             kernel_size=config.patch_shape,
@@ -228,6 +234,8 @@ class ViTSelfOutput(Part):
 class ViTAttention(Part):
     """Self-attention with its output projection."""
 
+    names_in_scripts: ClassVar[dict[str, str]] = {"self_attention": "attention", "dense_output": "output_"}
+
     def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.attention = ViTSelfAttention(config, layer, name="attention", dtype=self.dtype_policy)
@@ -292,6 +300,8 @@ class ViTOutput(Part):
 
 class ViTLayer(Part):
     """One transformer layer, with LayerNorm before each half (equations 2 and 3)."""
+
+    names_in_scripts: ClassVar[dict[str, str]] = {"vit_output": "output_"}
 
     def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -490,7 +500,7 @@ class TFViTModel(ViTPreTrainedModel):
         # for parts among attributes and properties, and so does not find the model in itself.
         if name == self.base_model_prefix:
             return self
-        raise AttributeError(f"{type(self).__name__} has no {name!r}.")
+        return super().__getattr__(name)
 
     def call(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 import keras
 from keras.src.utils.tracking import TrackedList
@@ -17,7 +17,16 @@ class Replaceable:
     `encoder.layer[0] = MyLayer()`.
     """
 
+    #: Names that an attribute has in scripts for transformers, and ours.
+    names_in_scripts: ClassVar[dict[str, str]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.names_in_scripts:
+            return getattr(self, self.names_in_scripts[name])
+        raise AttributeError(f"{type(self).__name__} has no {name!r}.")
+
     def __setattr__(self, name: str, value: Any) -> None:
+        name = self.names_in_scripts.get(name, name)
         if not vars(self).get("_tracker"):  # Keras has not started yet
             super().__setattr__(name, value)
             return
@@ -28,6 +37,25 @@ class Replaceable:
             value
         ):  # of which Keras has made a list that does not notice when an item is replaced
             object.__setattr__(self, name, Parts(value, self))
+
+    # `tf.train.Checkpoint` knows layers by these two, and of Keras not those in lists.
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
+        children: dict[str, Any] = super()._trackable_children(save_type, **kwargs)  # type: ignore[misc]
+        return {**children, **self._listed()} if save_type == "checkpoint" else children
+
+    def _lookup_dependency(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        found = super()._lookup_dependency(name, *args, **kwargs)  # type: ignore[misc]
+        return self._listed().get(name) if found is None else found
+
+    def _listed(self) -> dict[str, Any]:
+        """The layers in lists, by name."""
+        return {
+            f"{name}-{index}": layer
+            for name, held in vars(self).items()
+            if isinstance(held, list | tuple) and not name.startswith("_")
+            for index, layer in enumerate(_layers(held))
+        }
 
 
 class Parts(TrackedList):

@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
-from vit_tf import TFBaseModelOutput, TFViTForImageClassification, TFViTModel, modeling
+from vit_tf import TFBaseModelOutput, TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel, modeling
 
 # Keras itself, when it writes variables; and what it thinks of HDF5.
 pytestmark = [
@@ -135,3 +136,24 @@ def test_a_model_goes_through_an_hdf5_file(tiny_config, tmp_path):
     model.save(tmp_path / "model.h5")
     again = keras.saving.load_model(tmp_path / "model.h5")
     np.testing.assert_array_equal(again(IMAGES).logits, model(IMAGES).logits)
+
+
+def test_parts_have_the_names_that_scripts_for_transformers_use(tiny_config):
+    model = TFViTModel(tiny_config)
+    layer = model.vit.encoder.layer[0]
+    assert layer.attention.self_attention is layer.attention.attention
+    assert layer.attention.dense_output is layer.attention.output_
+    assert layer.vit_output is layer.output_
+    assert model.vit.embeddings.patch_embeddings.num_patches == 16
+    layer.attention.self_attention = other = modeling.TFViTSelfAttention(tiny_config)
+    assert layer.attention.attention is other
+    with pytest.raises(AttributeError, match="ViTLayer has no 'bert'"):
+        _ = layer.bert
+
+
+def test_tensorflows_checkpoints_hold_all_variables(tiny_config, tmp_path):
+    model, other = TFViTForMaskedImageModeling(tiny_config), TFViTForMaskedImageModeling(tiny_config)
+    path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
+    tf.train.Checkpoint(model=other).restore(path).assert_existing_objects_matched()
+    for variable, expected in zip(other.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(variable, expected)
