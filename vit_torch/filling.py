@@ -8,7 +8,7 @@ always, values and all, so that a subclass needs to know nothing of this.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from vit_core.loading_plan import LoadingPlan
 from vit_torch.tensors import to_torch
+
+#: Where a parameter or buffer stands: (its name, the dict that holds it, its name there, the tensor).
+Place = tuple[str, dict[str, Any], str, Tensor]
 
 _is_filling: ContextVar[bool] = ContextVar("_is_filling", default=False)
 
@@ -56,8 +59,9 @@ def build_for_real(build: Callable[[], Any], dtype: torch.dtype) -> Any:
 def can_be_filled(model: nn.Module, plan: LoadingPlan) -> bool:
     """Whether the plan has something for everything on `meta`; what a subclass copied from parts is in no plan."""
     planned = {*plan.tensors, *(row.name for row in plan.missing)}
-    known = {id(tensor) for name, _, _, tensor in _places(model) if name in planned}
-    return all(id(tensor) in known for _, _, _, tensor in _places(model) if tensor.is_meta)
+    places = list(_places(model))
+    known = {id(tensor) for name, _, _, tensor in places if name in planned}
+    return all(id(tensor) in known for _, _, _, tensor in places if tensor.is_meta)
 
 
 def fill(
@@ -77,17 +81,19 @@ def fill(
     def dtype_of(name: str) -> torch.dtype:
         return torch.float32 if set(exact_parts) & set(name.split(".")) else dtype
 
-    on_meta = {name for name, _, _, tensor in _places(model) if tensor.is_meta}
+    places = [place for place in _places(model) if place[-1].is_meta]
+    on_meta = {name for name, *_ in places}
     missing = [row for row in plan.missing if row.name in on_meta]
-    _put(model, {row.name: torch.empty(row.shape, dtype=dtype_of(row.name), device=device) for row in missing})
+    _put(places, {row.name: torch.empty(row.shape, dtype=dtype_of(row.name), device=device) for row in missing})
     model.start_missing(missing, plan.missing_extras)
     weights = {name: to_torch(tensor) for name, tensor in plan.tensors.items()}
-    _put(model, {name: tensor.to(device, dtype_of(name)) for name, tensor in weights.items() if name in on_meta})
+    _put(places, {name: tensor.to(device, dtype_of(name)) for name, tensor in weights.items() if name in on_meta})
     for part in exact_parts:
         for path, module in model.named_modules():
             if path.rpartition(".")[2] == part:
                 module.float()
-    model.load_state_dict({name: weights[name] for name in weights.keys() - on_meta}, strict=False)
+    if made := weights.keys() - on_meta:  # by a subclass, values and all
+        model.load_state_dict({name: weights[name] for name in made}, strict=False)
 
 
 @contextlib.contextmanager
@@ -101,20 +107,20 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _put(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def _put(places: Iterable[Place], tensors: Mapping[str, Tensor]) -> None:
     """Put tensors in the places of those on `meta`; what is shared stays so."""
     new: dict[int, Tensor] = {}
-    for name, _, _, old in _places(model):
-        if name in tensors and old.is_meta:
+    for name, _, _, old in places:
+        if name in tensors:
             is_parameter = isinstance(old, nn.Parameter)
             new[id(old)] = nn.Parameter(tensors[name], old.requires_grad) if is_parameter else tensors[name]
-    for _, slots, attribute, old in list(_places(model)):
+    for _, slots, attribute, old in places:
         if id(old) in new:
             slots[attribute] = new[id(old)]
 
 
-def _places(model: nn.Module) -> Iterator[tuple[str, dict[str, Any], str, Tensor]]:
-    """The parameters and buffers of a model, wherever they stand: (name, where, name there, tensor)."""
+def _places(model: nn.Module) -> Iterator[Place]:
+    """The parameters and buffers of a model, wherever they stand."""
     for path, module in model.named_modules(remove_duplicate=False):
         for slots in (module._parameters, module._buffers):
             for attribute, tensor in slots.items():
