@@ -92,7 +92,7 @@ def push_if_asked(folder: str | os.PathLike[str], is_asked: bool, options: Mappi
         OSError: the Hub could not be reached or refused.
         TypeError: an option does not exist.
     """
-    options = pushing_options(options)
+    options = {name: value for name, value in pushing_options(options).items() if name not in OF_MODELS}
     if is_asked:
         push_to_hub(folder, options.pop("repo_id", None) or Path(folder).resolve().name, **options)
     elif unknown := [name for name in options if name not in signature(push_to_hub).parameters]:
@@ -112,6 +112,8 @@ def pushing_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 #: Options of transformers' push_to_hub that change nothing: a commit is always made from a folder of its own.
 WITHOUT_EFFECT = ("use_temp_dir", "repo_url", "organization")
+#: Options of transformers' push_to_hub that a model's save_pretrained has, and other classes pass on for nothing.
+OF_MODELS = ("max_shard_size", "safe_serialization")
 OLD_NAMES = {"use_auth_token": "token", "repo_path_or_name": "repo_id"}
 
 
