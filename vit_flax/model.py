@@ -105,7 +105,8 @@ class Model(MeshMethods):
         if self._is_described():
             layout = FLAX_SCANNED if self.module.scan_layers else FLAX
             return ParameterTree.of_table(self._own_table(self.config), layout)
-        return ParameterTree.of_shapes(shapes_of(nn.unbox(self._traced)), self.base_model_prefix)
+        shapes = jax.tree.map(_without_box, self._traced, is_leaf=_is_box)
+        return ParameterTree.of_shapes(shapes_of(shapes), self.base_model_prefix)
 
     @cached_property
     def _traced(self) -> Any:
@@ -328,3 +329,12 @@ class Model(MeshMethods):
         """The fields of the module that a caller may set, besides its config and dtype."""
         names = [field.name for field in dataclasses.fields(cls.module_class or nn.Module) if field.init]
         return [name for name in names if name not in ("config", "dtype", "parent", "name")]
+
+
+def _is_box(leaf: Any) -> bool:
+    return isinstance(leaf, nn.Partitioned)
+
+
+def _without_box(leaf: Any) -> Any:
+    """What lies in a box of Flax's, which on a mesh would move what it gives out; shapes cannot be moved."""
+    return leaf.value if _is_box(leaf) else leaf

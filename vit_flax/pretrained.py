@@ -33,7 +33,7 @@ from vit_flax.model import Model
 from vit_flax.parameter_tree import ParameterTree, candidates, canonical, flatten, shapes_of, stored_arrays
 from vit_flax.parameter_tree import Path as TreePath
 from vit_flax.placement import single_device
-from vit_flax.precision import is_half
+from vit_flax.precision import float_dtype, is_half
 from vit_flax.script_methods import ScriptMethods
 from vit_flax.torch_names import with_flax_names
 
@@ -129,6 +129,9 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         """
         do_init = config_overrides.pop("_do_init", True)
         model_arguments, config_overrides = cls._model_arguments(config_overrides, config)
+        param_dtype = model_arguments.get("param_dtype", config_overrides.pop("param_dtype", None))
+        if param_dtype is not None:  # which a module of one's own need not have
+            param_dtype = float_dtype("param_dtype", param_dtype)
         loading = prepare_loading(
             pretrained_model_name_or_path,
             request(
@@ -162,12 +165,12 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         if device is not None and model.partitioning is not None:
             raise ValueError("device_map and partitioning both say where the model's arrays lie; give one of them.")
         with jax.default_device(device):
-            leaves = model._loaded(plan, do_init, model_arguments.get("param_dtype"))
+            leaves = model._loaded(plan, do_init, param_dtype)
         if device is not None:  # to stay there, whatever is computed with them
             leaves = jax.device_put(leaves, device)
             model.hf_device_map = {"": device}
         plan.warn(cls.__name__, loading.source)
-        if not is_auto and "param_dtype" not in model_arguments:
+        if not is_auto and param_dtype is None:
             _warn_of_half_precision(cls.__name__, loading.source, leaves)
         params = unflatten_dict(leaves)
         if do_init:
@@ -200,7 +203,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         Args:
             plan: which weights.
             do_init: whether parameters that are missing are made.
-            dtype: of the loaded parameters; None for what `parameter_tree.loaded_dtype` says.
+            dtype: of the parameters; None for what `parameter_tree.loaded_dtype` says, and theirs for missing ones.
         """
         leaves, lacking = {}, []
         for path in self.tree.shapes:
@@ -209,7 +212,8 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
                 leaves[path] = self.tree.loaded(path, plan.tensors, dtype, self._sharding(path))
             elif any(found) or do_init:
                 lacking.append(path)
-        for path, leaf in self._start_of(lacking).items():
+        for path, start in self._start_of(lacking).items():
+            leaf = start if dtype is None else start.astype(dtype)
             leaves[path] = self.tree.with_layers(path, leaf, plan.tensors)  # of a stack, some layers may be there
         return {path: leaves[path] for path in self.tree.shapes if path in leaves}
 

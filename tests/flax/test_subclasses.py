@@ -17,12 +17,14 @@ from safetensors.numpy import load_file
 from conversion.weights_file import read_weights
 from vit_core.parameters import parameters
 from vit_flax import (
+    FSDP,
     FlaxSequenceClassifierOutput,
     FlaxViTForImageClassification,
     FlaxViTForImageClassificationModule,
     FlaxViTModel,
     FlaxViTModule,
     FlaxViTPreTrainedModel,
+    Partitioning,
     ViTConfig,
 )
 
@@ -90,10 +92,12 @@ class TowersModule(nn.Module):
     config: ViTConfig
     dtype: Any = jnp.float32
     scan_layers: bool = False
+    partitioning: Partitioning | None = None
 
     def setup(self):
-        self.backbone = FlaxViTModule(self.config, self.dtype, scan_layers=self.scan_layers)
-        self.teacher = FlaxViTForImageClassificationModule(self.config, self.dtype, scan_layers=self.scan_layers)
+        options = {"scan_layers": self.scan_layers, "partitioning": self.partitioning}
+        self.backbone = FlaxViTModule(self.config, self.dtype, **options)
+        self.teacher = FlaxViTForImageClassificationModule(self.config, self.dtype, **options)
         self.projector = nn.Dense(5, use_bias=False)
 
     def __call__(self, pixel_values, deterministic=True, *options):
@@ -281,11 +285,33 @@ def test_scanned_layers_of_a_subclass_are_the_same_checkpoint(tiny_config, tmp_p
     assert scanned.params["backbone"]["encoder"]["layer"]["output"]["dense"]["kernel"].shape == (2, 48, 32)
     np.testing.assert_allclose(result(scanned), result(model, params), atol=1e-5)
     scanned.save_pretrained(tmp_path / "scanned")
-    for one, other in [("single", "scanned")]:
-        stored = (tmp_path / one / "model.safetensors", tmp_path / other / "model.safetensors")
-        first, second = map(load_file, stored)
-        assert first.keys() == second.keys()
-        assert_trees_equal(second, first)
+    one, two = (tmp_path / name / "model.safetensors" for name in ("single", "scanned"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_a_subclass_lies_on_a_mesh_where_its_module_puts_it(tiny_config, tmp_path, scan_layers):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("data",))
+    model = Towers(tiny_config, _do_init=False)
+    params = random_params(model)
+    model.save_pretrained(tmp_path / "one", params=params)
+    options = {"scan_layers": scan_layers, "partitioning": Partitioning(mesh, FSDP)}
+    spread = Towers.from_pretrained(tmp_path / "one", **options)
+    kernel = spread.params["teacher"]["vit"]["encoder"]["layer"]
+    kernel = (kernel if scan_layers else kernel["0"])["intermediate"]["dense"]["kernel"]
+    assert kernel.sharding.spec == jax.sharding.PartitionSpec(*([None] * scan_layers), "data", None)
+    assert spread.params["projector"]["kernel"].sharding.is_fully_replicated
+    np.testing.assert_allclose(result(spread), result(model, params), atol=1e-5)
+    spread.save_pretrained(tmp_path / "two")
+    assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
+
+
+def test_parameters_are_loaded_in_a_dtype_whether_the_module_has_a_field_for_it_or_not(tiny_config, tmp_path):
+    plain = FlaxViTModel(tiny_config, _do_init=False)
+    plain.save_pretrained(tmp_path, params=random_params(plain))
+    with pytest.warns(UserWarning, match="start at random"):
+        model = WithHead.from_pretrained(tmp_path, param_dtype="bfloat16")
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(model.params)} == {"bfloat16"}
 
 
 class Mixed(nn.Module):
