@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import keras
@@ -15,6 +17,7 @@ from keras import ops
 
 from vit_core import ViTConfig
 from vit_core.loading_options import loading_options
+from vit_core.saving import write_file
 from vit_tf.dtypes import default_policy, dtype_policy
 
 
@@ -73,6 +76,28 @@ class ScriptMethods:
     def build_in_name_scope(self) -> None:
         """Make the variables, which a subclass may leave to the first call; see `build_missing`."""
         self.build_missing()
+
+    def create_model_card(self, output_dir: str | PathLike[str], model_name: str, **about: Any) -> None:
+        """Write `README.md`, with what the last `fit` showed.
+
+        Args:
+            output_dir: the folder.
+            model_name: the model's name, on the Hub.
+            **about: what the card says besides; see `vit_tf.model_card.model_card`.
+
+        Raises:
+            TypeError: the card has no place for something.
+        """
+        from vit_tf.model_card import ARGUMENTS, model_card
+
+        if unknown := [name for name in about if name not in ARGUMENTS]:
+            raise TypeError(f"a model card takes no {unknown[0]!r}; it takes {', '.join(ARGUMENTS)}.")
+        history = getattr(self, "history", None)
+        logs = {} if history is None else history.history
+        epochs = [] if history is None else history.epoch
+        by_epoch = [{"epoch": epoch, **{k: v[i] for k, v in logs.items()}} for i, epoch in enumerate(epochs)]
+        text = model_card(model_name, self, by_epoch, about)
+        write_file(Path(output_dir) / "README.md", text.encode())
 
     # Facts
 

@@ -193,3 +193,15 @@ def test_a_served_output_has_tensors_alone(tiny_config, classifier):
     served = classifier.serving_output(output)
     assert list(served) == ["logits", "hidden_states"]
     assert served["hidden_states"].shape == (3, 4, 17, 32)
+
+
+def test_a_model_card_tells_of_the_last_fit(tiny_config, tmp_path):
+    model = TFViTForImageClassification(tiny_config)
+    with pytest.raises(TypeError, match="takes no 'author'"):
+        model.create_model_card(tmp_path, "mine", author="me")
+    model.compile("sgd")
+    model.fit({"pixel_values": IMAGES, "labels": LABELS}, verbose=0)
+    model.create_model_card(output_dir=tmp_path, model_name="mine", license="mit", dataset="digits")
+    text = (tmp_path / "README.md").read_text()
+    assert "# mine" in text
+    assert "license: mit" in text
