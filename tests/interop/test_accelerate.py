@@ -77,3 +77,19 @@ def test_outputs_in_bfloat16_come_back_in_float32():
     assert outputs.logits.dtype == outputs["logits"].dtype == torch.float32
     accelerator.backward(outputs.loss)
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_device_maps_and_offloading_take_a_model(prepared, tmp_path):
+    _, model, batch = prepared
+    model.eval().save_pretrained(tmp_path)
+    with accelerate.init_empty_weights():
+        empty = ViTForImageClassification(model.config)
+    whole = empty._no_split_modules
+    device_map = accelerate.infer_auto_device_map(empty, {"cpu": "1GB"}, no_split_module_classes=whole)
+    assert set(device_map.values()) == {"cpu"}
+    loaded = accelerate.load_checkpoint_and_dispatch(empty, str(tmp_path), device_map)
+    offloaded = accelerate.cpu_offload(ViTForImageClassification.from_pretrained(tmp_path), torch.device("cpu"))
+    with torch.no_grad():
+        expected = model(**batch).logits
+        torch.testing.assert_close(loaded.eval()(**batch).logits, expected, atol=0, rtol=0)
+        torch.testing.assert_close(offloaded(**batch).logits, expected, atol=0, rtol=0)
