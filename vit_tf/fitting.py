@@ -71,6 +71,7 @@ class FittingModel(keras.Model):
         subclass makes one in its `call`, or else what `hf_compute_loss` says.
         """
         object.__setattr__(self, "_traced_weights", ())
+        loss, metrics = _of_logits(loss), _of_logits(metrics)
         is_own = loss == getattr(self, "hf_compute_loss", ()) or (isinstance(loss, str) and loss in OWN_LOSS)
         super().compile(
             optimizer,
@@ -368,7 +369,12 @@ def _with_labels_apart(x: Any, y: Any) -> tuple[Any, Any]:
 
 def _bare(y: Any) -> Any:
     """The labels of targets that are a dict of them alone."""
-    return y["labels"] if isinstance(y, Mapping) and set(y) == {"labels"} else y
+    return y["labels"] if isinstance(y, Mapping) and set(y) == {"labels"} else _of_logits(y)
+
+
+def _of_logits(value: Any) -> Any:
+    """What a script says of the output's logits by their name, which here are the only ones that have targets."""
+    return value["logits"] if isinstance(value, Mapping) and set(value) == {"logits"} else value
 
 
 def _without_workers(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -133,3 +133,11 @@ def test_workers_of_keras_2_are_taken(tiny_config):
     model.fit(IMAGES, LABELS, **options)
     model.evaluate(IMAGES, LABELS, **options)
     model.predict(IMAGES, **options)
+
+
+def test_losses_metrics_and_targets_are_taken_by_the_name_of_the_logits(tiny_config):
+    model = TFViTForImageClassification(tiny_config)
+    loss = {"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+    model.compile("sgd", loss=loss, metrics={"logits": ["accuracy"]})
+    expected = pytest.approx(cross_entropy(model).mean(), rel=TOLERANCE)
+    assert model.evaluate(IMAGES, {"logits": LABELS}, verbose=0)[0] == expected
