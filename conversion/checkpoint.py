@@ -172,8 +172,9 @@ def open_for_loading(
     def translated(files: core.Checkpoint) -> core.Checkpoint:
         form, found = _require_recognised(source, files, choice.under)
         is_canonical = form is TRANSFORMERS
+        holds_more = is_own and _is_of_a_subclass(files.config)  # beside what it holds of ours
         try:
-            checkpoint = _translate(source, files, told, config_fields, choice.under)
+            checkpoint = _translate(source, files, told, config_fields, choice.under, holds_more)
         except ValueError:
             if is_canonical and not files.config and "hidden_size" in config_fields:  # the caller knows better
                 return replace(files, tensors={**found.beside, **found.whole})
@@ -181,7 +182,9 @@ def open_for_loading(
         fields = checkpoint.config.to_dict()
         warn_of_assumptions(source.name, form.unsure, checkpoint.assumed, fields, config_fields)
         warn_of_others(source.name, found)
-        tensors = {**found.beside, **found.whole} if is_canonical else checkpoint.tensors
+        tensors = {**found.beside, **found.whole} if is_canonical else dict(checkpoint.tensors)
+        if holds_more:
+            tensors |= {name: found.tensors[name] for name in checkpoint.left_out if name in found.tensors}
         return core.Checkpoint({**fields, "model_type": config_class.model_type}, tensors, files.files)
 
     return _first_that_fits(source, files, translated)
@@ -236,6 +239,7 @@ def _translate(
     overrides: Mapping[str, Any],
     given: Mapping[str, Any],
     under: str | None = None,
+    may_hold_more: bool = False,
 ) -> Checkpoint:
     """The checkpoint in Trivit's terms, with everything checked that can be before weights are read.
 
@@ -245,9 +249,10 @@ def _translate(
         overrides: fields of the config that the caller knows better.
         given: fields of the config that is wanted, of which the size of images helps where positions are for no square.
         under: see `load`.
+        may_hold_more: whether there may be tensors that the format does not know, as a subclass adds them.
     """
     form, found = _require_recognised(source, files, under)
-    reading = _read(source.name, form, found)
+    reading = _read(source.name, form, found, may_hold_more)
     config, task, assumed = _configured(source, files, form, reading, overrides, given)
     table = parameters(
         config,
@@ -307,7 +312,7 @@ def _configured(
     return config, task, assumed
 
 
-def _read(name: str, form: Format, found: Found) -> rules.Reading:
+def _read(name: str, form: Format, found: Found, may_hold_more: bool = False) -> rules.Reading:
     """The canonical tensors of a model, unless it is of a kind that its format has and Trivit has not."""
     for pattern, reason in form.refused.items():
         if refused := matching(found.tensors, [pattern]):
@@ -317,7 +322,7 @@ def _read(name: str, form: Format, found: Found) -> rules.Reading:
     except ValueError as error:
         raise ValueError(f"{name}, read as {form.title}: {error}") from error
     strange = sorted(set(reading.unused) - set(matching(reading.unused, form.left_out)))
-    if strange and form is not TRANSFORMERS:  # in transformers' own files, loading warns of them
+    if strange and not may_hold_more and form is not TRANSFORMERS:  # in transformers' own files, loading warns of them
         raise ValueError(
             f"{name} was recognised as {form.title}, but holds {strange[0]}, which such models do not have; it is "
             f"another kind of model, and its answers would be wrong."

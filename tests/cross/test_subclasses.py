@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 import torch
 from flax.training.train_state import TrainState
 from safetensors.numpy import load_file
@@ -120,3 +121,14 @@ def test_three_steps_lead_to_the_same_losses_and_weights(tiny_config, tmp_path):
         wanted = weights[in_torch].numpy()
         wanted = wanted if axes is None else wanted.transpose(axes)
         np.testing.assert_allclose(stored[name], wanted, atol=1e-5, rtol=0, err_msg=name)
+
+
+def test_the_base_model_in_a_file_of_flax_is_read_whatever_is_beside_it(tiny_config, tmp_path):
+    model, random = InFlax(tiny_config, _do_init=False), np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: jnp.float32(random.normal(0, 0.2, leaf.shape)), model.params_shape_tree)
+    model.save_pretrained(tmp_path, params=params, safe_serialization=False)
+    with pytest.warns(UserWarning, match="grey/kernel.* are in the checkpoint, but this model has no such tensors"):
+        base = ViTModel.from_pretrained(tmp_path, add_pooling_layer=False)
+    np.testing.assert_array_equal(base.layernorm.weight.detach(), params["vit"]["layernorm"]["scale"])
+    query = params["vit"]["encoder"]["layer"]["1"]["attention"]["attention"]["query"]["kernel"]
+    np.testing.assert_array_equal(base.encoder.layer[1].attention.attention.query.weight.detach(), query.T)
