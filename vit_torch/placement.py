@@ -52,9 +52,17 @@ def place(model: nn.Module, device_map: DeviceMap) -> None:
     dispatch_model(model, device_map={part: _device(each) for part, each in device_map.items()})
 
 
+def _accelerator() -> tuple[torch.device | None, int]:
+    """What kind of accelerator this machine has, if any, and how many. A build of torch for GPUs may find none."""
+    if not hasattr(torch, "accelerator"):  # before torch 2.6
+        return (torch.device("cuda") if torch.cuda.is_available() else None), torch.cuda.device_count()
+    if not torch.accelerator.is_available():
+        return None, 0
+    return torch.accelerator.current_accelerator(), torch.accelerator.device_count()
+
+
 def _device(name: Any) -> torch.device:
-    # A build of torch for GPUs has one in mind where none is.
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    accelerator, count = _accelerator()
     if isinstance(name, str) and name in AUTOMATIC:
         return torch.device("cpu") if accelerator is None else torch.device(accelerator.type, 0)
     try:
@@ -70,6 +78,6 @@ def _device(name: Any) -> torch.device:
         raise ValueError(
             f"device_map asks for {device}, which torch does not see on this machine; give 'cpu' or 'auto'."
         )
-    if (device.index or 0) >= max(torch.accelerator.device_count(), 1):
-        raise ValueError(f"device_map asks for {device}; this machine has {torch.accelerator.device_count()} of them.")
+    if (device.index or 0) >= max(count, 1):
+        raise ValueError(f"device_map asks for {device}; this machine has {count} of them.")
     return device
