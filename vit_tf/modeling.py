@@ -751,7 +751,7 @@ class TFViTForImageClassification(ViTPreTrainedModel, TFSequenceClassificationLo
             # Nobody sees the other tokens then; in PyTorch, hooks might.
             class_token_only=not (output_attentions or output_hidden_states),
         )
-        summary = outputs.last_hidden_state[:, 0] if self.vit.pooler is None else outputs.pooler_output
+        summary = outputs.pooler_output if config.classifier_uses_pooler else outputs.last_hidden_state[:, 0]
         logits = self.classifier(summary)
         loss = None if labels is None else self.mean_of(self.hf_compute_loss(labels, logits))
         output = TFSequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)

@@ -36,8 +36,8 @@ from vit_tf.fitting import FittingModel
 from vit_tf.initialization import initialize, left_unfilled
 from vit_tf.keras_files import KerasFiles
 from vit_tf.ours import is_ours
-from vit_tf.parts import Replaceable
 from vit_tf.placement import single_device
+from vit_tf.replacing import Replaceable
 from vit_tf.saved_model import write_saved_model
 from vit_tf.saving import save
 from vit_tf.script_methods import ScriptMethods

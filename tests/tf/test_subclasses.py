@@ -386,6 +386,41 @@ def test_a_layer_that_is_replaced_after_training_is_trained_once_the_model_is_co
     assert np.any(model.vit.encoder.layer[0].output_.dense.bias.numpy() != 0)
 
 
+@pytest.mark.parametrize("kind", [tf.Variable, keras.Variable, np.asarray])
+def test_other_positions_are_trained_and_saved(tiny_config, tmp_path, kind):
+    model = TFViTForImageClassification(tiny_config)
+    count = len(model.weights)
+    positions = np.random.default_rng(2).normal(size=(1, 17, 32)).astype(np.float32)
+    model.vit.embeddings.position_embeddings = kind(positions)
+    held = model.vit.embeddings.position_embeddings
+    assert len(model.weights) == count
+    assert any(variable is held for variable in model.trainable_weights)
+    model.save_pretrained(tmp_path)
+    again = TFViTForImageClassification.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again.vit.embeddings.position_embeddings, positions)
+    np.testing.assert_array_equal(again(IMAGES).logits, model(IMAGES).logits)
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(IMAGES, LABELS, verbose=0)
+    assert np.any(held.numpy() != positions)
+    with pytest.raises(TypeError, match="position_embeddings is a variable; put a variable"):
+        model.vit.embeddings.position_embeddings = "sin-cos"
+
+
+def test_the_config_follows_positions_for_larger_images(tiny_config, tmp_path):
+    model = TFViTModel(tiny_config)
+    model.embeddings.position_embeddings = np.zeros((1, 1 + 6 * 6, 32), np.float32)
+    model.save_pretrained(tmp_path)
+    assert TFViTModel.from_pretrained(tmp_path).config.image_size == 48
+
+
+def test_another_base_model_with_a_pooler_leaves_the_classifier_as_it_is(tiny_config):
+    model, base = TFViTForImageClassification(tiny_config), TFViTModel(tiny_config)
+    model.vit = base
+    expected = model.classifier(base(IMAGES).last_hidden_state[:, 0])
+    np.testing.assert_allclose(model(IMAGES).logits, expected, atol=1e-6)
+    assert {id(variable) for variable in base.weights} <= {id(variable) for variable in model.weights}
+
+
 def test_what_no_config_can_say_is_said_when_saving(tiny_config, tmp_path):
     model = TFViTForImageClassification(tiny_config)
     model.classifier = keras.Sequential([layers.Dense(8), layers.Dense(3)])
