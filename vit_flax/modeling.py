@@ -596,8 +596,9 @@ class FlaxViTForImageClassificationModule(Part):
     ) -> FlaxSequenceClassifierOutput | tuple[Any, ...]:
         """Run the model; see `FlaxViTForImageClassification.__call__`, but the channels of images come last here."""
         config = self.config
-        # Nobody sees the other tokens then.
-        class_token_only = type(self.vit) is FlaxViTModule and not (output_attentions or output_hidden_states)
+        # Nobody sees the other tokens, unless what modules return on the way is captured.
+        is_seen = output_attentions or output_hidden_states or self.is_mutable_collection("intermediates")
+        class_token_only = type(self.vit) is FlaxViTModule and not is_seen
         outputs: Any = self.vit(
             pixel_values,
             deterministic=deterministic,

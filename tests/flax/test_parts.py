@@ -160,6 +160,14 @@ def test_what_a_module_computed_inside_is_captured(config, params):
     np.testing.assert_array_equal(pooled, FlaxViTModule(config).apply({"params": params}, IMAGES).pooler_output)
 
 
+def test_what_a_classifier_computed_inside_is_of_all_tokens(config):
+    module = FlaxViTForImageClassificationModule(config)
+    options = {"capture_intermediates": True, "mutable": ["intermediates"]}
+    shapes = jax.eval_shape(lambda: module.init(RNG, IMAGES))
+    _, state = jax.eval_shape(lambda variables: module.apply(variables, IMAGES, **options), shapes)
+    assert state["intermediates"]["vit"]["layernorm"]["__call__"][0].shape == (2, 17, 32)
+
+
 class Chain(nn.Module):
     """A script's own model of our parts, under names of its own."""
 

@@ -33,6 +33,27 @@ with_both = pytest.mark.parametrize("before", SIDES, ids=["after", "before"])
 EXAMPLE_LOSSES = [0.317522, 0.338205, 0.090281, 0.050615, 0.030272, 0.018485, 0.017574, 0.013661, 0.013292, 0.012447]
 RESEARCH_LOSSES = [2.239757, 1.956527, 1.718463]
 
+EVERYDAY = {
+    "logits": 6.847319,
+    "frozen": 6.847319,
+    "attentions": 35.04128,
+    "hidden states": 2910.247,
+    "by position": 6.847319,
+    "module": 6.847319,
+    "method": 2689.991,
+    "captured": 3484.937,
+    "bound": 518.9707,
+    "parts": 3193.262,
+    "base module": 3484.937,
+    "bytes": 6.847319,
+    "assigned": 19.97034,
+    "transplanted": 6.847319,
+    "beside": 7.940675,
+    "loss": 0.8274768,
+    "trained": 32.10478,
+    "vmap": 6.847319,
+}
+
 
 def example(pictures, checkpoint, output):
     batch = 8 // jax.device_count()  # 8 in all
@@ -77,3 +98,13 @@ def test_research_code_with_a_module_of_its_own(run, checkpoint, tmp_path, befor
     np.testing.assert_allclose(results["losses"], RESEARCH_LOSSES, atol=1e-5, rtol=0)
     assert results["same"]
     assert results["frozen"]
+
+
+@with_both
+@pytest.mark.filterwarnings("ignore:.*(in this|in the) checkpoint, but this model has no such tensors:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*weights are stored in float16 and stay so:UserWarning")
+def test_what_notebooks_do_around_a_model(run, checkpoint, tmp_path, before):
+    results = run("everyday.py", checkpoint(), tmp_path / "out", output=tmp_path / "out", before=before)
+    assert results.pop("missing")
+    assert results.keys() == EVERYDAY.keys()
+    np.testing.assert_allclose(list(results.values()), [EVERYDAY[name] for name in results], rtol=2e-5)
