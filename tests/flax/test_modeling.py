@@ -1,5 +1,6 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -223,14 +224,24 @@ def test_a_classifiers_last_layer_computes_the_class_token_alone_where_nobody_se
     model = wide(FlaxViTForImageClassification, tiny_config)
 
     def tokens_of_the_last_layer(**options):
-        run = functools.partial(model.module.apply, capture_intermediates=True, **options)
-        _, state = jax.eval_shape(run, {"params": model.params}, images(1, 32, 32, 3))
-        ((hidden_states, *_),) = state["intermediates"]["vit"]["encoder"]["layer"]["1"]["__call__"]
-        return hidden_states.shape[1]
+        shapes = []
+
+        def watch(call, args, kwargs, context):
+            returned = call(*args, **kwargs)
+            if context.module.path[-2:] == ("layer", "1") and context.method_name == "__call__":
+                shapes.append(returned[0].shape)
+            return returned
+
+        run = functools.partial(model.module.apply, **options)
+        with nn.intercept_methods(watch):
+            jax.eval_shape(run, {"params": model.params}, images(1, 32, 32, 3))
+        ((_, tokens, _),) = shapes
+        return tokens
 
     assert tokens_of_the_last_layer() == 1
     assert tokens_of_the_last_layer(output_attentions=True) == 17
     assert tokens_of_the_last_layer(output_hidden_states=True) == 17
+    assert tokens_of_the_last_layer(capture_intermediates=True) == 17
 
 
 def test_a_head_mask_for_one_layer_serves_all(tiny_config):
