@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -36,6 +37,7 @@ class FittingModel(keras.Model):
     test_function: Any
     predict_function: Any
     _traced_weights: tuple[Any, ...] = ()
+    _traced_trainable: tuple[bool, ...] = ()
     _keeps_metrics = False
     main_input_name: str
     main_output_name: str = "logits"
@@ -252,6 +254,14 @@ class FittingModel(keras.Model):
                 "parts of the model were replaced since it was compiled, and the optimizer does not know the new ones; "
                 "call compile again, with a new optimizer."
             )
+        trainable = tuple(variable.trainable for variable in self.weights)
+        if self.train_function is not None and trainable != self._traced_trainable:
+            warnings.warn(
+                "what is trainable was changed since the first step of training, which goes on with what was trainable "
+                "then; call compile again.",
+                stacklevel=3,
+            )
+        self._traced_trainable = trainable
         if self.train_function is None or force:
             super().make_train_function(force)
             if not (self.run_eagerly or self.jit_compile or self.steps_per_execution > 1 or self._distribute_strategy):

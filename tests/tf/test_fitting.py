@@ -440,3 +440,17 @@ def test_nan_stops_training(model, tiny_config):
     history = regression.fit(IMAGES, labels, epochs=3, callbacks=[callback], verbose=0)
     assert len(history.epoch) == 1
     assert np.isnan(history.history["loss"]).all()
+
+
+def test_freezing_after_the_first_step_is_said_and_takes_effect_once_compiled_again(tiny_config):
+    model = TFViTForImageClassification(tiny_config)
+    model.compile("sgd")
+    model.vit.embeddings.trainable = False  # before the first step it counts
+    model.fit(IMAGES, LABELS, verbose=0)
+    model.vit.trainable = False
+    with pytest.warns(UserWarning, match=r"what is trainable was changed .* call compile again"):
+        model.fit(IMAGES, LABELS, verbose=0)
+    model.compile("sgd")
+    before = [variable.numpy() for variable in model.vit.weights]
+    model.fit(IMAGES, LABELS, verbose=0)
+    assert all(np.array_equal(variable, value) for variable, value in zip(model.vit.weights, before, strict=True))

@@ -6,6 +6,7 @@ Where the packages `datasets` and `transformers` are not installed, small stand-
 import importlib.util
 import os
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,10 @@ def run(tmp_path, monkeypatch):
         keras.utils.set_random_seed(0)
         return runpy.run_path(str(SCRIPTS / script), run_name="__main__")
 
-    return run
+    yield run
+    for name, module in list(sys.modules.items()):  # other tests must not take a stand-in for the package
+        if (getattr(module, "__file__", None) or "").startswith(str(SCRIPTS / "stand_ins")):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
