@@ -43,6 +43,7 @@ class ScriptConfig:
     base_config_key: ClassVar[str] = ""
     attribute_map: ClassVar[dict[str, str]] = {}  # other names of fields, for a subclass to fill
     _commit_hash: str | None = None  # the Hub's commit, which transformers' pipeline asks for
+    _name_or_path: str = ""
 
     def __getattr__(self, name: str) -> Any:  # asked for what is not there
         if name in type(self).attribute_map:
@@ -58,7 +59,7 @@ class ScriptConfig:
     @property
     def name_or_path(self) -> str:
         """Where the config was loaded from; a note for this run, which no file gets."""
-        return vars(self).get("_name_or_path") or ""
+        return self._name_or_path or ""
 
     @name_or_path.setter
     def name_or_path(self, name: str) -> None:

@@ -149,7 +149,7 @@ def test_text_that_sets_nothing_says_so(text, words):
 def test_settings_that_every_config_of_transformers_has_are_there():
     config = ViTConfig()
     assert (config.is_encoder_decoder, config.torchscript, config.finetuning_task) == (False, False, None)
-    assert (config.transformers_version, config.name_or_path, config.tie_word_embeddings) == (None, "", True)
+    assert (config.transformers_version, config._name_or_path, config.tie_word_embeddings) == (None, "", True)
     assert config.get_text_config() is config
     config.finetuning_task = "cifar10"
     assert json.loads(config.to_json_string())["finetuning_task"] == "cifar10"
