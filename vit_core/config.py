@@ -517,7 +517,7 @@ def _as_size(value: Any) -> Any:
 
 
 def _as_pair(value: Any, name: str = "size") -> tuple[int, int]:
-    if isinstance(value, tuple | list):
+    if isinstance(value, (tuple, list)):  # a union of types is not traced by torch 2.7
         if len(value) != 2:
             raise ValueError(f"{name} is {value!r}; give one number or (height, width).")
         return value[0], value[1]

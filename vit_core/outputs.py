@@ -199,8 +199,8 @@ class MaskedImageModelingOutput(ModelOutput):
 
 def _pairs(value: Any) -> dict[str, Any] | None:
     """The items that a mapping or pairs of name and value hold; None if this is neither."""
-    if not isinstance(value, Mapping | Iterator | list | tuple):
+    if not isinstance(value, (Mapping, Iterator, list, tuple)):  # a union of types is not traced by torch 2.7
         return None
     pairs = list(value.items()) if isinstance(value, Mapping) else list(value)
-    is_pair = all(isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs)
+    is_pair = all(isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs)
     return dict(pairs) if pairs and is_pair else None
