@@ -22,6 +22,7 @@ WITHOUT_EFFECT = frozenset(
         *("low_cpu_mem_usage", "_fast_init", "weights_only", "offload_folder", "offload_state_dict", "offload_buffers"),
         *("max_memory", "tp_plan", "tp_size", "device_mesh", "key_mapping", "adapter_kwargs", "generation_config"),
         *("_commit_hash", "_from_auto", "_from_pipeline", "_configuration_file", "local_dir_use_symlinks"),
+        *("tf_to_pt_weight_rename", "load_weight_prefix", "skip_logger_warnings"),
     )
 )
 
@@ -90,7 +91,8 @@ def request(options: Mapping[str, Any]) -> Request:
     rest = loading_options(options)
     location = {name: rest.pop(name) for name in LOCATION if name in rest}
     choice = WeightsChoice.from_options(**{name: rest.pop(name) for name in CHOICE if name in rest})
-    for name in ("name_or_path", "_name_or_path"):  # the checkpoint's own is the one that counts
+    # The checkpoint's own name is the one that counts, and a model is returned alone.
+    for name in ("name_or_path", "_name_or_path", "return_unused_kwargs"):
         rest.pop(name, None)
     if rest.get("attn_implementation", "") is None:
         del rest["attn_implementation"]
