@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-#: Maps that leave the choice to JAX: its first device. Models here that need several are laid out by `partitioning`.
+#: Maps that leave the choice to JAX: its default device. Models here that need several are laid out by `partitioning`.
 AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -38,7 +39,7 @@ def _device(name: Any) -> jax.Device:
     if isinstance(name, jax.Device):
         return name
     if isinstance(name, str) and name in AUTOMATIC:
-        return jax.local_devices()[0]
+        return next(iter(jnp.zeros(()).devices()))
     platform, _, index = ("", "", name) if isinstance(name, int) else str(name).partition(":")
     try:
         number, devices = int(index or 0), jax.local_devices(backend=platform or None)

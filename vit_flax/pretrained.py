@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import warnings
@@ -164,7 +165,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         plan = model._plan(loading)
         if device is not None and model.partitioning is not None:
             raise ValueError("device_map and partitioning both say where the model's arrays lie; give one of them.")
-        with jax.default_device(device):
+        with contextlib.nullcontext() if device is None else jax.default_device(device):
             leaves = model._loaded(plan, do_init, param_dtype)
         if device is not None:  # to stay there, whatever is computed with them
             leaves = jax.device_put(leaves, device)

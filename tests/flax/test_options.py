@@ -125,6 +125,12 @@ def test_a_device_of_jax_is_a_device_map_too(folder):
     assert loaded.params["classifier"]["bias"].device == jax.devices()[2]
 
 
+def test_a_device_that_is_the_default_is_so_for_what_is_loaded(folder):
+    with jax.default_device(jax.devices()[3]):
+        for options in ({}, {"device_map": "auto"}):
+            assert load(folder, **options).params["classifier"]["bias"].device == jax.devices()[3]
+
+
 NO_DEVICES = {
     "device_map is 'cuda:0', which names no device that JAX sees here; give one such as 'cpu' or 'auto'": "cuda:0",
     "device_map is 'cpu:99', which names no device": "cpu:99",
