@@ -247,20 +247,20 @@ class ViTAttention(Part):
 
     def call(
         self,
-        hidden_states: Float[Tensor, "batch tokens hidden"],
+        input_tensor: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, " heads"] | None = None,
         output_attentions: bool = False,
         class_token_only: bool = False,
     ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
         context, probabilities = run_part(
             self.attention,
-            hidden_states,
+            input_tensor,
             head_mask,
             output_attentions,
             own=ViTSelfAttention,
             class_token_only=class_token_only,
         )
-        attended = self.output_(context, hidden_states)
+        attended = self.output_(context, input_tensor)
         return (attended, probabilities) if output_attentions else (attended,)
 
 

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import keras
 
+from vit_core import ViTConfig
+from vit_tf.ours import is_ours
 from vit_tf.replacing import Replaceable
 
 
 class Part(Replaceable, keras.layers.Layer):
     """A part of a model.
 
-    Its arguments are also taken by position; Keras takes tensors so, and nothing else.
+    Its arguments are also taken by position; Keras takes tensors so, and nothing else. A functional model of parts goes
+    through a `.keras` file.
     """
+
+    _arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if is_ours(cls):
+            keras.saving.register_keras_serializable("trivit")(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep what the constructor is called with, for `get_config`."""
+        instance = super().__new__(cls, *args, **kwargs)
+        with contextlib.suppress(TypeError):  # of a wrong call, which the constructor itself explains
+            bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs).arguments
+            given = {**bound.pop("kwargs", {}), **bound}
+            object.__setattr__(instance, "_arguments", {name: given[name] for name in given if name != "self"})
+        return instance
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for `.keras` files."""
+        policy = keras.dtype_policies.serialize(self.dtype_policy)
+        told = {**self._arguments, "name": self.name, "dtype": policy, "trainable": self.trainable}
+        return {name: each.to_dict() if isinstance(each, ViTConfig) else each for name, each in told.items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """A part from what `get_config` returned."""
+        fields = config.get("config")
+        return cls(**config if fields is None else {**config, "config": ViTConfig.from_dict(fields)})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the part; see `call`."""

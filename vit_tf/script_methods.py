@@ -5,6 +5,7 @@ The models inherit it. What makes no sense for images says so.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -183,7 +184,9 @@ class ScriptMethods:
     def serving(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """What a served model does: the output for `inputs`, by name, as tensors."""
         model: Any = self
-        return self.serving_output(model(dict(inputs), return_dict=True))
+        parameters = inspect.signature(self.call).parameters
+        options = {"return_dict": True} if "return_dict" in parameters else {}  # a subclass may not take it
+        return self.serving_output(model(dict(inputs), **options))
 
     def eager_serving(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The same as `serving`."""

@@ -1,5 +1,7 @@
 """Parts of the model by themselves, with the arguments and results that scripts for transformers know."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ def test_a_part_takes_and_returns_hidden_states(tiny_config, name):
 
 
 @pytest.mark.parametrize("batch", [None, 2])
-def test_parts_make_a_functional_model(tiny_config, batch):
+def test_parts_make_a_functional_model(tiny_config, batch, tmp_path):
     hidden_states = layers.Input(batch_shape=(batch, 17, 32))
     layer, pooler = modeling.TFViTLayer(tiny_config, name="first"), modeling.TFViTPooler(tiny_config)
     (states,) = layer(hidden_states, None, False)
@@ -42,6 +44,9 @@ def test_parts_make_a_functional_model(tiny_config, batch):
     before = layer.attention.attention.query.kernel.numpy()
     model.fit(HIDDEN, np.ones((2, 32)), verbose=0)
     assert np.any(layer.attention.attention.query.kernel.numpy() != before)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(HIDDEN)[0], model(HIDDEN)[0])
 
 
 def test_parts_alone_start_at_random(tiny_config):
@@ -76,6 +81,16 @@ def test_the_layers_one_by_one_are_the_model(tiny_config):
     for layer in model.vit.encoder.layer:
         hidden_states = layer(hidden_states)[0]
     np.testing.assert_allclose(model.layernorm(hidden_states), model(IMAGES).last_hidden_state, atol=1e-5)
+
+
+def test_parts_take_their_input_by_the_name_that_transformers_gives_it(tiny_config):
+    (states,) = modeling.TFViTAttention(tiny_config)(input_tensor=HIDDEN, head_mask=None, output_attentions=False)
+    assert modeling.TFViTLayer(tiny_config)(hidden_states=states, training=True)[0].shape == states.shape
+
+
+def test_a_part_is_copied_with_its_weights(tiny_config):
+    layer = TFViTModel(tiny_config).encoder.layer[0]
+    np.testing.assert_array_equal(copy.deepcopy(layer)(HIDDEN)[0], layer(HIDDEN)[0])
 
 
 def test_the_encoder_returns_an_output_or_a_tuple(tiny_config):

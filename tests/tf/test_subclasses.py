@@ -134,6 +134,14 @@ def test_arguments_of_a_subclass_are_taken_by_position_and_by_name(tiny_config, 
         assert WithHead.from_pretrained(tmp_path, classes=8, hidden_dropout_prob=0.1)(IMAGES).shape == (4, 8)
 
 
+def test_a_subclass_is_served(tiny_config, tmp_path):
+    model = WithHead(tiny_config)
+    expected = model(IMAGES)
+    model.save_pretrained(tmp_path, saved_model=True)
+    served = tf.saved_model.load(tmp_path / "saved_model" / "1").signatures["serving_default"]
+    np.testing.assert_allclose(served(pixel_values=tf.constant(IMAGES))["output"], expected, atol=1e-6)
+
+
 def test_a_subclass_with_a_config_and_inputs_of_its_own(tiny_config, tmp_path):
     fields = {name: value for name, value in tiny_config.to_dict().items() if name != "model_type"}
     model = Wide(WideConfig(classes=5, **fields))
