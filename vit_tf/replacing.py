@@ -40,7 +40,7 @@ class Replaceable:
         ):  # of which Keras has made a list that does not notice when an item is replaced
             object.__setattr__(self, name, Parts(value, self))
 
-    # `tf.train.Checkpoint` knows layers by these two, and of Keras not those in lists.
+    # `tf.train.Checkpoint` knows layers by these two, and of Keras not those in lists and dicts.
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
         children: dict[str, Any] = super()._trackable_children(save_type, **kwargs)  # type: ignore[misc]
@@ -51,11 +51,11 @@ class Replaceable:
         return self._listed().get(name) if found is None else found
 
     def _listed(self) -> dict[str, Any]:
-        """The layers in lists, by name."""
+        """The layers in lists and dicts, by name."""
         return {
             f"{name}-{index}": layer
             for name, held in vars(self).items()
-            if isinstance(held, list | tuple) and not name.startswith("_")
+            if isinstance(held, list | tuple | dict) and not name.startswith("_")
             for index, layer in enumerate(_layers(held))
         }
 
@@ -133,7 +133,9 @@ def _track_instead(owner: Any, old: Any, new: Any, held: Mapping[str, Any]) -> N
     if not (before or after):
         return
     tracker, store = owner._tracker, owner._tracker.config["layers"][1]
-    elsewhere = _layers([value for name, value in held.items() if name != "_layers"])  # which is Keras' store
+    # `_layers` is Keras' store, and TensorFlow has the layers in a dict of its own.
+    others = [value for name, value in held.items() if not (name == "_layers" or name.startswith("_self_"))]
+    elsewhere = _layers(others)
     was_locked = tracker.locked
     tracker.unlock()
     try:
@@ -195,7 +197,9 @@ def _once(layers: Iterable[Any]) -> list[Any]:
 
 
 def _layers(value: Any) -> list[keras.layers.Layer]:
-    """A layer, or those of a list."""
+    """A layer, or those of a list or dict."""
+    if isinstance(value, dict):
+        value = list(value.values())
     if isinstance(value, list | tuple):
         return [layer for each in value for layer in _layers(each)]
     return [value] if isinstance(value, keras.layers.Layer) else []

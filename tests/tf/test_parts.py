@@ -168,6 +168,11 @@ def test_parts_have_the_names_that_scripts_for_transformers_use(tiny_config):
 
 def test_tensorflows_checkpoints_hold_all_variables(tiny_config, tmp_path):
     model, other = TFViTForMaskedImageModeling(tiny_config), TFViTForMaskedImageModeling(tiny_config)
+    for each in (model, other):
+        each.heads = {"color": layers.Dense(2), "digit": [layers.Dense(3)]}
+        each.heads["color"].build((None, 32))
+        each.heads["digit"][0].build((None, 32))
+    assert len(model.weights) == len(TFViTForMaskedImageModeling(tiny_config).weights) + 4
     path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
     tf.train.Checkpoint(model=other).restore(path).assert_existing_objects_matched()
     for variable, expected in zip(other.weights, model.weights, strict=True):
