@@ -24,7 +24,7 @@ from conversion.converter import convert
 from conversion.format_names import WRITABLE_NAMES
 from vit_core import ViTConfig, parameters
 from vit_core.checkpoint import save_checkpoint
-from vit_core.safetensors_file import StoredTensor
+from vit_core.stored_tensor import StoredTensor
 
 LARGE = ViTConfig(
     hidden_size=1024,

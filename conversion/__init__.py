@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from conversion.converter import Conversion, convert
     from conversion.formats import FORMATS, WRITABLE
     from conversion.image_processor import AutoFeatureExtractor, AutoImageProcessor
-    from conversion.verifier import Report, verify
+    from conversion.proof.verifier import Report, verify
 
 __all__ = [
     "FORMATS",
@@ -36,10 +36,10 @@ _MODULES = {
     "AutoImageProcessor": "image_processor",
     "Checkpoint": "checkpoint",
     "Conversion": "converter",
-    "Report": "verifier",
+    "Report": "proof.verifier",
     "convert": "converter",
     "load": "checkpoint",
-    "verify": "verifier",
+    "verify": "proof.verifier",
 }
 
 

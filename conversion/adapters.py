@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from vit_core.checks import shown
 from vit_core.hub import ModelSource
 from vit_core.json_file import read_json_file
-from vit_core.safetensors_file import shown
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_STEM = "adapter_model"  # of the file of weights that PEFT writes

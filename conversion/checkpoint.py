@@ -9,28 +9,28 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-from conversion import rules
 from conversion.adapters import refuse_adapters
-from conversion.format import Format, Found, Tensors, matching
-from conversion.formats import FORMATS
-from conversion.formats.transformers import TRANSFORMERS
-from conversion.inference import (
+from conversion.assumptions import (
     Assumption,
     assumed_fields,
     assumed_values,
     fields_from_shapes,
     warn_of_assumptions,
 )
+from conversion.formats import FORMATS, rules
+from conversion.formats.format import Format, Found, Tensors, matching
+from conversion.formats.transformers import TRANSFORMERS
 from conversion.recognition import models_in, recognise, warn_of_others
 from conversion.sources import ANY_WEIGHTS, open_files
-from vit_core import checkpoint as core
+from vit_core.checkpoint import OpenCheckpoint
+from vit_core.checks import shown
 from vit_core.config import MODEL_TYPE, ViTConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource, locate
 from vit_core.json_file import read_json_file
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import ARCHITECTURES
-from vit_core.safetensors_file import FLOAT_NAMES, StoredTensor, shown
+from vit_core.stored_tensor import FLOAT_NAMES, StoredTensor
 from vit_core.weights_choice import WeightsChoice
 
 #: Fields of a config that decide what the tensors are, and that their shapes may leave open.
@@ -131,7 +131,7 @@ def open_for_loading(
     choice: WeightsChoice = ANY_WEIGHTS,
     config_class: type[ViTConfig] = ViTConfig,
     own_format: str = TRANSFORMERS.name,
-) -> core.Checkpoint:
+) -> OpenCheckpoint:
     """What `from_pretrained` of every backend opens: a checkpoint of any format, by canonical names.
 
     Tensors in canonical names are passed on as they are, so that those that are missing, unexpected or of another
@@ -169,7 +169,7 @@ def open_for_loading(
     # The other fields may be about the model that is wanted, with another head or for another image size.
     told = {name: value for name in LEFT_OPEN if (value := config_fields.get(name))}
 
-    def translated(files: core.Checkpoint) -> core.Checkpoint:
+    def translated(files: OpenCheckpoint) -> OpenCheckpoint:
         form, found = _require_recognised(source, files, choice.under)
         is_canonical = form is TRANSFORMERS
         holds_more = is_own and _is_of_a_subclass(files.config)  # beside what it holds of ours
@@ -185,7 +185,7 @@ def open_for_loading(
         tensors = {**found.beside, **found.whole} if is_canonical else dict(checkpoint.tensors)
         if holds_more:
             tensors |= {name: found.tensors[name] for name in checkpoint.left_out if name in found.tensors}
-        return core.Checkpoint({**fields, "model_type": config_class.model_type}, tensors, files.files)
+        return OpenCheckpoint({**fields, "model_type": config_class.model_type}, tensors, files.files)
 
     return _first_that_fits(source, files, translated)
 
@@ -196,12 +196,12 @@ def _is_of_a_subclass(metadata: Mapping[str, Any]) -> bool:
     return isinstance(named, list) and bool(named) and named[0] not in ARCHITECTURES.values()
 
 
-def _formats_in(files: core.Checkpoint) -> set[str]:
+def _formats_in(files: OpenCheckpoint) -> set[str]:
     return {form.name for form, _ in models_in(files).values()}
 
 
 def _first_that_fits(
-    source: ModelSource, files: core.Checkpoint, understand: Callable[[core.Checkpoint], Understood]
+    source: ModelSource, files: OpenCheckpoint, understand: Callable[[OpenCheckpoint], Understood]
 ) -> Understood:
     """What is made of opened files; a `config.json` that lies beside a lone file need not be about it."""
     if source.weights and files.config:
@@ -211,7 +211,7 @@ def _first_that_fits(
     return understand(files)
 
 
-def recognised_in(source: ModelSource, files: core.Checkpoint, under: str | None) -> tuple[Format, Found] | None:
+def recognised_in(source: ModelSource, files: OpenCheckpoint, under: str | None) -> tuple[Format, Found] | None:
     """The format of opened files and the model in them; see `conversion.recognition.recognise`."""
     refuse_adapters(source, files.tensors)
     try:
@@ -220,14 +220,14 @@ def recognised_in(source: ModelSource, files: core.Checkpoint, under: str | None
         raise ValueError(f"{source.name}: {error}") from error
 
 
-def _require_recognised(source: ModelSource, files: core.Checkpoint, under: str | None) -> tuple[Format, Found]:
+def _require_recognised(source: ModelSource, files: OpenCheckpoint, under: str | None) -> tuple[Format, Found]:
     recognised = recognised_in(source, files, under)
     if recognised is None:
         raise ValueError(_unrecognised(source.name, files))
     return recognised
 
 
-def _unrecognised(name: str, files: core.Checkpoint) -> str:
+def _unrecognised(name: str, files: OpenCheckpoint) -> str:
     looked_for = "; ".join(f"{form.title}: {', '.join(form.signature[:2])}" for form in FORMATS.values() if form.files)
     some = ", ".join(map(shown, sorted(files.tensors)[:3]))
     return f"{name} is in no format that Trivit knows: it holds {some or 'no tensors'}; looked for {looked_for}."
@@ -235,7 +235,7 @@ def _unrecognised(name: str, files: core.Checkpoint) -> str:
 
 def _translate(
     source: ModelSource,
-    files: core.Checkpoint,
+    files: OpenCheckpoint,
     overrides: Mapping[str, Any],
     given: Mapping[str, Any],
     under: str | None = None,
@@ -279,7 +279,7 @@ def _translate(
 
 def _configured(
     source: ModelSource,
-    files: core.Checkpoint,
+    files: OpenCheckpoint,
     form: Format,
     reading: rules.Reading,
     overrides: Mapping[str, Any],
@@ -378,7 +378,7 @@ def _their_name(base_name: str, form: Format) -> str:
 
 
 def _preprocessing(
-    source: ModelSource, files: core.Checkpoint, form: Format, config: ViTConfig
+    source: ModelSource, files: OpenCheckpoint, form: Format, config: ViTConfig
 ) -> tuple[dict[str, Any], list[Assumption]]:
     """The settings of the image processor, from its file if there is one, and what was assumed of them."""
     is_vouched_for = any(path.name == CONFIG_NAME for path in files.files)

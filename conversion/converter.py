@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 
+from conversion.casting import Cast, Progress, forget
 from conversion.checkpoint import Checkpoint, load
+from conversion.containers.weights_file import CONTAINERS
 from conversion.destination import Destination
-from conversion.format import Format
 from conversion.formats import FORMATS, WRITABLE
+from conversion.formats.format import Format
 from conversion.formats.transformers import TRANSFORMERS
-from conversion.passing import Pass, Progress, forget
 from conversion.plan import Plan, base_names
-from conversion.weights_file import CONTAINERS
 from vit_core.array_bytes import contiguous
 from vit_core.checkpoint import plan_files
 from vit_core.checks import require_choice
 from vit_core.config import ViTConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME, WEIGHTS_NAME
 from vit_core.parameters import BASE_MODEL_PREFIX
-from vit_core.safetensors_file import FLOAT_CODES, first_float_name
 from vit_core.saving import write_flushed
+from vit_core.stored_tensor import FLOAT_CODES, first_float_name
 
 #: What a file of weights alone does not tell of a model; beside the weights in a folder lies `config.json`.
 UNTOLD = (
@@ -100,11 +100,11 @@ def convert(
     target = Destination.at(Path(destination), form)
     target.require_free(overwrite)
     checkpoint = load(source, **options)
-    reading = Pass(dtype, allow_nan, progress)
+    reading = Cast(dtype, allow_nan, progress)
     plan = Plan.of(checkpoint, reading, form)
     with target.replacing() as staging:
         _write(staging, target, form, plan, checkpoint.preprocessing, max_shard_size)
-        again = Plan.of(checkpoint, Pass(dtype, allow_nan=True), form)
+        again = Plan.of(checkpoint, Cast(dtype, allow_nan=True), form)
         compared = _compare(staging, target, again) if compare else 0
         files = {file.name: file.stat().st_size for file in sorted(staging.iterdir())}
     notes = (*plan.notes, *target.notes(plan.config, form), *reading.notes())

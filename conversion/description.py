@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from conversion.inference import fields_from_shapes
+from conversion.assumptions import fields_from_shapes
 from vit_core.config import ViTConfig
 from vit_core.loading_plan import Shape, some
 from vit_core.parameters import BASE_MODEL_PREFIX, HEADS, Parameter

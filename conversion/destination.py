@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from conversion.format import Format
-from conversion.weights_file import CONTAINERS, SUFFIXES, container_for
+from conversion.containers.weights_file import CONTAINERS, SUFFIXES, container_for
+from conversion.formats.format import Format
 from vit_core.config import ViTConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.saving import replacing_files

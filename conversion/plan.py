@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from conversion import rules
+from conversion.casting import Cast
 from conversion.checkpoint import Checkpoint
-from conversion.format import Format, Tensors
-from conversion.passing import Pass
+from conversion.formats import rules
+from conversion.formats.format import Format, Tensors
 from vit_core.config import ViTConfig
 from vit_core.parameters import BASE_MODEL_PREFIX, HEADS, Task
 from vit_core.pretrained import ARCHITECTURES
-from vit_core.safetensors_file import DTYPES, StoredTensor, from_numpy
+from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, reading: Pass, form: Format) -> Plan:
+    def of(cls, checkpoint: Checkpoint, reading: Cast, form: Format) -> Plan:
         """What a format takes of a checkpoint.
 
         Raises:

@@ -7,19 +7,19 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 
-from conversion.format import Format, Found, Tensors, words
+from conversion.assumptions import LEVELS_BELOW_THE_CALLER
 from conversion.formats import FORMATS
-from conversion.inference import LEVELS_BELOW_THE_CALLER
-from vit_core.checkpoint import Checkpoint
+from conversion.formats.format import Format, Found, Tensors, words
+from vit_core.checkpoint import OpenCheckpoint
+from vit_core.checks import shown
 from vit_core.loading_plan import WRAPPERS
-from vit_core.safetensors_file import shown
 
 #: Words in the wrapper of the model that a training checkpoint's authors evaluate: DINO's teacher, timm's averages.
 PREFERRED = frozenset(["teacher", "ema"])
 _TRANSPARENT = re.compile(rf"(?<![^./])(?:{'|'.join(WRAPPERS)})\.")
 
 
-def recognise(files: Checkpoint, under: str | None = None) -> tuple[Format, Found] | None:
+def recognise(files: OpenCheckpoint, under: str | None = None) -> tuple[Format, Found] | None:
     """The format of opened files and the model in them; None if no known format fits.
 
     Args:
@@ -59,7 +59,7 @@ def warn_of_others(source: str, found: Found) -> None:
         )
 
 
-def models_in(files: Checkpoint) -> dict[str, tuple[Format, Found]]:
+def models_in(files: OpenCheckpoint) -> dict[str, tuple[Format, Found]]:
     """Every model in opened files with its format, by what stands before its names ("" for nothing)."""
     files = replace(files, tensors=_without_transparent_modules(files.tensors))
     models: dict[str, tuple[Format, Found]] = {}

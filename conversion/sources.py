@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from conversion.adapters import ADAPTER_CONFIG, ADAPTER_STEM, advice
-from conversion.weights_file import SUFFIXES, described_in, read_weights
-from vit_core.checkpoint import Checkpoint, open_checkpoint, read_config
+from conversion.containers.weights_file import SUFFIXES, described_in, read_weights
+from vit_core.checkpoint import OpenCheckpoint, open_checkpoint, read_config
 from vit_core.file_names import KERAS_NAME, USUAL_NAMES
 from vit_core.hub import ModelSource
 from vit_core.json_file import read_json_file
@@ -18,7 +18,7 @@ TASK_KEY = "keras_hub_task"  # under which the description is added to what `con
 ANY_WEIGHTS = WeightsChoice()
 
 
-def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS) -> Checkpoint:
+def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS) -> OpenCheckpoint:
     """Open the weights of a source, in whatever format they are.
 
     Args:
@@ -42,22 +42,22 @@ def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS) -> Chec
     file = source.require(weights)
     tensors = read_weights(file)
     if described := described_in(file):
-        return Checkpoint(described, tensors, (file,))
+        return OpenCheckpoint(described, tensors, (file,))
     try:
         config, config_files = read_config(source)
     except ValueError:  # beside a lone file anything may lie
         if source.weights is None:
             raise
         config, config_files = {}, ()
-    return Checkpoint(config, tensors, (*config_files, file))
+    return OpenCheckpoint(config, tensors, (*config_files, file))
 
 
-def _with_head(backbone: Checkpoint, source: ModelSource) -> Checkpoint:
+def _with_head(backbone: OpenCheckpoint, source: ModelSource) -> OpenCheckpoint:
     """A preset of KerasHub with what its task adds to the backbone, if anything."""
     weights, task = source.file(HEAD_NAME), source.file(TASK_NAME)
     if weights is None:
         return backbone
-    return Checkpoint(
+    return OpenCheckpoint(
         {**backbone.config, TASK_KEY: read_json_file(task) if task else None},
         {**read_weights(weights), **backbone.tensors},
         (*backbone.files, weights),

@@ -13,11 +13,11 @@ from typing import Any
 
 from PIL import Image
 
-from conversion.format import Format
+from conversion.containers.weights_file import CONTAINERS
 from conversion.formats import FORMATS
-from conversion.preprocessing import Preprocessing
-from conversion.rules import LAYER, Rule, Shape, SplitHeads
-from conversion.weights_file import CONTAINERS
+from conversion.formats.format import Format
+from conversion.formats.preprocessing import Preprocessing
+from conversion.formats.rules import LAYER, Rule, Shape, SplitHeads
 from vit_core.config import ViTConfig
 from vit_core.parameters import BASE_MODEL_PREFIX, parameters
 

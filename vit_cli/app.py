@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from conversion.format_names import WRITABLE_NAMES
-from conversion.frameworks import FRAMEWORKS
+from conversion.proof.frameworks import FRAMEWORKS
 
 DEFAULT_MODEL = "bundled/vit-digits"
 DTYPES = ("float16", "bfloat16", "float32")

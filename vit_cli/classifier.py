@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from conversion.answers import probabilities, top_answers
-from conversion.frameworks import Framework
 from conversion.image_processor import AutoImageProcessor
-from conversion.inputs import fit_channels
+from conversion.proof.answers import probabilities, top_answers
+from conversion.proof.frameworks import Framework
+from conversion.proof.inputs import fit_channels
 from vit_cli.attention_picture import PicturedImage, class_token_rollout, unprocess
 
 

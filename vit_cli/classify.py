@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from conversion.frameworks import choose_framework
+from conversion.proof.frameworks import choose_framework
 from vit_cli.attention_picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file, draw_picture
 from vit_cli.classifier import Answer, Classifier, Unreadable
 from vit_cli.image_files import find_images

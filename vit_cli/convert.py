@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from conversion.comparison import TOLERANCE
+from conversion.casting import Progress
 from conversion.converter import UNTOLD, Conversion, convert
 from conversion.formats import FORMATS
-from conversion.frameworks import FRAMEWORKS, run_forward
-from conversion.passing import Progress
+from conversion.proof.comparison import TOLERANCE
+from conversion.proof.frameworks import FRAMEWORKS, run_forward
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import bytes_in_words, printable
 

@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from conversion.assumptions import Assumption
 from conversion.checkpoint import read_source, recognised_in, require_fields
 from conversion.formats import FORMATS
 from conversion.formats.transformers import TRANSFORMERS
-from conversion.inference import Assumption
 from conversion.sources import open_files
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import bytes_in_words, printable
@@ -19,7 +19,7 @@ from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
 from vit_core.parameters import BASE_MODEL_PREFIX, parameters
-from vit_core.safetensors_file import FLOAT_NAMES
+from vit_core.stored_tensor import FLOAT_NAMES
 
 LABELS_SHOWN = 8
 NUMBER_WIDTH = 15

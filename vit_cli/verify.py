@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conversion.comparison import Comparison, part_of, worst_of_groups
-from conversion.verifier import Report, verify
+from conversion.proof.comparison import Comparison, part_of, worst_of_groups
+from conversion.proof.verifier import Report, verify
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import bytes_in_words, printable
 

@@ -13,7 +13,7 @@ from vit_core.images import is_array
 
 #: return_tensors -> module and function that make a tensor of an array or of a list of numbers, and what to install if
 #: it is missing.
-FRAMEWORKS = {
+TENSOR_TYPES = {
     "np": ("numpy", "asarray", "numpy"),
     "pt": ("torch", "as_tensor", "torch"),
     "tf": ("tensorflow", "constant", "tensorflow"),
@@ -133,19 +133,19 @@ def check_tensor_type(tensor_type: str | None) -> str:
     """The name of a tensor type; "" for None.
 
     Args:
-        tensor_type: a key of `FRAMEWORKS`, transformers' enum of them, or None.
+        tensor_type: a key of `TENSOR_TYPES`, transformers' enum of them, or None.
 
     Raises:
         ValueError: it is neither.
     """
     name = "" if tensor_type is None else getattr(tensor_type, "value", tensor_type)
-    if name != "" and name not in FRAMEWORKS:
+    if name != "" and name not in TENSOR_TYPES:
         raise ValueError(f'return_tensors is {tensor_type!r}; it must be "np", "pt", "tf", "jax" or None.')
     return name
 
 
 def _tensor_maker(tensor_type: str) -> Callable[[Any], Any]:
-    module, function, package = FRAMEWORKS[tensor_type]
+    module, function, package = TENSOR_TYPES[tensor_type]
     try:
         return getattr(import_module(module), function)
     except ImportError as error:

@@ -11,12 +11,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from vit_core.checks import shown
 from vit_core.config import ViTConfig
 from vit_core.file_names import CONFIG_NAME, INDEX_SUFFIX, WEIGHTS_NAME
 from vit_core.hub import ModelSource
 from vit_core.json_file import read_json_file
-from vit_core.safetensors_file import StoredTensor, first_float_name, map_safetensors, shown, write_safetensors
+from vit_core.safetensors_file import map_safetensors, write_safetensors
 from vit_core.saving import replacing_files, undisturbed, write_flushed
+from vit_core.stored_tensor import StoredTensor, first_float_name
 from vit_core.weights_choice import WeightsChoice, checked_variant, variant_name, weight_files
 
 SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -27,7 +29,7 @@ Writer = Callable[[Path, Mapping[str, StoredTensor]], None]
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class OpenCheckpoint:
     """An opened checkpoint; its tensors are read when asked for.
 
     Attributes:
@@ -43,7 +45,7 @@ class Checkpoint:
 
 def open_checkpoint(
     source: ModelSource, readers: Mapping[str, Reader] | None = None, choice: WeightsChoice | None = None
-) -> Checkpoint:
+) -> OpenCheckpoint:
     """Open the checkpoint of a model, mapping its tensors rather than reading them.
 
     All of it comes from one save, even if a folder is saved to at the same time; what is open stays as it is when the
@@ -71,7 +73,7 @@ def read_config(source: ModelSource) -> tuple[dict[str, Any], tuple[Path, ...]]:
     return (read_json_file(file), (file,)) if file else ({}, ())
 
 
-def _open(source: ModelSource, readers: Mapping[str, Reader], choice: WeightsChoice) -> Checkpoint:
+def _open(source: ModelSource, readers: Mapping[str, Reader], choice: WeightsChoice) -> OpenCheckpoint:
     config, config_files = read_config(source)
     names = [name for name in choice.names if name in readers]
     for name in names:
@@ -81,7 +83,7 @@ def _open(source: ModelSource, readers: Mapping[str, Reader], choice: WeightsCho
         elif index := source.file(choice.index_name(name)):
             tensors, files = _read_shards(source, index, readers[name])
         if tensors is not None:
-            return Checkpoint(config, tensors, (*config_files, *files))
+            return OpenCheckpoint(config, tensors, (*config_files, *files))
     looked_for = ", ".join(f"{choice.file_name(name)} (or shards with {choice.index_name(name)})" for name in names)
     raise FileNotFoundError(
         f"{source.name} has no weights that can be read here{source.offline_note()}; looked for {looked_for}."

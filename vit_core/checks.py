@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import numbers
+import reprlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vit_core.config import ViTConfig
+
+
+def shown(value: Any) -> str:
+    """What a stranger's file says, for a message: escaped and cut to a readable length."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
 
 
 def require_integer(name: str, value: Any, least: int, most: int) -> None:

@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from vit_core.checkpoint import Checkpoint
+from vit_core.checkpoint import OpenCheckpoint
+from vit_core.checks import shown
 from vit_core.config import ViTConfig
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter
 from vit_core.position import resample_position_embeddings
-from vit_core.safetensors_file import StoredTensor, shown
+from vit_core.stored_tensor import StoredTensor
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
@@ -89,7 +90,7 @@ class LoadingPlan:
 
 def plan_loading(
     table: Sequence[Parameter],
-    checkpoint: Checkpoint,
+    checkpoint: OpenCheckpoint,
     config: ViTConfig,
     source: str,
     ignore_mismatched_sizes: bool = False,

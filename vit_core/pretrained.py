@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vit_core.checkpoint import Checkpoint, read_config
+from vit_core.checkpoint import OpenCheckpoint, read_config
 from vit_core.config import ViTConfig
 from vit_core.hub import locate
 from vit_core.loading_options import Request
 from vit_core.loading_plan import LoadingPlan, Shape, plan_loading
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task
-from vit_core.safetensors_file import StoredTensor, first_float_name
+from vit_core.stored_tensor import StoredTensor, first_float_name
 
 #: The name of each model in `config.json`, the same whichever framework saves.
 ARCHITECTURES: dict[Task, str] = {
@@ -26,7 +26,7 @@ ARCHITECTURES: dict[Task, str] = {
 PARTS = ("add_pooling_layer", "use_mask_token")
 
 #: Opens a checkpoint: (source, what the caller says of its config, which file of weights, the config's class).
-Opener = Callable[..., Checkpoint]
+Opener = Callable[..., OpenCheckpoint]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Loading:
 
     source: str
     config: ViTConfig
-    checkpoint: Checkpoint
+    checkpoint: OpenCheckpoint
     ignore_mismatched_sizes: bool = False
 
     @property
@@ -96,13 +96,13 @@ def prepare_loading(
             raise ValueError(
                 "there is no checkpoint to load; give its folder or Hub id, or config=... and state_dict=..."
             )
-        name, checkpoint = "state_dict", Checkpoint({}, state_dict, ())
+        name, checkpoint = "state_dict", OpenCheckpoint({}, state_dict, ())
     else:
         source = locate(pretrained_model_name_or_path, **request.location)
         name = source.name
         if state_dict is not None:
             metadata, files = read_config(source)
-            checkpoint = Checkpoint(metadata, state_dict, files)
+            checkpoint = OpenCheckpoint(metadata, state_dict, files)
         else:
             known = {**({} if given is None else given.to_dict()), **request.config_overrides}
             checkpoint = opener(source, known, choice=request.choice, config_class=config_class)
@@ -112,7 +112,7 @@ def prepare_loading(
 
 
 def config_for_loading(
-    checkpoint: Checkpoint,
+    checkpoint: OpenCheckpoint,
     source: str,
     config: ViTConfig | None,
     overrides: Mapping[str, Any],

@@ -20,7 +20,7 @@ from vit_core import ViTConfig
 from vit_core.array_bytes import contiguous
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
 from vit_core.parameters import BASE_MODEL_PREFIX, LAYERS, Parameter, parameters
-from vit_core.safetensors_file import FLOAT_CODES, FLOAT_NAMES, StoredTensor
+from vit_core.stored_tensor import FLOAT_CODES, FLOAT_NAMES, StoredTensor
 
 Path = tuple[str, ...]
 Shape = tuple[int, ...]
@@ -78,7 +78,7 @@ class ParameterTree:
         if stacked and len(stacked) < len(of_layers):
             single = next(path for path in of_layers if path not in stacked)
             raise ValueError(
-                f"{shown(stacked[0])} is a stack of layers and {shown(single)} is one of a single layer; give every "
+                f"{joined(stacked[0])} is a stack of layers and {joined(single)} is one of a single layer; give every "
                 f"FlaxViTModule of a model the same scan_layers."
             )
         return cls(FLAX_SCANNED if stacked else FLAX, places, extras, dict(shapes), bases)
@@ -122,13 +122,13 @@ class ParameterTree:
         if not (missing or to_complete):
             unknown = [path for path in unknown if depth_of_layers(path) is not None]
         if unknown:
-            raise ValueError(f"params hold {shown(unknown[0])}, which the model does not have; {hint}")
+            raise ValueError(f"params hold {joined(unknown[0])}, which the model does not have; {hint}")
         if missing:
-            raise ValueError(f"params lack {shown(missing[0])}; {hint}")
+            raise ValueError(f"params lack {joined(missing[0])}; {hint}")
         for path, shape in self.shapes.items():
             if path in found and (actual := _shape_of(found[path])) != shape:
                 raise ValueError(
-                    f"params hold {shown(path)} with shape {actual}, but the config makes it {shape}; {hint}"
+                    f"params hold {joined(path)} with shape {actual}, but the config makes it {shape}; {hint}"
                 )
 
     def stored(self, params: Mapping[str, Any]) -> dict[str, StoredTensor]:
@@ -365,6 +365,6 @@ def depth_of_layers(path: Path) -> int | None:
     return next(starts, None)
 
 
-def shown(path: Path) -> str:
+def joined(path: Path) -> str:
     """A path for a message."""
     return "/".join(path)

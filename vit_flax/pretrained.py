@@ -18,11 +18,11 @@ from jax import Array
 from jax.experimental import multihost_utils
 
 from conversion.checkpoint import open_for_loading
+from conversion.containers.msgpack_file import write_msgpack
 from conversion.description import Description, described
 from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
-from conversion.msgpack_file import write_msgpack
 from vit_core import ViTConfig
-from vit_core.checkpoint import Checkpoint, save_checkpoint
+from vit_core.checkpoint import OpenCheckpoint, save_checkpoint
 from vit_core.file_names import FLAX_NAME
 from vit_core.hub import ModelSource
 from vit_core.loading_options import request
@@ -183,7 +183,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         return returned if len(returned) > 1 else model
 
     @classmethod
-    def _open(cls, source: ModelSource, config_fields: Mapping[str, Any], **options: Any) -> Checkpoint:
+    def _open(cls, source: ModelSource, config_fields: Mapping[str, Any], **options: Any) -> OpenCheckpoint:
         """See `conversion.checkpoint.open_for_loading`, which passes a subclass' own files on as they are."""
         opened = open_for_loading(source, config_fields, own_format=TRANSFORMERS_FLAX.name, **options)
         return dataclasses.replace(opened, tensors=canonical(opened.tensors, cls.base_model_prefix))

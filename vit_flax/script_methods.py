@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import jax.numpy as jnp
 from flax.traverse_util import unflatten_dict
 
-from conversion.weights_file import read_weights
+from conversion.containers.weights_file import read_weights
 from vit_core import ViTConfig
 from vit_flax.parameter_tree import as_array
 from vit_flax.tree_changes import cast

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from vit_core.safetensors_file import StoredTensor
+from vit_core.stored_tensor import StoredTensor
 from vit_flax.parameter_tree import Path
 
 #: Flax's names in a Dense, a Conv, a LayerNorm or an Embed, and those in the layers of PyTorch that are the same.

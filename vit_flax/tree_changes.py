@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax.core import FrozenDict, freeze
 from flax.traverse_util import unflatten_dict
 
-from vit_flax.parameter_tree import Path, depth_of_layers, flatten, shown
+from vit_flax.parameter_tree import Path, depth_of_layers, flatten, joined
 
 
 def cast(params: Mapping[str, Any], dtype: Any, mask: Any = None) -> Any:
@@ -26,7 +26,7 @@ def cast(params: Mapping[str, Any], dtype: Any, mask: Any = None) -> Any:
     leaves = flatten(params)
     chosen = dict.fromkeys(leaves, True) if mask is None else flatten(mask)
     if different := leaves.keys() ^ chosen.keys():
-        raise ValueError(f"{shown(min(different))} is in only one of params and mask; give one bool for each.")
+        raise ValueError(f"{joined(min(different))} is in only one of params and mask; give one bool for each.")
     changed = {
         path: leaf.astype(dtype) if chosen[path] and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
         for path, leaf in leaves.items()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 #: return_tensors -> what makes a tensor of an array, and the dtypes of Python's numbers: those of the framework.
-FRAMEWORKS: dict[str, tuple[tuple[str, str], dict[str, str]]] = {
+BATCH_TYPES: dict[str, tuple[tuple[str, str], dict[str, str]]] = {
     "np": (("numpy", "asarray"), {}),
     "tf": (("tensorflow", "constant"), {"float64": "float32", "int64": "int32"}),
     "pt": (("torch", "from_numpy"), {"float64": "float32"}),
@@ -73,9 +73,9 @@ def default_data_collator(features: Sequence[Any], return_tensors: str = "pt") -
 
 
 def _framework(return_tensors: str) -> tuple[Callable[[np.ndarray], Any], dict[str, str]]:
-    if return_tensors not in FRAMEWORKS:
+    if return_tensors not in BATCH_TYPES:
         raise ValueError(f'return_tensors is {return_tensors!r}; it must be "tf", "np" or "pt".')
-    (module, function), dtypes = FRAMEWORKS[return_tensors]
+    (module, function), dtypes = BATCH_TYPES[return_tensors]
     try:
         return getattr(import_module(module), function), dtypes
     except ImportError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from vit_core.safetensors_file import FLOAT_CODES
+from vit_core.stored_tensor import FLOAT_CODES
 
 
 def dtype_policy(dtype: Any, stored: str | None) -> Any:

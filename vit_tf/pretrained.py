@@ -27,7 +27,7 @@ from vit_core.loading_plan import LoadingPlan
 from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
 from vit_core.pretrained import PARTS, Loading, prepare_loading
 from vit_core.push import PushableModel, push_if_asked
-from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
+from vit_core.stored_tensor import FLOAT_CODES, StoredTensor
 from vit_tf.added_variables import added_variables
 from vit_tf.checks import check_pixel_values
 from vit_tf.dataset_methods import DatasetMethods

@@ -6,16 +6,16 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from conversion.casting import Cast
 from conversion.checkpoint import Checkpoint
+from conversion.containers.hdf5_file import write_hdf5
 from conversion.formats.transformers import TRANSFORMERS
 from conversion.formats.transformers_tf import TRANSFORMERS_TF
-from conversion.hdf5_file import write_hdf5
-from conversion.passing import Pass
 from conversion.plan import Plan
 from vit_core import ViTConfig
 from vit_core.checkpoint import parse_size, save_checkpoint
 from vit_core.parameters import Task
-from vit_core.safetensors_file import StoredTensor
+from vit_core.stored_tensor import StoredTensor
 
 #: The name of a checkpoint in HDF5.
 HDF5_NAME = TRANSFORMERS_TF.files["hdf5"]
@@ -49,7 +49,7 @@ def save(
         save_checkpoint(folder, config, tensors, max_shard_size, variant)
         return
     checkpoint = Checkpoint(config, tensors, task or "model", TRANSFORMERS.name, {}, (), (), "", ())
-    plan = Plan.of(checkpoint, Pass(None, allow_nan=True), TRANSFORMERS_TF)
+    plan = Plan.of(checkpoint, Cast(None, allow_nan=True), TRANSFORMERS_TF)
     if plan.left_out:
         raise ValueError(
             f"{HDF5_NAME} has no place for {', '.join(plan.left_out)}; leave out safe_serialization=False, and "

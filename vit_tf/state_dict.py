@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from vit_core.array_bytes import contiguous
-from vit_core.safetensors_file import FLOAT_CODES, StoredTensor
+from vit_core.stored_tensor import FLOAT_CODES, StoredTensor
 
 
 def stored_arrays(arrays: Mapping[str, Any]) -> dict[str, StoredTensor]:

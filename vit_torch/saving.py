@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conversion.torch_file import write_torch_file
+from conversion.containers.torch_file import write_torch_file
 from vit_core import ViTConfig
 from vit_core.checkpoint import save_checkpoint
 from vit_core.file_names import PYTORCH_NAME
 from vit_core.loading_plan import WRAPPERS
-from vit_core.safetensors_file import StoredTensor
+from vit_core.stored_tensor import StoredTensor
 from vit_torch.tensors import from_torch
 
 

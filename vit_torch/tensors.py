@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vit_core.array_bytes import contiguous
-from vit_core.safetensors_file import StoredTensor, dtype_name
+from vit_core.stored_tensor import StoredTensor, dtype_name
 
 
 def to_torch(tensor: StoredTensor) -> Tensor:

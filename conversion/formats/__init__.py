@@ -1,8 +1,8 @@
 """The formats, in the order in which they are tried: one that claims a part of another's files comes before it."""
 
-from conversion.format import Format
 from conversion.formats.deit import DEIT
 from conversion.formats.dino import DINO
+from conversion.formats.format import Format
 from conversion.formats.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
 from conversion.formats.keras import KERAS
 from conversion.formats.keras_hub import KERAS_HUB

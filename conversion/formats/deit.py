@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conversion.formats.preprocessing import IMAGENET_CROP
 from conversion.formats.timm import TIMM
-from conversion.preprocessing import IMAGENET_CROP
 
 DEIT = replace(
     TIMM,

@@ -5,9 +5,9 @@ Reference: facebookresearch/dino, vision_transformer.py and main_dino.py.
 
 from __future__ import annotations
 
-from conversion.format import Format
+from conversion.formats.format import Format
+from conversion.formats.preprocessing import IMAGENET_CROP
 from conversion.formats.timm import CONVENTIONS, REFUSED, RULES, SIGNATURE
-from conversion.preprocessing import IMAGENET_CROP
 
 DINO = Format(
     name="dino",

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from conversion.format import Format, Tensors
-from conversion.rules import FoldClassPosition, Module, Rule, rules
+from conversion.formats.format import Format, Tensors
+from conversion.formats.rules import FoldClassPosition, Module, Rule, rules
 from vit_core.config import LARGEST_LAYER_COUNT
 from vit_core.layouts import FLAX
-from vit_core.safetensors_file import StoredTensor
+from vit_core.stored_tensor import StoredTensor
 
 #: Flax' GELU is the tanh approximation unless asked otherwise, and its LayerNorm's epsilon 1e-6.
 CONVENTIONS = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}

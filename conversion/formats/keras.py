@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 
-from conversion.format import Format, Tensors
+from conversion.containers.hdf5_structure import LARGEST_NAME
+from conversion.formats.format import Format, Tensors
+from conversion.formats.rules import Module, rules
 from conversion.formats.transformers import CONVENTIONS, UNSURE
-from conversion.hdf5_structure import LARGEST_NAME
-from conversion.rules import Module, rules
 from vit_core.layouts import KERAS as LAYOUT
 
 LAYER = "encoder/layer_*"

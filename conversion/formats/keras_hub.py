@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from conversion.format import Format, Settings, Tensors
-from conversion.rules import DropFirstAxis, Module, rules
+from conversion.formats.format import Format, Settings, Tensors
+from conversion.formats.rules import DropFirstAxis, Module, rules
 from conversion.sources import TASK_KEY
 from vit_core.layouts import KERAS, Leaf
 from vit_core.parameters import Kind

@@ -11,14 +11,14 @@ from typing import Any
 
 from PIL import Image
 
-from conversion.format import Format, Settings
+from conversion.formats.format import Format, Settings
+from conversion.formats.preprocessing import BICUBIC, Preprocessing
+from conversion.formats.rules import Module, rules
 from conversion.formats.timm_architectures import width_and_heads
 from conversion.formats.transformers import TORCH_LEAVES
-from conversion.preprocessing import BICUBIC, Preprocessing
-from conversion.rules import Module, rules
+from vit_core.checks import shown
 from vit_core.config import ViTConfig
 from vit_core.image_processing import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from vit_core.safetensors_file import shown
 
 QUERY_KEY_VALUE = tuple(f"encoder.layer.*.attention.attention.{part}" for part in ("query", "key", "value"))
 
@@ -67,7 +67,7 @@ ACTIVATIONS = {
     "selu": "selu",
     "tanh": "tanh",
 }
-FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 #: timm's defaults for a Vision Transformer, which most of its weights keep.
 PREPROCESSING = Preprocessing(resample=BICUBIC, crop_fraction=0.9)
 #: What timm takes for granted where a `pretrained_cfg` does not say (timm/models/_pretrained.py).
@@ -138,7 +138,7 @@ def _preprocessing_fields(metadata: Settings, config: ViTConfig) -> dict[str, An
         crop_fraction = None if share == 1 and not keeps_proportions else share
         mean = tuple(float(value) for value in said.get("mean") or UNSAID.mean)
         std = tuple(float(value) for value in said.get("std") or UNSAID.std)
-        resample = FILTERS.get(said.get("interpolation", ""), UNSAID.resample)
+        resample = INTERPOLATIONS.get(said.get("interpolation", ""), UNSAID.resample)
     except (TypeError, ValueError):
         raise ValueError(f"config.json has a pretrained_cfg that cannot be read: {shown(said)}.") from None
     return Preprocessing(mean, std, resample, crop_fraction, keeps_proportions).settings(config)
@@ -155,7 +155,7 @@ def _config_file(config: ViTConfig, preprocessing: Settings) -> str:
     has_head = config.architectures == ["ViTForImageClassification"]
     labels = config.num_labels if has_head else 0
     crops = preprocessing.get("crop_size") is not None
-    filters = {filter: name for name, filter in FILTERS.items()}
+    filters = {filter: name for name, filter in INTERPOLATIONS.items()}
     pretrained = {
         "input_size": [config.num_channels, *config.image_shape],
         "mean": preprocessing["image_mean"],

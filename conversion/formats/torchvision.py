@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conversion.format import Format
+from conversion.formats.format import Format
+from conversion.formats.preprocessing import BILINEAR, IMAGENET_CROP
+from conversion.formats.rules import Module, rules
 from conversion.formats.timm import QUERY_KEY_VALUE
 from conversion.formats.transformers import TORCH_LEAVES
-from conversion.preprocessing import BILINEAR, IMAGENET_CROP
-from conversion.rules import Module, rules
 
 LAYER = "encoder.layers.encoder_layer_*"
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from conversion.format import Format, Settings
-from conversion.preprocessing import Preprocessing
-from conversion.rules import KINDS, Module, Rule, rules
+from conversion.formats.format import Format, Settings
+from conversion.formats.preprocessing import Preprocessing
+from conversion.formats.rules import KINDS, Module, Rule, rules
 from vit_core.image_processing import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from vit_core.layouts import Leaf
 from vit_core.parameters import BASE_MODEL_PREFIX, Kind

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from conversion.format import Format, Tensors
+from conversion.formats.format import Format, Tensors
+from conversion.formats.rules import KINDS, Module, rules
 from conversion.formats.transformers import CONVENTIONS, UNSURE
-from conversion.rules import KINDS, Module, rules
 from vit_core.layouts import FLAX
 
 KERNEL = "embeddings.patch_embeddings.projection.kernel"  # a name that no other format has

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from conversion.format import Format, Tensors
+from conversion.formats.format import Format, Tensors
+from conversion.formats.rules import Module, rules
 from conversion.formats.transformers import CONVENTIONS, UNSURE
-from conversion.rules import Module, rules
 from vit_core.layouts import KERAS
 
 LEAVES = {kind: replace(leaf, name=f"{leaf.name}:0") for kind, leaf in KERAS.leaves.items()}

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import vit_cli.classify
-from conversion.frameworks import FRAMEWORKS
+from conversion.proof.frameworks import FRAMEWORKS
 from vit_core.hub import BUNDLED
 
 pytest.importorskip("torch")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import conversion.frameworks
+import conversion.proof.frameworks
 
 FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "vit_torch", "vit_tf", "vit_flax"]
 HEAVY = [*FRAMEWORKS, "matplotlib", "PIL", "huggingface_hub", "numpy"]
@@ -198,7 +198,7 @@ def test_warnings_are_lines_of_the_command(trivit: Run, monkeypatch: pytest.Monk
 def test_missing_framework_names_the_extra(
     trivit: Run, images: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
 ) -> None:
-    monkeypatch.setattr(conversion.frameworks.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(conversion.proof.frameworks.importlib.util, "find_spec", lambda _: None)
     result = trivit("classify", images, *options)
     assert result.status == 1
     assert result.err == f"trivit: {words}\n"
@@ -209,7 +209,7 @@ def test_jax_and_flax_are_of_no_use_without_each_other(
     trivit: Run, images: Path, monkeypatch: pytest.MonkeyPatch, there: str, missing: str
 ) -> None:
     found = {there: object()}
-    monkeypatch.setattr(conversion.frameworks.importlib.util, "find_spec", found.get)
+    monkeypatch.setattr(conversion.proof.frameworks.importlib.util, "find_spec", found.get)
     assert trivit("classify", images).err.startswith("trivit: no framework is installed; run: ")
     result = trivit("classify", images, "--backend", "flax")
     assert result.err == f'trivit: {missing} is not installed; run: pip install "trivit[flax]"\n'

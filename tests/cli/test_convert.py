@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import conversion
+from conversion.containers.weights_file import read_weights
 from conversion.formats import WRITABLE
-from conversion.frameworks import FRAMEWORKS
-from conversion.weights_file import read_weights
+from conversion.proof.frameworks import FRAMEWORKS
 from vit_core.hub import BUNDLED
 
 Run = Callable[..., Any]

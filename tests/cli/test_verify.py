@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import vit_cli.verify
-from conversion.comparison import NOT_FINITE, Comparison
-from conversion.framework_process import Request, Run
-from conversion.frameworks import FRAMEWORKS
-from conversion.verifier import Difference, FrameworkRun, Report
+from conversion.proof.comparison import NOT_FINITE, Comparison
+from conversion.proof.framework_process import Request, Run
+from conversion.proof.frameworks import FRAMEWORKS
+from conversion.proof.verifier import Difference, FrameworkRun, Report
 
 Command = Callable[..., Any]
 
@@ -212,7 +212,7 @@ def test_a_model_that_differs_in_one_framework_is_found(trivit: Command, monkeyp
     for name in ("torch", "flax"):
         if FRAMEWORKS[name].missing:
             pytest.skip(f"{FRAMEWORKS[name].missing} is not installed")
-    module = importlib.import_module("conversion.verifier")
+    module = importlib.import_module("conversion.proof.verifier")
     run = module.run_in_process
 
     def run_another_model(request: Request, folder: Path, inputs: Path) -> Run:

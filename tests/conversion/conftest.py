@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import conversion
-from conversion.weights_file import read_weights
+from conversion.containers.weights_file import read_weights
 from vit_core import ViTConfig, parameters
 from vit_core.checkpoint import save_checkpoint
 from vit_core.pretrained import ARCHITECTURES
-from vit_core.safetensors_file import DTYPES, FLOAT_CODES, StoredTensor
+from vit_core.stored_tensor import DTYPES, FLOAT_CODES, StoredTensor
 
 #: A small model whose sizes are all different, so that no two axes can be taken for each other.
 SIZES = {

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 import conversion
 from conversion.checkpoint import open_for_loading
 from vit_core import ViTConfig
-from vit_core.checkpoint import Checkpoint
+from vit_core.checkpoint import OpenCheckpoint
 from vit_core.hub import locate
 
 Folder = Callable[..., Path]
@@ -35,7 +35,7 @@ def trained(write_checkpoint: Folder, tmp_path: Path) -> Folder:
     return make
 
 
-def opened(source: Path, **given: Any) -> tuple[Checkpoint, list[str]]:
+def opened(source: Path, **given: Any) -> tuple[OpenCheckpoint, list[str]]:
     """The checkpoint, and what was warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import conversion
 from conversion.checkpoint import open_for_loading
-from conversion.weights_file import read_weights
+from conversion.containers.weights_file import read_weights
 from vit_core.hub import locate
 
 HEADS = {"num_attention_heads": 4}

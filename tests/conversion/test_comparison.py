@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conversion.comparison import (
+from conversion.proof.comparison import (
     Comparison,
     check_finite,
     compare_results,

@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import conversion
+from conversion.containers.weights_file import SUFFIXES, read_weights
 from conversion.format_names import WRITABLE_NAMES
 from conversion.formats import WRITABLE
-from conversion.weights_file import SUFFIXES, read_weights
 from vit_core.hub import WEIGHT_SUFFIXES
 
 HEADS = {"num_attention_heads": 4}

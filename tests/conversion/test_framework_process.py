@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import conversion.frameworks
-from conversion import framework_process
-from conversion.framework_process import Request, Run, load_complete, run_in_process
-from conversion.frameworks import FRAMEWORKS, choose_framework, installed_frameworks, logits_of
+import conversion.proof.frameworks
+from conversion.proof import framework_process
+from conversion.proof.framework_process import Request, Run, load_complete, run_in_process
+from conversion.proof.frameworks import FRAMEWORKS, choose_framework, installed_frameworks, logits_of
 from vit_core import ViTConfig
 
 #: A process that does not load a framework but fails: `{}` is what it does instead.
 FAILING = """
 import os, signal, sys
 sys.path.append(sys.argv[1])
-import conversion.framework_process as process
+import conversion.proof.framework_process as process
 def fail(*_):
     {}
 process._run = fail
@@ -107,7 +107,7 @@ def test_options_that_cannot_travel_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="where else memory counts so is not known")
 def test_peak_memory_is_the_processes_own_and_not_its_parents() -> None:
-    child = "from conversion.framework_process import peak_memory; print(peak_memory())"
+    child = "from conversion.proof.framework_process import peak_memory; print(peak_memory())"
     parent = (
         "import subprocess, sys, numpy; numpy.ones(2**29, 'uint8');"
         f"subprocess.run([sys.executable, '-c', {child!r}], check=True)"
@@ -210,7 +210,7 @@ def test_missing_weights_of_a_real_checkpoint_are_named(fixture_folder: Path, tm
 @pytest.fixture
 def only_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch is installed, and no other framework."""
-    monkeypatch.setattr(conversion.frameworks.importlib.util, "find_spec", {"torch": object()}.get)
+    monkeypatch.setattr(conversion.proof.frameworks.importlib.util, "find_spec", {"torch": object()}.get)
 
 
 @pytest.mark.usefixtures("only_torch")

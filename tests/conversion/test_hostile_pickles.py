@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conversion import torch_pickle
-from conversion.torch_file import read_torch_file
-from conversion.torch_names import ADMITTED, INERT, Pairs
-from conversion.torch_pickle import read_pickle
+from conversion.containers import torch_pickle
+from conversion.containers.torch_file import read_torch_file
+from conversion.containers.torch_names import ADMITTED, INERT, Pairs
+from conversion.containers.torch_pickle import read_pickle
 
 FORMATS = ("archive", "older")
 PROTOCOL = b"\x80\x02"
@@ -277,8 +277,8 @@ EVIL_NAMES = [
     "torch.UntypedStorage.from_file",
     "torch.os.system",
     "torch._utils.traceback.sys.modules",
-    "conversion.torch_file.read_torch_file",
-    "conversion.torch_names.ADMITTED",
+    "conversion.containers.torch_file.read_torch_file",
+    "conversion.containers.torch_names.ADMITTED",
     "vit_core.saving.write_file",
 ]
 OBSCURED_NAMES = [
@@ -348,7 +348,7 @@ def test_reading_in_a_fresh_process_imports_no_framework_and_no_module_that_a_fi
     program = f"""
 import sys
 from pathlib import Path
-from conversion.torch_file import read_torch_file
+from conversion.containers.torch_file import read_torch_file
 read_torch_file(Path({str(harmless)!r}))
 before = set(sys.modules)
 print(*read_torch_file(Path({str(path)!r})), *set(sys.modules) - before, *({{"torch", "argparse"}} & set(sys.modules)))
@@ -536,7 +536,7 @@ def test_a_list_that_is_made_a_dictionary_again_and_again_counts_each_time(monke
 
 @pytest.mark.usefixtures("taking_little")
 def test_one_tensor_in_more_places_than_a_checkpoint_has_tensors_is_refused(refusal, monkeypatch):
-    monkeypatch.setattr("conversion.torch_file.MOST_TENSORS", 100)
+    monkeypatch.setattr("conversion.containers.torch_file.MOST_TENSORS", 100)
     many = b"(" + tensor() + b"q\x05" + b"h\x05" * 100 + b"t"
     assert "more than 100 tensors" in refusal(PROTOCOL + weights(many) + b".", kinds=["archive"])
 
@@ -548,7 +548,7 @@ def test_real_limits_are_as_large_as_promised():
 
 
 def test_a_pickle_of_more_bytes_than_any_checkpoint_has_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("conversion.torch_file.LARGEST_PICKLE", 1000)
+    monkeypatch.setattr("conversion.containers.torch_file.LARGEST_PICKLE", 1000)
     monkeypatch.setattr(torch_pickle, "LARGEST_PICKLE", 1000)
     for kind, words in [
         ("archive", "has a data.pkl of 1"),
@@ -603,8 +603,8 @@ def test_what_contains_itself_is_refused(refusal, pickled):
 @pytest.mark.parametrize("leaf", [b"]", tensor()])
 @pytest.mark.usefixtures("taking_little")
 def test_what_doubles_at_every_level_is_refused_in_time(refusal, leaf, monkeypatch):
-    monkeypatch.setattr("conversion.torch_file.MOST_STEPS", 20_000)
-    monkeypatch.setattr("conversion.torch_file.MOST_TENSORS", 20_000)
+    monkeypatch.setattr("conversion.containers.torch_file.MOST_STEPS", 20_000)
+    monkeypatch.setattr("conversion.containers.torch_file.MOST_TENSORS", 20_000)
     doubled = leaf + b"q\x01h\x01\x86" * 50
     message = refusal(PROTOCOL + weights(tensor(), doubled) + b".", kinds=["archive"])
     assert "hold one another" in message or "more than 20000 tensors" in message
@@ -613,7 +613,7 @@ def test_what_doubles_at_every_level_is_refused_in_time(refusal, leaf, monkeypat
 @pytest.mark.parametrize("levels", [1, 60])
 @pytest.mark.usefixtures("taking_little")
 def test_a_long_key_in_many_names_takes_no_memory(refusal, monkeypatch, levels):
-    monkeypatch.setattr("conversion.torch_file.LARGEST_NAMES", 3 * 10**6)
+    monkeypatch.setattr("conversion.containers.torch_file.LARGEST_NAMES", 3 * 10**6)
     key = text("n" * 10**6) + b"q\x01"
     pickled = b"(" + tensor() * (100 if levels == 1 else 1) + b"t"
     for _ in range(levels):  # the innermost dictionary holds the key itself, the others recall it
@@ -973,7 +973,7 @@ def test_any_program_is_refused_or_makes_plain_data(program):
     assert not message or message.startswith("ValueError: ")
     assert "\n" not in message
     assert len(message) < 500
-    assert type(value).__module__ in ("builtins", "conversion.torch_names")
+    assert type(value).__module__ in ("builtins", "conversion.containers.torch_names")
 
 
 @settings(property_test, max_examples=400)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conversion.answers import probabilities, top_answers
-from conversion.inputs import input_names, loss_weights, make_inputs, read_picture
+from conversion.proof.answers import probabilities, top_answers
+from conversion.proof.inputs import input_names, loss_weights, make_inputs, read_picture
 from vit_core import DeiTImageProcessor, ViTConfig, ViTImageProcessor
 
 TINY: dict[str, Any] = {"image_size": (12, 20), "patch_size": 4, "num_channels": 2, "encoder_stride": 4}

@@ -15,8 +15,8 @@ import pytest
 
 import conversion
 from conversion import AutoImageProcessor
-from conversion.keras_file import described_in_hdf5, read_keras
-from conversion.weights_file import container_of
+from conversion.containers.keras_file import described_in_hdf5, read_keras
+from conversion.containers.weights_file import container_of
 
 FOLDER = "keras_functional"
 HEADS = {"num_attention_heads": 2}

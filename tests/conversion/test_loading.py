@@ -15,10 +15,10 @@ from safetensors.numpy import load_file, save_file
 
 import conversion
 from conversion.checkpoint import open_for_loading
-from conversion.hdf5_file import write_hdf5
-from conversion.weights_file import read_weights
+from conversion.containers.hdf5_file import write_hdf5
+from conversion.containers.weights_file import read_weights
 from vit_core.hub import locate
-from vit_core.safetensors_file import StoredTensor
+from vit_core.stored_tensor import StoredTensor
 
 HEADS = {"num_attention_heads": 4}
 Folder = Callable[..., Path]

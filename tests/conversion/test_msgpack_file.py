@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conversion import msgpack_file
-from conversion.msgpack_file import read_msgpack, write_msgpack
-from vit_core.safetensors_file import DTYPES, StoredTensor, from_numpy, map_safetensors
+from conversion.containers import msgpack_file
+from conversion.containers.msgpack_file import read_msgpack, write_msgpack
+from vit_core.safetensors_file import map_safetensors
+from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
 SLOW_OR_SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 property_test = settings(max_examples=60, suppress_health_check=SLOW_OR_SHARED)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import conversion
-from conversion.frameworks import FRAMEWORKS
-from conversion.weights_file import read_weights
+from conversion.containers.weights_file import read_weights
+from conversion.proof.frameworks import FRAMEWORKS
 
 TOLERANCE = 1e-5
 HEADS = {"num_attention_heads": 4}  # which most files do not tell

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 import conversion
 from conversion.checkpoint import open_for_loading
-from conversion.torch_file import write_torch_file
+from conversion.containers.torch_file import write_torch_file
 from vit_core.hub import locate
-from vit_core.safetensors_file import from_numpy
+from vit_core.stored_tensor import from_numpy
 from vit_core.weights_choice import WeightsChoice
 
 Arrays = dict[str, np.ndarray]

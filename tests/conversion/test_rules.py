@@ -11,9 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversion.formats import FORMATS, WRITABLE
-from conversion.rules import KINDS, DropFirstAxis, FoldClassPosition, Fuse, Rule, SplitHeads, Transpose, read, write
+from conversion.formats.rules import (
+    KINDS,
+    DropFirstAxis,
+    FoldClassPosition,
+    Fuse,
+    Rule,
+    SplitHeads,
+    Transpose,
+    read,
+    write,
+)
 from vit_core import ViTConfig, parameters
-from vit_core.safetensors_file import StoredTensor, from_numpy
+from vit_core.stored_tensor import StoredTensor, from_numpy
 
 random = np.random.default_rng(0)
 

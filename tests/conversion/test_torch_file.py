@@ -17,9 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conversion import torch_file, zip_file
-from conversion.torch_file import read_torch_file, write_torch_file
-from vit_core.safetensors_file import DTYPES, StoredTensor, from_numpy, map_safetensors
+from conversion.containers import torch_file, zip_file
+from conversion.containers.torch_file import read_torch_file, write_torch_file
+from vit_core.safetensors_file import map_safetensors
+from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
 #: dtype -> PyTorch's name of it.
 TORCH_NAMES = {

@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-import conversion.frameworks
-from conversion.comparison import Comparison
-from conversion.framework_process import Request, Run
-from conversion.frameworks import FRAMEWORKS
-from conversion.verifier import FrameworkRun, verify
+import conversion.proof.frameworks
+from conversion.proof.comparison import Comparison
+from conversion.proof.framework_process import Request, Run
+from conversion.proof.frameworks import FRAMEWORKS
+from conversion.proof.verifier import FrameworkRun, verify
 from vit_core import ViTConfig, parameters
 from vit_core.hub import BUNDLED
 
 Results = dict[str, np.ndarray]
 
-MODULE = importlib.import_module("conversion.verifier")
+MODULE = importlib.import_module("conversion.proof.verifier")
 DIGIT = BUNDLED / "vit-digits/test_images/digit_7_test_0009.png"
 
 
-@pytest.mark.parametrize("module", ["conversion", "conversion.verifier", "conversion.frameworks"])
+@pytest.mark.parametrize("module", ["conversion", "conversion.proof.verifier", "conversion.proof.frameworks"])
 def test_importing_loads_no_framework(module: str) -> None:
     script = f"import {module}, sys; print(*sys.modules, sep='\\n')"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
@@ -61,7 +61,7 @@ def frameworks(monkeypatch: pytest.MonkeyPatch, results: Results) -> dict[str, A
         return Run(file, "image-classification", made_up["config"], 0.5, 0.25, 10**8, made_up["notes"])
 
     monkeypatch.setattr(MODULE, "run_in_process", run)
-    monkeypatch.setattr(conversion.frameworks.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(conversion.proof.frameworks.importlib.util, "find_spec", lambda _: object())
     return made_up
 
 
@@ -131,7 +131,7 @@ def test_frameworks_that_are_not_installed_are_in_the_report(
     frameworks: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = {"jax": object(), "flax": object(), "tensorflow": object()}
-    monkeypatch.setattr(conversion.frameworks.importlib.util, "find_spec", installed.get)
+    monkeypatch.setattr(conversion.proof.frameworks.importlib.util, "find_spec", installed.get)
     report = verify("my-model")
     assert (report.reference, report.not_installed) == ("tf", ("torch",))
     assert report.summary.startswith("tf and flax agree")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conversion import zip_file
-from conversion.zip_file import ZipWriter, open_zip
+from conversion.containers import zip_file
+from conversion.containers.zip_file import ZipWriter, open_zip
 
 SLOW_OR_SHARED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 property_test = settings(max_examples=60, suppress_health_check=SLOW_OR_SHARED)

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vit_core import ViTConfig, parameters
-from vit_core.checkpoint import Checkpoint, open_checkpoint, parse_size, save_checkpoint, split_into_shards
+from vit_core.checkpoint import OpenCheckpoint, open_checkpoint, parse_size, save_checkpoint, split_into_shards
 from vit_core.hub import locate
-from vit_core.safetensors_file import StoredTensor, from_numpy, map_safetensors, write_safetensors
+from vit_core.safetensors_file import map_safetensors, write_safetensors
+from vit_core.stored_tensor import StoredTensor, from_numpy
 
 INDEX = "model.safetensors.index.json"
 SHARDED_BY_TRANSFORMERS = "60KB"  # the max_shard_size that hf_vit_sharded was saved with
@@ -254,7 +255,7 @@ def test_config_that_has_no_json_form_leaves_the_folder_alone(tmp_path):
 def test_weights_without_a_config_are_opened(tmp_path):
     write_safetensors(tmp_path / "model.safetensors", of_bytes({"a": 3}))
     opened = reopened(tmp_path)
-    assert isinstance(opened, Checkpoint)
+    assert isinstance(opened, OpenCheckpoint)
     assert opened.config == {}
     assert opened.files == (tmp_path / "model.safetensors",)
 

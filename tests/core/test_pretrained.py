@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from vit_core import ViTConfig, parameters
-from vit_core.checkpoint import Checkpoint, open_checkpoint
+from vit_core.checkpoint import OpenCheckpoint, open_checkpoint
 from vit_core.hub import locate
 from vit_core.loading_options import WITHOUT_EFFECT, request
 from vit_core.loading_plan import plan_loading
 from vit_core.pretrained import ARCHITECTURES, config_for_loading
-from vit_core.safetensors_file import StoredTensor, from_numpy
+from vit_core.stored_tensor import StoredTensor, from_numpy
 
 HEAD, BASE, MASKED = "image-classification", "model", "masked-image-modeling"
 MEBIBYTE = 2**20
@@ -27,13 +27,13 @@ def holding(config, task, change=None, **options):
     """A checkpoint with every tensor of such a model, each filled with a number of its own."""
     table = parameters(config, task, **options)
     tensors = {row.name: from_numpy(np.full(row.shape, number, "f4")) for number, row in enumerate(table)}
-    return Checkpoint(config.to_diff_dict(), {**tensors, **(change or {})}, ())
+    return OpenCheckpoint(config.to_diff_dict(), {**tensors, **(change or {})}, ())
 
 
 def promising(config, task):
     """A checkpoint with every tensor of such a model, none of which can be read."""
     tensors = {row.name: StoredTensor("F32", row.shape, unreadable) for row in parameters(config, task)}
-    return Checkpoint(config.to_diff_dict(), tensors, ())
+    return OpenCheckpoint(config.to_diff_dict(), tensors, ())
 
 
 def unreadable():
@@ -161,7 +161,7 @@ def test_checkpoint_of_another_kind_of_model_is_refused(tensors):
     with pytest.raises(
         ValueError, match="here holds no tensor of this model: it has .*, where vit.embeddings.cls_token"
     ):
-        plan(Checkpoint({}, tensors, ()), config, HEAD)
+        plan(OpenCheckpoint({}, tensors, ()), config, HEAD)
 
 
 # What the user is told
@@ -301,7 +301,7 @@ def test_position_embeddings_that_are_not_what_their_config_says_are_refused():
 
 
 def test_position_embeddings_of_a_checkpoint_without_a_config_are_not_guessed_at():
-    without = Checkpoint({}, positioned((2, 2)).tensors, ())
+    without = OpenCheckpoint({}, positioned((2, 2)).tensors, ())
     with pytest.raises(
         ValueError, match=r"position_embeddings with shape \(1, 5, 2\), but the config makes it \(1, 10, 2\)"
     ):
@@ -336,7 +336,7 @@ def test_config_that_was_given_is_taken_with_what_was_overridden_and_left_alone(
 
 
 def test_checkpoint_without_a_config_needs_one():
-    checkpoint = Checkpoint({}, {}, ())
+    checkpoint = OpenCheckpoint({}, {}, ())
     with pytest.raises(OSError, match="here has no config.json; give the model's config as config=ViTConfig"):
         config_for_loading(checkpoint, "here", None, {})
     assert config_for_loading(checkpoint, "here", small_config(), {}) == small_config()
@@ -382,7 +382,7 @@ def loaded(values):
     hidden = values["hidden_size"]
     shape = (hidden,) if isinstance(hidden, int) else (1,)
     scale = StoredTensor("F32", shape, unreadable)
-    checkpoint = Checkpoint(values, {"vit.layernorm.weight": scale}, ())
+    checkpoint = OpenCheckpoint(values, {"vit.layernorm.weight": scale}, ())
     return plan(checkpoint, config_for_loading(checkpoint, "here", None, {}), HEAD)
 
 
@@ -400,7 +400,7 @@ def test_config_with_absurd_sizes_is_refused_without_taking_memory(taking_no_mem
 
 def test_absurd_config_with_a_file_of_something_else_is_refused():
     config = small_config(hidden_size=2**20, intermediate_size=2**24)
-    checkpoint = Checkpoint(config.to_diff_dict(), {"conv1.weight": from_numpy(np.zeros(3, "f4"))}, ())
+    checkpoint = OpenCheckpoint(config.to_diff_dict(), {"conv1.weight": from_numpy(np.zeros(3, "f4"))}, ())
     with pytest.raises(ValueError, match=r"here holds no tensor of this model: it has conv1\.weight"):
         plan(checkpoint, config, HEAD)
 
@@ -456,7 +456,7 @@ def test_what_wrappers_put_into_names_is_understood(wrapped):
     config = small_config()
     plain = holding(config, HEAD)
     tensors = {wrapped.format(name): tensor for name, tensor in plain.tensors.items()}
-    found = plan(Checkpoint(plain.config, tensors, ()), config, HEAD)
+    found = plan(OpenCheckpoint(plain.config, tensors, ()), config, HEAD)
     assert found.tensors == plain.tensors
     assert found.unexpected == ()
 

@@ -10,7 +10,8 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vit_core.safetensors_file import DTYPES, StoredTensor, from_numpy, map_safetensors, write_safetensors
+from vit_core.safetensors_file import map_safetensors, write_safetensors
+from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
 #: The safetensors package's names for the dtypes, for what it writes.
 PACKAGE_NAMES = {

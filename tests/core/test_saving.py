@@ -18,8 +18,8 @@ import pytest
 from vit_core import ViTConfig
 from vit_core.checkpoint import open_checkpoint, save_checkpoint
 from vit_core.hub import locate
-from vit_core.safetensors_file import from_numpy
 from vit_core.saving import COMMITTED, REPLACED, STAGING, finish_interrupted_save, replacing_files, write_file
+from vit_core.stored_tensor import from_numpy
 
 SHARDED = 300  # bytes of a file: makes several of the checkpoints below
 WHOLE = "5GB"

@@ -10,7 +10,8 @@ import pytest
 from vit_core import ViTConfig
 from vit_core.checkpoint import open_checkpoint, save_checkpoint
 from vit_core.hub import locate
-from vit_core.safetensors_file import from_numpy, map_safetensors
+from vit_core.safetensors_file import map_safetensors
+from vit_core.stored_tensor import from_numpy
 from vit_core.weights_choice import WeightsChoice
 
 SAFE, PYTORCH, TENSORFLOW, FLAX = "model.safetensors", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from conversion.containers.weights_file import read_weights
 from conversion.formats import FORMATS, WRITABLE
-from conversion.weights_file import read_weights
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

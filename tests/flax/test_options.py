@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from hub_server import TOKEN
 from safetensors.numpy import load_file, save_file
 
-from conversion.weights_file import read_weights
+from conversion.containers.weights_file import read_weights
 from vit_flax import DATA_PARALLEL, FlaxViTForImageClassification, FlaxViTModel, FlaxViTPreTrainedModel, Partitioning
 
 IMAGES = np.linspace(-1, 1, 2 * 3 * 32 * 32, dtype=np.float32).reshape(2, 3, 32, 32)

@@ -14,7 +14,7 @@ from flax.training.train_state import TrainState
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file
 
-from conversion.weights_file import read_weights
+from conversion.containers.weights_file import read_weights
 from vit_core.parameters import parameters
 from vit_flax import (
     FSDP,

@@ -15,7 +15,7 @@ import pytest
 
 from vit_core import ViTConfig, ViTImageProcessor, parameters
 from vit_core.checkpoint import save_checkpoint
-from vit_core.safetensors_file import from_numpy
+from vit_core.stored_tensor import from_numpy
 
 SCRIPTS = Path(__file__).parent
 STAND_IN = SCRIPTS.parent / "tensorflow" / "stand_ins" / "transformers"

@@ -1,7 +1,7 @@
 """The pickles in PyTorch's files, interpreted without running anything.
 
 A pickle is a program for a stack machine, and Python's own `pickle` imports and calls whatever the program names. The
-machine here knows only the instructions that build plain data and the names of `conversion.torch_names`: it imports
+machine here knows only the instructions that build plain data and the names of `torch_names`: it imports
 nothing, calls nothing that a file chooses, and neither hashes nor compares what it builds. A pickle is read in one
 pass, so its time and memory are bounded by the number of its instructions, and nesting costs no recursion.
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from conversion.torch_names import (
+from conversion.containers.torch_names import (
     INERT,
     Inert,
     Name,
@@ -28,7 +28,7 @@ from conversion.torch_names import (
     itemsize,
     refusal,
 )
-from vit_core.safetensors_file import shown
+from vit_core.checks import shown
 
 LARGEST_PICKLE = 2**26  # bytes; one of a ViT-H with its optimizer takes some hundred thousand
 MOST_STEPS = 2**20  # a tensor takes about forty; a step takes about a hundred bytes at most, beside text

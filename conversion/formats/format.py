@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from conversion.preprocessing import PLAIN, Preprocessing
-from conversion.rules import Rule
+from conversion.formats.preprocessing import PLAIN, Preprocessing
+from conversion.formats.rules import Rule
 from vit_core.config import MODEL_TYPE, ViTConfig
-from vit_core.safetensors_file import StoredTensor
+from vit_core.stored_tensor import StoredTensor
 
 Tensors = Mapping[str, StoredTensor]
 Settings = Mapping[str, Any]

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conversion.imagenet import CLASS_COUNT, imagenet_labels
-from conversion.rules import Shape
+from conversion.formats.imagenet import CLASS_COUNT, imagenet_labels
+from conversion.formats.rules import Shape
 from vit_core.parameters import LAYERS, POSITION_EMBEDDINGS
 
 #: Attention heads by hidden size, of the models that were published (Dosovitskiy et al. 2020, table 1; Touvron et al.

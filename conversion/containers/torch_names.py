@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from vit_core.safetensors_file import DTYPES, FLOAT_NAMES, LARGEST_OFFSET, is_shape, shown
+from vit_core.checks import shown
+from vit_core.safetensors_file import LARGEST_OFFSET, is_shape
+from vit_core.stored_tensor import DTYPES, FLOAT_NAMES
 
 
 class Pairs(list[tuple[Any, Any]]):
@@ -46,7 +48,7 @@ class Storage:
 
     Attributes:
         key: its name there.
-        dtype: a name of `vit_core.safetensors_file.DTYPES`; "U8" if it holds bytes of no type.
+        dtype: a name of `vit_core.stored_tensor.DTYPES`; "U8" if it holds bytes of no type.
         count: its number of values.
         start: its first byte under that key; not 0 only in old files, which knew views of storages.
     """
@@ -68,7 +70,7 @@ class PickledTensor:
 
     Attributes:
         storage: where its values are.
-        dtype: a name of `vit_core.safetensors_file.DTYPES`.
+        dtype: a name of `vit_core.stored_tensor.DTYPES`.
         offset: where in the storage its first value is, in values.
         shape: its shape.
         strides: for each axis the distance between neighbours in values; 0 or more.

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from conversion.hdf5_file import read_hdf5, write_hdf5
-from conversion.keras_file import described_in_hdf5, described_in_keras, read_keras
-from conversion.msgpack_file import read_msgpack, write_msgpack
-from conversion.npz_file import read_npz, write_npz
-from conversion.torch_file import read_torch_file, write_torch_file
+from conversion.containers.hdf5_file import read_hdf5, write_hdf5
+from conversion.containers.keras_file import described_in_hdf5, described_in_keras, read_keras
+from conversion.containers.msgpack_file import read_msgpack, write_msgpack
+from conversion.containers.npz_file import read_npz, write_npz
+from conversion.containers.torch_file import read_torch_file, write_torch_file
 from vit_core.file_names import KERAS_NAME
-from vit_core.safetensors_file import StoredTensor, map_safetensors, write_safetensors
+from vit_core.safetensors_file import map_safetensors, write_safetensors
+from vit_core.stored_tensor import StoredTensor
 
 Tensors = Mapping[str, StoredTensor]
 Attributes = Mapping[str, Mapping[str, Any]]

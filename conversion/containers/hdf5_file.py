@@ -1,6 +1,6 @@
 """HDF5 files of weights, as Keras and TensorFlow's transformers write them, mapped where they are not compressed.
 
-What is in a file and where, `conversion.hdf5_structure` finds out; values are mapped or decompressed here, where their
+What is in a file and where, `hdf5_structure` finds out; values are mapped or decompressed here, where their
 size is bounded. Files are written by h5py. Attributes of weights: `hdf5_format.py` of Keras 2; bfloat16: `H5IOStore` of
 Keras 3; LZF: http://oldhome.schmorp.de/marc/liblzf.html.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conversion.hdf5_structure import (
+from conversion.containers.hdf5_structure import (
     BFLOAT16_MARK,
     GZIP,
     LARGEST_DEPTH,
@@ -26,9 +26,10 @@ from conversion.hdf5_structure import (
     Unfit,
     read_structure,
 )
-from conversion.mapped_file import map_bytes, view_as
+from conversion.containers.mapped_file import map_bytes, view_as
 from vit_core.array_bytes import steps_of
-from vit_core.safetensors_file import DTYPES, StoredTensor, shown
+from vit_core.checks import shown
+from vit_core.stored_tensor import DTYPES, StoredTensor
 
 if TYPE_CHECKING:
     import h5py

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from conversion.hdf5_file import hdf5_tensors
-from conversion.hdf5_structure import Unfit, read_attribute
-from conversion.mapped_file import map_bytes
-from conversion.zip_file import open_zip
+from conversion.containers.hdf5_file import hdf5_tensors
+from conversion.containers.hdf5_structure import Unfit, read_attribute
+from conversion.containers.mapped_file import map_bytes
+from conversion.containers.zip_file import open_zip
 from vit_core.config import MODEL_TYPE
 from vit_core.file_names import CONFIG_NAME, KERAS_NAME
-from vit_core.safetensors_file import StoredTensor
+from vit_core.stored_tensor import StoredTensor
 
 WHAT = "Keras file"
 DESCRIPTION = "model_config"  # Keras 2's attribute

@@ -19,9 +19,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from conversion.mapped_file import map_bytes
-from vit_core.array_bytes import contiguous
-from vit_core.safetensors_file import shown
+from conversion.containers.mapped_file import map_bytes
+from vit_core.array_bytes import STEP, contiguous
+from vit_core.checks import shown
 
 STORED, DEFLATED = 0, 8
 LARGEST_COUNT = 100_000  # entries; a ViT-H with its optimizer has some thousand
@@ -31,7 +31,6 @@ LARGEST_COMMENT = 0xFFFF
 #: weights whose mantissas do not shrink, and random weights of which 99 in 100 are zero keep a twelfth of their size.
 #: So real weights stay far below a hundred times their file; below `HARMLESS_SIZE` bytes nothing is refused for it.
 DEFLATE_EXPANSION, LARGEST_EXPANSION, HARMLESS_SIZE = 1032, 100, 2**26
-STEP = 2**18  # bytes handled at once
 #: Sizes and offsets, and counts, from here on are written in zip64's wider fields.
 ZIP64_FROM, ZIP64_COUNT = 0xFFFFFFFF, 0xFFFF
 

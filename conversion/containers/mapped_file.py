@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from vit_core.safetensors_file import DTYPES, StoredTensor
+from vit_core.stored_tensor import DTYPES, StoredTensor
 
 
 def map_bytes(file: BinaryIO) -> np.ndarray:
@@ -27,7 +27,7 @@ def mapped_tensor(data: np.ndarray, dtype: str, shape: tuple[int, ...], in_colum
 
     Args:
         data: its bytes, uint8, as many as shape and dtype take.
-        dtype: a name of `vit_core.safetensors_file.DTYPES`.
+        dtype: a name of `vit_core.stored_tensor.DTYPES`.
         shape: its shape, one that `vit_core.safetensors_file.is_shape` accepts.
         in_columns: the first index varies fastest (Fortran order), not the last.
     """

@@ -3,7 +3,7 @@
 Since version 1.6 `torch.save` writes a zip archive: a pickle of the objects (`data.pkl`), in which tensors refer to
 storages, and one uncompressed record for each storage. Before, it wrote five pickles (a magic number, the protocol,
 the machine, the objects, the storages' keys) and then the storages. Both are mapped rather than read, and no code that
-they hold is run: see `conversion.torch_pickle`. The layouts are those of torch/serialization.py and, for the archive,
+they hold is run: see `torch_pickle`. The layouts are those of torch/serialization.py and, for the archive,
 caffe2/serialize/inline_container.cc. As in PyTorch, the archive's checksums are not compared: that would read it all.
 """
 
@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from conversion.mapped_file import map_bytes, mapped_tensor, view_as
-from conversion.torch_names import STORAGE_TYPES, UNTYPED_DTYPES, Pairs, PickledTensor, Storage, itemsize
-from conversion.torch_pickle import LARGEST_PICKLE, MOST_STEPS, Pickled, read_pickle
-from conversion.zip_file import ZipEntry, ZipWriter, open_zip
-from vit_core.safetensors_file import StoredTensor, shown
+from conversion.containers.mapped_file import map_bytes, mapped_tensor, view_as
+from conversion.containers.torch_names import STORAGE_TYPES, UNTYPED_DTYPES, Pairs, PickledTensor, Storage, itemsize
+from conversion.containers.torch_pickle import LARGEST_PICKLE, MOST_STEPS, Pickled, read_pickle
+from conversion.containers.zip_file import ZipEntry, ZipWriter, open_zip
+from vit_core.checks import shown
+from vit_core.stored_tensor import StoredTensor
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001

@@ -14,11 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from conversion.answers import probabilities, top_answers
-from conversion.comparison import TOLERANCE, Comparison, check_finite, compare_results, first_differences, in_words
-from conversion.framework_process import Request, Run, run_in_process
-from conversion.frameworks import FRAMEWORKS, installed_frameworks
-from conversion.inputs import input_names
+from conversion.proof.answers import probabilities, top_answers
+from conversion.proof.comparison import (
+    TOLERANCE,
+    Comparison,
+    check_finite,
+    compare_results,
+    first_differences,
+    in_words,
+)
+from conversion.proof.framework_process import Request, Run, run_in_process
+from conversion.proof.frameworks import FRAMEWORKS, installed_frameworks
+from conversion.proof.inputs import input_names
 from vit_core import ViTConfig
 
 ANSWERS = 5
@@ -163,7 +170,7 @@ def verify(
             own gets a randomly weighted sum of its results for one.
         tolerance: how far results may be apart, at most: an absolute difference of numbers up to one. Rounding grows
             with the numbers, so results whose largest magnitude is above one may differ by that many times as much.
-            Gradients are measured by their own largest magnitude alone: see `conversion.comparison.compare_results`.
+            Gradients are measured by their own largest magnitude alone: see `comparison.compare_results`.
         seed: of the random pixels, labels and masks.
         on_start: is called with the name of each framework before it runs.
         **config_overrides: fields of the config to set, and other options of `from_pretrained` such as `revision`;

@@ -9,18 +9,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from conversion.format import Tensors
-from vit_core.array_bytes import contiguous
-from vit_core.safetensors_file import FLOAT_CODES, FLOAT_NAMES, StoredTensor
-
-STEP = 2**18  # entries that stay in the processor's cache while they are rounded
+from conversion.formats.format import Tensors
+from vit_core.array_bytes import STEP, contiguous
+from vit_core.stored_tensor import FLOAT_CODES, FLOAT_NAMES, StoredTensor
 
 #: Called with a tensor's name, the bytes read so far and all bytes.
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass
-class Pass:
+class Cast:
     """Tensors to be read once, one after the other.
 
     Attributes:

@@ -19,7 +19,7 @@ import numpy as np
 from vit_core.config import LARGEST_LAYER_COUNT, ViTConfig
 from vit_core.layouts import Leaf
 from vit_core.parameters import BASE_MODEL_PREFIX, HEADS, LAYERS, Kind, parameters
-from vit_core.safetensors_file import StoredTensor
+from vit_core.stored_tensor import StoredTensor
 
 LAYER = "*"
 IN_A_LAYER = ".".join((*LAYERS, ""))  # what stands before a layer's number in a canonical name

@@ -25,16 +25,18 @@ from typing import Any
 
 import numpy as np
 
-from conversion.frameworks import FRAMEWORKS, Framework, installed_frameworks
-from conversion.inputs import location_of, loss_weights, make_inputs, read_picture
+from conversion.proof.frameworks import FRAMEWORKS, Framework, installed_frameworks
+from conversion.proof.inputs import location_of, loss_weights, make_inputs, read_picture
 from vit_core import ViTConfig
 from vit_core.pretrained import ARCHITECTURES
 
 REQUEST, FINDINGS, RESULTS, MESSAGES = "request.json", "findings.json", "results.npz", "messages.txt"
 #: What the new process does. The package's folder comes last among those that are searched, and the current folder,
 #: which may hold anybody's files, is not among them at all (-P).
-START = "import sys; sys.path.append(sys.argv[1]); from conversion.framework_process import main; main(sys.argv[2])"
-PACKAGES = Path(__file__).parents[1]
+START = (
+    "import sys; sys.path.append(sys.argv[1]); from conversion.proof.framework_process import main; main(sys.argv[2])"
+)
+PACKAGES = Path(__file__).parents[2]
 
 LONGEST_MEASURING = 10.0  # seconds; what is slow is run once more only
 NAMES_SHOWN = 3
@@ -100,7 +102,7 @@ class Run:
 def forward_in_process(
     framework: str, source: str | os.PathLike[str], pixel_values: np.ndarray, overrides: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """See `conversion.frameworks.run_forward`."""
+    """See `conversion.proof.frameworks.run_forward`."""
     installed_frameworks([framework])
     request = Request(framework, os.fspath(source), overrides)
     with tempfile.TemporaryDirectory(prefix="trivit-") as folder:

@@ -1,7 +1,7 @@
 """The frameworks that can run a model, each used through its package's public interface only.
 
 Nothing here imports a framework before it is asked to: the table is cheap to read. `run_forward` and `logits_of` run a
-model in a process of its own (`conversion.framework_process`), so that no two frameworks meet in one.
+model in a process of its own (`conversion.proof.framework_process`), so that no two frameworks meet in one.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def run_forward(framework: str, source: str | os.PathLike[str], pixel_values: np
         TypeError: an override is no option, or has no JSON form.
         ValueError: the checkpoint is corrupt or incomplete, or the images do not fit.
     """
-    from conversion.framework_process import forward_in_process  # which needs this module
+    from conversion.proof.framework_process import forward_in_process  # which needs this module
 
     return forward_in_process(framework, source, pixel_values, overrides)
 

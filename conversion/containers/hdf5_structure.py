@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from conversion.zip_file import DEFLATE_EXPANSION, HARMLESS_SIZE, LARGEST_EXPANSION
-from vit_core.safetensors_file import DTYPES, is_shape, shown
+from conversion.containers.zip_file import DEFLATE_EXPANSION, HARMLESS_SIZE, LARGEST_EXPANSION
+from vit_core.checks import shown
+from vit_core.safetensors_file import is_shape
+from vit_core.stored_tensor import DTYPES
 
 LARGEST_COUNT = 500_000  # records that are looked at; a ViT-H has some ten thousand
 LARGEST_DEPTH = 64  # of groups in groups; Keras nests some ten
@@ -26,7 +28,7 @@ LARGEST_NAME = 512  # bytes, and characters of a full path; transformers' have s
 BFLOAT16_MARK = ("dtype", "bfloat16")  # Keras' attribute of a dataset whose values are opaque to HDF5
 GZIP, SHUFFLE, LZF = 1, 2, 32000
 #: What may be done to chunks, in the order it was done, and how far that shrinks them at most.
-FILTERS = {
+EXPANSIONS = {
     (): 1,
     (SHUFFLE,): 1,
     (GZIP,): DEFLATE_EXPANSION,
@@ -415,7 +417,7 @@ def _in_chunks(file: _File, path: str, messages: Mapping[int, list[_Message]], d
     for chunk in described.chunks:
         applied = described.applied(chunk)
         packed = chunk.end - chunk.start
-        if size > packed * FILTERS[applied] or (FILTERS[applied] == 1 and size != packed):
+        if size > packed * EXPANSIONS[applied] or (EXPANSIONS[applied] == 1 and size != packed):
             raise Unfit(
                 f"a chunk of {shown(path)} in it takes {size} bytes, but has {packed}; it is corrupt, get it again"
             )
@@ -437,7 +439,7 @@ def _filters(file: _File, path: str, messages: Mapping[int, list[_Message]], ite
             raise Unfit(f"{shown(path)} in it is shuffled in another way than its values are long; get it again")
         codes.append(code)
         position += 4 * (values + values % 2)
-    if version != 1 or tuple(codes) not in FILTERS:
+    if version != 1 or tuple(codes) not in EXPANSIONS:
         raise Unfit(
             f"{shown(path)} in it went through the filters {shown(codes)} (version {version}); only gzip, LZF and "
             f"shuffle are undone here: store it without"
@@ -446,7 +448,7 @@ def _filters(file: _File, path: str, messages: Mapping[int, list[_Message]], ite
 
 
 def _most_bytes(length: int) -> int:
-    """What a file of that length may claim to hold; see `conversion.zip_file`."""
+    """What a file of that length may claim to hold; see `conversion.containers.zip_file`."""
     return max(HARMLESS_SIZE, LARGEST_EXPANSION * length)
 
 
