@@ -568,7 +568,8 @@ class ViTForImageClassification(ViTPreTrainedModel):
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
         )
-        summary = outputs.last_hidden_state[:, 0] if self.vit.pooler is None else outputs.pooler_output
+        uses_pooler = self.config.classifier_uses_pooler
+        summary = outputs.pooler_output if uses_pooler else outputs.last_hidden_state[:, 0]
         logits = self.classifier(summary)
         loss = None if labels is None else classification_loss(logits, self._as_tensor(labels), self.config)
         output = ImageClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)

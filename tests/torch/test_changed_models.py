@@ -200,3 +200,9 @@ def test_a_base_model_without_its_pooler_is_saved_without_it(tiny_config, tmp_pa
     model.save_pretrained(tmp_path)
     again = ViTModel.from_pretrained(tmp_path, add_pooling_layer=False)
     torch.testing.assert_close(again.state_dict(), model.state_dict(), atol=0, rtol=0)
+
+
+def test_a_classifier_reads_what_its_config_says_whatever_a_new_base_model_has(model):
+    model.vit = ViTModel(model.config).eval()  # with a pooler
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(images).logits, model.classifier(model.vit(images)[0][:, 0]))
