@@ -12,9 +12,20 @@ from hub_server import HubServer
 from hypothesis import HealthCheck, settings
 from safetensors.numpy import save_file
 
+from vit_core.auto import CONFIGS
+
 # A busy machine is no reason to fail: speed is for benchmarks.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def _known_types() -> Iterator[None]:
+    """What a test registers with the Auto classes is known to that test alone."""
+    before = dict(CONFIGS)
+    yield
+    CONFIGS.clear()
+    CONFIGS.update(before)
 
 
 @pytest.fixture(scope="session")

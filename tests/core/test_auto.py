@@ -3,7 +3,7 @@ import json
 import pytest
 
 from vit_core import ViTConfig
-from vit_core.auto import CONFIGS, AutoConfig, AutoModelClass
+from vit_core.auto import AutoConfig, AutoModelClass
 
 
 class OtherConfig(ViTConfig):
@@ -32,14 +32,6 @@ def auto_model():
         models = {ViTConfig: Model}  # noqa: RUF012
 
     return AutoModel
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    for name in list(CONFIGS):
-        monkeypatch.setitem(CONFIGS, name, CONFIGS[name])
-    yield
-    CONFIGS.pop("other-vit", None)
 
 
 @pytest.fixture
