@@ -1,8 +1,8 @@
 """Vision Transformers in PyTorch: the models, and the config and preprocessing that every framework shares."""
 
 try:
+    import torch  # noqa: F401, I001
     import jaxtyping  # noqa: F401
-    import torch  # noqa: F401
 except ImportError as error:
     raise ImportError(f'vit_torch needs {error.name}, which is not installed: pip install "trivit[torch]"') from error
 
