@@ -10,7 +10,6 @@ import runpy
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 
 from vit_core import ViTConfig, ViTImageProcessor, parameters
@@ -52,18 +51,9 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
+def pictures(draw_pictures):
     """A folder of pictures for training and one for validation, each with reddish and bluish ones."""
-    generator = np.random.default_rng(0)
-    root = tmp_path_factory.mktemp("pictures")
-    for split, number in {"train": 8, "validation": 4}.items():
-        for label, channel in {"blue": 2, "red": 0}.items():
-            (root / split / label).mkdir(parents=True)
-            for index in range(number):
-                pixels = generator.integers(0, 160, (32, 32, 3), dtype=np.uint8)
-                pixels[..., channel] += 95
-                PIL.Image.fromarray(pixels).save(root / split / label / f"{index}.png")
-    return root
+    return draw_pictures((32, 32), validation=4)
 
 
 @pytest.fixture(scope="session")

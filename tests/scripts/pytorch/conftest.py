@@ -5,11 +5,7 @@ import json
 import runpy
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pytest
-
-from vit_core.auto import CONFIGS
 
 SCRIPTS = Path(__file__).parent
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "image_size": 32,
@@ -37,30 +33,16 @@ def run(tmp_path, monkeypatch):
         copy = tmp_path / script
         copy.write_text(source)
         monkeypatch.setattr("sys.argv", [script, *map(str, arguments)])
-        known = dict(CONFIGS)
-        try:
-            runpy.run_path(str(copy), run_name="__main__")
-        finally:  # what a script registers is known to its process
-            CONFIGS.clear()
-            CONFIGS.update(known)
+        runpy.run_path(str(copy), run_name="__main__")
         return json.loads((Path(output) / "all_results.json").read_text())
 
     return run
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
+def pictures(draw_pictures):
     """A folder of pictures for training and one for validation, each with reddish and bluish ones."""
-    generator = np.random.default_rng(0)
-    root = tmp_path_factory.mktemp("pictures")
-    for split, number in {"train": 8, "validation": 4}.items():
-        for label, channel in {"blue": 2, "red": 0}.items():
-            (root / split / label).mkdir(parents=True)
-            for index in range(number):
-                pixels = generator.integers(0, 160, (36, 48, 3), dtype=np.uint8)
-                pixels[..., channel] += 95
-                PIL.Image.fromarray(pixels).save(root / split / label / f"{index}.png")
-    return root
+    return draw_pictures((36, 48), validation=4)
 
 
 @pytest.fixture(scope="session")

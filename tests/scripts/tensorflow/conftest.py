@@ -9,8 +9,6 @@ import runpy
 import sys
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pytest
 
 SCRIPTS = Path(__file__).parent
@@ -49,18 +47,9 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
+def pictures(draw_pictures):
     """A folder of pictures for training and one for validation, each with reddish and bluish ones."""
-    generator = np.random.default_rng(0)
-    root = tmp_path_factory.mktemp("pictures")
-    for split, number in {"train": 8, "validation": 5}.items():
-        for label, channel in {"blue": 2, "red": 0}.items():
-            (root / split / label).mkdir(parents=True)
-            for index in range(number):
-                pixels = generator.integers(0, 160, (36, 48, 3), dtype=np.uint8)
-                pixels[..., channel] += 95
-                PIL.Image.fromarray(pixels).save(root / split / label / f"{index}.png")
-    return root
+    return draw_pictures((36, 48), validation=5)
 
 
 @pytest.fixture(scope="session")
