@@ -119,20 +119,21 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    _require_same_shape(labels, logits)
+    _require_same_shape(labels, logits, labels.shape)
     losses = ops.binary_crossentropy(ops.cast(labels, logits.dtype), logits, from_logits=True)
     return ops.mean(losses, axis=-1)
 
 
 def _mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
-    if logits.shape[1] == 1 and (len(labels.shape) == 1 or 1 in labels.shape):
+    given = labels.shape
+    if logits.shape[1] == 1:
         labels = ops.reshape(labels, (-1, 1))  # one number for each image, however they lie
-    _require_same_shape(labels, logits)
+    _require_same_shape(labels, logits, given)
     return ops.mean(ops.square(logits - ops.cast(labels, logits.dtype)), axis=-1)
 
 
-def _require_same_shape(labels: Tensor, logits: Tensor) -> None:
-    message = f"labels have shape {tuple(labels.shape)}; they need that of the logits, {tuple(logits.shape)}."
+def _require_same_shape(labels: Tensor, logits: Tensor, given: tuple[int | None, ...]) -> None:
+    message = f"labels have shape {tuple(given)}; they need that of the logits, {tuple(logits.shape)}."
     require(len(labels.shape) == len(logits.shape), message)
     for size, needed in zip(ops.shape(labels), ops.shape(logits), strict=True):
         require(size == needed, message)

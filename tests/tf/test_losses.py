@@ -47,8 +47,9 @@ def test_float_labels_mean_several_classes():
 
 def test_one_label_means_a_number_whatever_its_dtype_and_shape():
     logits = np.array([[1.0], [3.0]], np.float32)
-    for labels in (np.array([2.0, 1.0], np.float32), np.array([[2], [1]]), np.array([2.0, 1.0])):
+    for labels in (np.array([2.0, 1.0], np.float32), np.array([[2], [1]]), np.array([[2.0, 1.0]])):
         assert_close(loss(logits, labels), 2.5)
+    assert_close(loss(np.tile(logits, (2, 1)), np.array([[2, 1], [2, 1]])), 2.5)  # however they lie
 
 
 def test_problem_type_overrules_what_labels_imply():
