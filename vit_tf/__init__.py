@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 try:
-    import jaxtyping  # noqa: F401, I001
+    import tensorflow  # noqa: F401, I001  # first, since it is what is missing where all of them are
+    import jaxtyping  # noqa: F401
     import optree  # noqa: F401
-    import tensorflow  # noqa: F401
     import keras  # last: for want of the others it would say less
 
     _backend = keras.backend.backend()

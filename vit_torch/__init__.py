@@ -1,7 +1,7 @@
 """Vision Transformers in PyTorch: the models, and the config and preprocessing that every framework shares."""
 
 try:
-    import torch  # noqa: F401, I001
+    import torch  # noqa: F401, I001  # first, since it is what is missing where both are
     import jaxtyping  # noqa: F401
 except ImportError as error:
     raise ImportError(f'vit_torch needs {error.name}, which is not installed: pip install "trivit[torch]"') from error

@@ -28,7 +28,7 @@ for package in sys.argv[1:]:
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it():
-    packages = ["jaxtyping", "optree", "tensorflow", "keras"]  # as they are imported, each once
+    packages = ["tensorflow", "jaxtyping", "optree", "keras"]  # as they are imported, each once
     result = run(IMPORT_WITHOUT_EACH, *packages)
     assert result.stdout.splitlines() == [
         f'vit_tf needs {package}, which is not installed: pip install "trivit[tf]"' for package in packages
