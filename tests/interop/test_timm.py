@@ -222,8 +222,11 @@ def test_the_averages_of_a_training_checkpoint_of_timm_load_here(spread, images,
     )
     spread(averages.module)
     saver.save_checkpoint(epoch=0, metric=1.0)
-    ours = our_model(tmp_path / "last.pth.tar", num_attention_heads=4)
+    file, heads = tmp_path / "last.pth.tar", {"num_attention_heads": 4}
+    with pytest.warns(UserWarning, match="the one under 'state_dict_ema' is read"):
+        ours = vit_torch.ViTForImageClassification.from_pretrained(file, **heads)
     assert_same_logits(ours, averages.module, images(ours.config))
+    assert_same_logits(our_model(file, under="state_dict", **heads), theirs, images(ours.config))
 
 
 PRETRAINED = {
