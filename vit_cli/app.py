@@ -23,6 +23,10 @@ Under = Annotated[
     typer.Option(metavar="NAME", help="What stands before a model's names, in a file that holds several models."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
+Images = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE...", help="Image files, folders of images, or patterns such as 'a*.png'."),
+]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field of the config to set; may be repeated.")
 ]
@@ -42,10 +46,32 @@ def _check_backend(name: str | None) -> str | None:
     return name
 
 
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(FRAMEWORKS),
+        callback=_check_backend,
+        help="The framework to use.  [default: the first that is installed]",
+    ),
+]
+
+
 def _check_frameworks(names: str) -> str:
     for name in names.split(","):
         _check_backend(name)
     return names
+
+
+def _check_head(head: str) -> str:
+    if head not in ("all", "rollout") and not head.isdecimal():
+        raise typer.BadParameter(f"there is no {head!r}; give the number of a head, all or rollout")
+    return head
+
+
+def _check_threshold(mass: float | None) -> float | None:
+    if mass is not None and not 0 < mass <= 1:
+        raise typer.BadParameter(f"{mass:g} is no share of the attention; give one above 0 and up to 1, such as 0.6")
+    return mass
 
 
 @app.callback(invoke_without_command=True)
@@ -65,6 +91,8 @@ def trivit(
 
     - `trivit classify photos/ --model google/vit-base-patch16-224 --top-k 3` gives three answers for each in a folder
 
+    - `trivit attention photo.jpg --model dino.pth` draws where the heads of a model look
+
     - `trivit info google/vit-base-patch16-224` describes a model without loading it
 
     - `trivit verify ./my-model` proves that a model gives the same in every framework
@@ -75,10 +103,7 @@ def trivit(
 
 @app.command()
 def classify(
-    images: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGE...", help="Image files, folders of images, or patterns such as 'a*.png'."),
-    ],
+    images: Images,
     model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help="The model to ask.")] = DEFAULT_MODEL,
     top_k: Annotated[
         int, typer.Option("--top-k", "-k", min=1, metavar="K", help="How many answers for each image.")
@@ -93,14 +118,7 @@ def classify(
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images that go through the model at once.")] = 32,
     settings: Settings = [],  # noqa: B006 - typer copies it
     revision: Revision = "main",
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(FRAMEWORKS),
-            callback=_check_backend,
-            help="The framework to use.  [default: the first that is installed]",
-        ),
-    ] = None,
+    backend: Backend = None,
 ) -> None:
     """Say what is on images.
 
@@ -125,6 +143,78 @@ def classify(
         picture=picture,
         batch_size=batch_size,
         settings=settings,
+        revision=revision,
+        backend=backend,
+    )
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command()
+def attention(
+    images: Images,
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="The model to look into.")
+    ] = DEFAULT_MODEL,
+    head: Annotated[
+        str,
+        typer.Option(
+            metavar="N|all|rollout",
+            callback=_check_head,
+            help="One head, counted from 0; all of the layer; or attention followed through the layers.",
+        ),
+    ] = "all",
+    layer: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="The layer, counted from 0.  [default: the last]")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MASS",
+            callback=_check_threshold,
+            help="Show the fewest patches that hold this share of a head's attention to patches, and mask the others.",
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The picture, a PNG, PDF or SVG (of the first 24 images).  [default: IMAGE.attention.png, or "
+            "attention.png for several images; none with --json]",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    under: Under = None,
+    revision: Revision = "main",
+    backend: Backend = None,
+) -> None:
+    """Draw where a model looks: the attention of the class token to the patches, by head.
+
+    The pictures are those of the DINO paper (Caron et al. 2021): a row for each image, which comes first, and then its
+    heads. The model may be in any format and for any task. Images that cannot be read are named on standard error; the
+    others are drawn, and the exit status is 1.
+
+    Examples:
+    - `trivit attention photo.jpg --model dino.pth`
+
+    - `trivit attention photo.jpg --model dino.pth --set image_size=480 --threshold 0.6`
+
+    - `trivit attention photos/ --model ./my-model --layer 5 --head 3 --picture head_3.pdf`
+
+    - `trivit attention photos/ --head rollout --json > numbers.json`
+    """
+    from vit_cli.attention import show_attention
+
+    complete = show_attention(
+        images,
+        model=model,
+        head=head,
+        layer=layer,
+        threshold=threshold,
+        picture=picture,
+        as_json=as_json,
+        settings=settings,
+        under=under,
         revision=revision,
         backend=backend,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,11 @@ from conversion.image_processor import AutoImageProcessor
 from conversion.proof.answers import probabilities, top_answers
 from conversion.proof.frameworks import Framework
 from conversion.proof.inputs import fit_channels
-from vit_cli.attention_picture import PicturedImage, class_token_rollout, unprocess
+from vit_cli.attention_maps import class_token_rollout
+from vit_cli.attention_picture import PicturedImage, PicturedMap, shortened, unprocess
+from vit_cli.image_batches import Images
+
+LONGEST_LABEL = 20  # characters of a label that fit above an image, with its probability
 
 
 @dataclass(frozen=True)
@@ -30,21 +34,6 @@ class Answer:
     file: Path
     predictions: list[tuple[str, float]]
     pictured: PicturedImage | None = None
-
-
-@dataclass(frozen=True)
-class Images:
-    """Files with their pixels as the model takes them, (batch, channels, height, width)."""
-
-    files: list[Path]
-    pixel_values: np.ndarray
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A file that is no image, and why."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -71,17 +60,6 @@ class Classifier:
             raise ValueError(f"{name} has {model.config.num_labels} label(s), so it predicts numbers, not classes")
         return cls(model, fit_channels(processor, model.config, name), backend)
 
-    def read(self, files: list[Path]) -> Iterator[Images | Unreadable]:
-        """Read and preprocess files, together if that works, otherwise each by itself."""
-        try:
-            yield Images(files, self._preprocess(files))
-        except (OSError, ValueError, TypeError) as error:
-            if len(files) == 1:
-                yield Unreadable(_reason(files[0], error))
-            else:
-                for file in files:
-                    yield from self.read([file])
-
     def answer(self, images: Images, top_k: int, is_pictured: bool) -> list[Answer]:
         """Run the model on a batch."""
         output = self.backend.forward(self.model, {"pixel_values": images.pixel_values}, is_pictured, False)
@@ -89,24 +67,19 @@ class Classifier:
         scores = probabilities(np.asarray(output.logits), config.problem_type)
         looked: Iterable[np.ndarray | None] = [None] * len(images.files)
         if is_pictured:
-            looked = class_token_rollout([np.asarray(attention) for attention in output.attentions])
+            looked = class_token_rollout([self.backend.to_numpy(attention) for attention in output.attentions])
         answers = []
         for file, pixels, row, weights in zip(images.files, images.pixel_values, scores, looked, strict=True):
             predictions = top_answers(row, config.id2label, top_k)
             pictured = None
             if weights is not None:
+                label, score = predictions[0]
                 pictured = PicturedImage(
-                    file.name, *predictions[0], unprocess(pixels, self.processor), weights, config.patch_shape
+                    f"{shortened(label, LONGEST_LABEL)}  {score:.1%}",
+                    unprocess(pixels, self.processor),
+                    config.patch_shape,
+                    [PicturedMap(weights)],
+                    caption=file.name,
                 )
             answers.append(Answer(file, predictions, pictured))
         return answers
-
-    def _preprocess(self, files: list[Path]) -> np.ndarray:
-        return self.processor(files, return_tensors="np")["pixel_values"]
-
-
-def _reason(file: Path, error: Exception) -> str:
-    """Why a file could not be read, with its name if the error does not say it."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{file}: {error.strerror}"
-    return str(error) if file.name in str(error) else f"{file}: {error}"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from conversion.proof.frameworks import choose_framework
 from vit_cli.attention_picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file, draw_picture
-from vit_cli.classifier import Answer, Classifier, Unreadable
+from vit_cli.classifier import Answer, Classifier
+from vit_cli.image_batches import Unreadable, progress, read_batch
 from vit_cli.image_files import find_images
 from vit_cli.settings import parse_settings
-from vit_cli.terminal import complain, printable
+from vit_cli.terminal import complain, file_column, printable
 
 #: Attention maps of 32 images by a base model take 700 MB; images to be pictured go through in smaller batches.
 PICTURED_AT_ONCE = 8
@@ -42,9 +42,9 @@ def classify_images(
         OSError: there are no images, or no such model.
         ValueError: the model is no classifier, or its preprocessing does not fit it.
     """
-    if picture is not None:
-        check_picture_file(picture)
     files = find_images(arguments)
+    if picture is not None:
+        check_picture_file(picture, files)
     classifier = Classifier.load(model, revision, choose_framework(backend), parse_settings(settings))
     answers = _classify(classifier, files, top_k, batch_size, LARGEST_NUMBER_OF_IMAGES if picture else 0)
     if as_json:
@@ -53,7 +53,7 @@ def classify_images(
         _print_table(answers)
     pictured = [answer.pictured for answer in answers if answer.pictured]
     if picture is not None and pictured:
-        draw_picture(picture, pictured)
+        draw_picture(picture, pictured, "attention rollout, each image on its own scale")
         some = "" if len(pictured) == len(answers) else f", for the first {len(pictured)} of {len(answers)} images"
         complain(f"{picture} shows where the model looked{some}")
     return len(answers) == len(files)
@@ -62,9 +62,9 @@ def classify_images(
 def _classify(classifier: Classifier, files: list[Path], top_k: int, batch_size: int, pictured: int) -> list[Answer]:
     """Ask the model about every file, naming those that cannot be read; the first `pictured` are to be drawn."""
     answers: list[Answer] = []
-    with _progress(len(files), shown=len(files) > batch_size and sys.stderr.isatty()) as advance:
+    with progress("classifying", len(files), shown=len(files) > batch_size and sys.stderr.isatty()) as advance:
         for batch, is_pictured in _batches(files, batch_size, pictured):
-            for images in classifier.read(batch):
+            for images in read_batch(classifier.processor, batch):
                 if isinstance(images, Unreadable):
                     complain(images.reason)
                 else:
@@ -94,29 +94,14 @@ def _print_table(answers: Sequence[Answer]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    folders = {answer.file.parent for answer in answers}
-    shared = folders.pop() if len(folders) == 1 else None
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(f"file in {printable(shared)}" if shared and shared.name else "file", overflow="fold")
+    title, names = file_column([answer.file for answer in answers])
+    table.add_column(title, overflow="fold")
     table.add_column("answer", overflow="fold")
     table.add_column("probability", justify="right", no_wrap=True)
-    for answer in answers:
+    for name, answer in zip(names, answers, strict=True):
         for place, (label, score) in enumerate(answer.predictions):
-            file = "" if place else printable(answer.file.name if shared else answer.file)
-            table.add_row(Text(file), Text(printable(label)), f"{score:.1%}", style="" if place == 0 else "dim")
+            table.add_row(
+                Text("" if place else name), Text(printable(label)), f"{score:.1%}", style="" if place == 0 else "dim"
+            )
     Console(highlight=False).print(table)
-
-
-@contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if it is to be shown, and what moves it on by a number of images."""
-    if not shown:
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("classifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda count: bar.advance(task, count)

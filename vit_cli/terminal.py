@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 
 def printable(text: object) -> str:
@@ -24,3 +26,11 @@ def bytes_in_words(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def file_column(files: Sequence[Path]) -> tuple[str, list[str]]:
+    """The title of a table's column of files, and their names; a folder that they share stands in the title alone."""
+    folders = {file.parent for file in files}
+    shared = folders.pop() if len(folders) == 1 else None
+    title = f"file in {printable(shared)}" if shared and shared.name else "file"
+    return title, [printable(file.name if shared else file) for file in files]

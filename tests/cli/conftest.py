@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from conversion.proof.frameworks import FRAMEWORKS
 from vit_cli import main
 
 
@@ -35,6 +36,14 @@ def trivit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return Result(status, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of each backend that is installed."""
+    if FRAMEWORKS[request.param].missing:
+        pytest.skip(f"{FRAMEWORKS[request.param].missing} is not installed")
+    return request.param
 
 
 @pytest.fixture

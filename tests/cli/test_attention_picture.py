@@ -9,45 +9,12 @@ from PIL import Image
 
 from vit_cli.attention_picture import (
     PicturedImage,
+    PicturedMap,
     check_picture_file,
-    class_token_rollout,
     draw_picture,
     unprocess,
 )
 from vit_core import ViTImageProcessor
-
-
-def test_rollout_of_one_layer_is_half_the_mean_attention() -> None:
-    heads = [[[0.2, 0.6, 0.2], [0, 1, 0], [0, 0, 1]], [[0.4, 0.0, 0.6], [0, 1, 0], [0, 0, 1]]]
-    # The mean of the class token's rows is (0.3, 0.3, 0.4); with the identity added and halved, (0.65, 0.15, 0.2).
-    np.testing.assert_allclose(class_token_rollout([np.array([heads])]), [[0.15, 0.2]])
-
-
-def test_rollout_multiplies_later_layers_from_the_left() -> None:
-    first = np.array([[[[1, 0, 0], [0, 0, 1], [0, 1, 0]]]], dtype=np.float32)
-    second = np.array([[[[0, 1, 0], [1, 0, 0], [0, 0, 1]]]], dtype=np.float32)
-    # (second + I)/2 has (1/2, 1/2, 0) for the class token, (first + I)/2 has rows (1, 0, 0), (0, 1/2, 1/2), ...:
-    # 1/2 (1, 0, 0) + 1/2 (0, 1/2, 1/2) = (1/2, 1/4, 1/4). The other way round it would be (1/2, 1/2, 0).
-    np.testing.assert_allclose(class_token_rollout([first, second]), [[0.25, 0.25]])
-
-
-def test_rollout_normalises_rows_that_dropout_or_a_head_mask_left_short() -> None:
-    attention = np.array([[[[0.0, 0.5], [0.0, 0.0]]]])
-    np.testing.assert_allclose(class_token_rollout([attention]), [[0.5 / 1.5]])
-
-
-def test_rollout_is_the_first_row_of_the_product_of_whole_matrices(fixture_folder: Path) -> None:
-    expected = np.load(fixture_folder / "hf_vit_classifier/expected.npz")
-    attentions = [expected[f"attentions.{layer}"] for layer in range(3)]
-    tokens = attentions[0].shape[-1]
-    mixing = [attention.mean(axis=1) / 2 + np.eye(tokens) / 2 for attention in attentions]
-    product = mixing[2] @ mixing[1] @ mixing[0]
-    np.testing.assert_allclose(class_token_rollout(attentions), product[:, 0, 1:], atol=1e-6)
-
-
-def test_model_without_layers_has_no_rollout() -> None:
-    with pytest.raises(ValueError, match="without layers looks nowhere"):
-        class_token_rollout([])
 
 
 @pytest.mark.parametrize("settings", [{}, {"do_normalize": False}, {"do_normalize": False, "do_rescale": False}])
@@ -58,23 +25,23 @@ def test_image_is_recovered_from_what_the_processor_made(settings: dict[str, boo
     np.testing.assert_allclose(pixels * 255, np.asarray(image), atol=1e-4)
 
 
-def pictured(label: str) -> PicturedImage:
-    return PicturedImage("file.png", label, 0.5, np.full((8, 12, 3), 0.5), np.linspace(0, 1, 6), (4, 4))
+def pictured(title: str, maps: int = 1) -> PicturedImage:
+    return PicturedImage(title, np.full((8, 12, 3), 0.5), (4, 4), [PicturedMap(np.linspace(0, 1, 6), title)] * maps)
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".SVG", b"<?xml")])
 def test_picture_is_written_in_the_format_of_its_suffix(tmp_path: Path, suffix: str, start: bytes) -> None:
     file = tmp_path / f"new/picture{suffix}"
     check_picture_file(file)
-    draw_picture(file, [pictured("cat")])
+    draw_picture(file, [pictured("cat")], "scale")
     assert file.read_bytes().startswith(start)
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 def test_overlay_brightens_the_patches_with_the_largest_weights(tmp_path: Path) -> None:
     rightmost = np.where(np.arange(16) % 8 == 7, 0.2, 0.1)
-    image = PicturedImage("f", "cat", 0.5, np.full((16, 64, 1), 0.5), rightmost, (8, 8))
-    draw_picture(tmp_path / "a.png", [image])
+    image = PicturedImage("cat", np.full((16, 64, 1), 0.5), (8, 8), [PicturedMap(rightmost)])
+    draw_picture(tmp_path / "a.png", [image], "scale")
     drawn = np.asarray(Image.open(tmp_path / "a.png").convert("L"), dtype=float)
     # 1.5 inches at 150 dots: the plain image starts at 0.25 inches, the overlay at 1.8.
     top = round((0.36 + 0.25) * 150) + 5
@@ -87,15 +54,60 @@ def test_overlay_brightens_the_patches_with_the_largest_weights(tmp_path: Path) 
 def test_labels_that_look_like_formulas_or_lack_a_glyph_are_drawn(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw_picture(tmp_path / "a.png", [pictured(label) for label in ("$x^{", "ねこ", "a" * 300)])
+        draw_picture(tmp_path / "a.png", [pictured(title) for title in ("$x^{", "ねこ", "a" * 300)], "scale")
 
 
 def test_equal_weights_are_drawn(tmp_path: Path) -> None:
-    image = PicturedImage("f", "cat", 0.5, np.ones((8, 8, 3)), np.full(4, 0.1), (4, 4))
-    draw_picture(tmp_path / "a.png", [image])
+    image = PicturedImage("cat", np.ones((8, 8, 3)), (4, 4), [PicturedMap(np.full(4, 0.1))])
+    draw_picture(tmp_path / "a.png", [image], "scale")
 
 
 @pytest.mark.parametrize("name", ["picture", "picture.docx"])
 def test_file_without_a_suffix_of_a_picture_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"choose a name such as picture\.png"):
         check_picture_file(Path(name))
+
+
+def test_patches_that_are_not_kept_are_masked_and_so_is_what_is_left_over(tmp_path: Path) -> None:
+    kept = np.arange(8) == 3  # of one row
+    image = PicturedImage("cat", np.full((8, 68, 3), 0.5), (8, 8), [PicturedMap(np.full(8, 0.1), kept=kept)])
+    draw_picture(tmp_path / "a.png", [image], "scale")
+    drawn = np.asarray(Image.open(tmp_path / "a.png").convert("L"), dtype=float)
+    row = drawn[round((0.36 + 0.25) * 150) + 20, 270:495]  # of the overlay, whose 68 pixels are 225 dots wide
+    heated = 0.35 * 0.5 * 255  # equal weights have the darkest colour
+    is_kept = np.abs(row - heated) < 4
+    assert np.flatnonzero(is_kept)[[0, -1]] == pytest.approx([24 / 68 * 225, 32 / 68 * 225], abs=2)
+    np.testing.assert_allclose(row[~is_kept], 0.3 * 0.5 * 255, atol=4)
+
+
+def test_an_image_with_several_maps_has_a_row_of_its_own(tmp_path: Path) -> None:
+    sizes = {}
+    for images, maps in ((1, 3), (2, 3), (1, 1), (2, 1)):
+        draw_picture(tmp_path / "a.png", [pictured("cat", maps)] * images, "scale")
+        with Image.open(tmp_path / "a.png") as drawn:
+            sizes[images, maps] = drawn.size
+    assert sizes[1, 3][0] == sizes[2, 3][0]
+    assert sizes[1, 3][1] < sizes[2, 3][1]
+    assert sizes[1, 1][0] < sizes[2, 1][0]
+    assert sizes[1, 1][1] == sizes[2, 1][1]
+
+
+def test_one_patch_and_very_many_heads_are_drawn(tmp_path: Path) -> None:
+    image = PicturedImage("cat", np.ones((8, 8, 3)), (8, 8), [PicturedMap(np.ones(1), kept=np.ones(1, bool))] * 150)
+    draw_picture(tmp_path / "a.png", [image], "scale")
+    with Image.open(tmp_path / "a.png") as drawn:
+        assert drawn.size[0] <= 20_000
+
+
+def test_a_picture_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(NotADirectoryError, match=r"a\.png cannot be written: .*file is no folder"):
+        check_picture_file(tmp_path / "file/new/a.png")
+    with pytest.raises(IsADirectoryError, match=r"folder\.png is a folder; choose the name of a file"):
+        check_picture_file(tmp_path / "folder.png")
+
+
+def test_a_picture_never_replaces_an_image(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="would replace the image .*choose another name with --picture"):
+        check_picture_file(tmp_path / "a.png", [tmp_path / "new/../a.png"])

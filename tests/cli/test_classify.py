@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 import vit_cli.classify
-from conversion.proof.frameworks import FRAMEWORKS
 from vit_core.hub import BUNDLED
 
 pytest.importorskip("torch")
@@ -37,14 +36,6 @@ def answers(result: Any) -> dict[str, list[tuple[str, float]]]:
 
 def rounded(expected: list[tuple[str, float]]) -> list[tuple[str, Any]]:
     return [(label, pytest.approx(score, abs=1e-5)) for label, score in expected]
-
-
-@pytest.fixture(params=FRAMEWORKS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """The name of each backend that is installed."""
-    if FRAMEWORKS[request.param].missing:
-        pytest.skip(f"{FRAMEWORKS[request.param].missing} is not installed")
-    return request.param
 
 
 def test_answers_are_those_of_the_reference(trivit: Run, checkpoint: Copy, images: Path, backend: str) -> None:
@@ -215,7 +206,7 @@ def test_picture_is_drawn_beside_the_answers(trivit: Run, checkpoint: Copy, imag
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is to be drawn; nothing is."""
     pictured: list[Any] = []
-    monkeypatch.setattr(vit_cli.classify, "draw_picture", lambda _, images: pictured.extend(images))
+    monkeypatch.setattr(vit_cli.classify, "draw_picture", lambda _, images, scale: pictured.extend(images))
     return pictured
 
 
@@ -226,10 +217,10 @@ def test_every_framework_looked_where_torch_did(
     arguments = ("classify", *files, "-m", checkpoint(), "--picture", "a.png", "--backend")
     assert trivit(*arguments, "torch").status == trivit(*arguments, backend).status == 0
     references, pictured = drawn[:2], drawn[2:]
-    assert [image.name for image in pictured] == ["cat.png", "photo.jpg"]
+    assert [image.caption for image in pictured] == ["cat.png", "photo.jpg"]
     for reference, image in zip(references, pictured, strict=True):
-        assert image.label == reference.label
-        np.testing.assert_allclose(image.weights, reference.weights, atol=1e-5, rtol=0)
+        assert image.title == reference.title
+        np.testing.assert_allclose(image.maps[0].weights, reference.maps[0].weights, atol=1e-5, rtol=0)
 
 
 def test_picture_follows_a_grid_that_is_not_square(trivit: Run, images: Path, tmp_path: Path, drawn: list[Any]) -> None:
@@ -245,7 +236,7 @@ def test_picture_follows_a_grid_that_is_not_square(trivit: Run, images: Path, tm
     result = trivit("classify", images / "cat.png", "-m", tmp_path / "wide", "--picture", tmp_path / "a.png")
     assert result.status == 0, result.err
     assert drawn[0].pixels.shape == (16, 48, 3)
-    assert drawn[0].weights.shape == (2 * 12,)
+    assert drawn[0].maps[0].weights.shape == (2 * 12,)
 
 
 def test_picture_shows_the_first_24_images_and_says_so(
@@ -272,7 +263,7 @@ def test_picture_that_cannot_be_drawn_is_refused_before_the_work(trivit: Run, im
 def test_picture_without_matplotlib_names_the_extra(trivit: Run, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.backend_bases", None)
     result = trivit("classify", images, "-m", "./gone", "--picture", "a.png")
-    assert result.err == 'trivit: --picture needs matplotlib; run: pip install "trivit[cli]"\n'
+    assert result.err == 'trivit: a picture needs matplotlib; run: pip install "trivit[cli]"\n'
 
 
 def test_weights_that_are_not_numbers_give_no_broken_json(trivit: Run, checkpoint: Copy, images: Path) -> None:

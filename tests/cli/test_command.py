@@ -35,7 +35,15 @@ def in_new_process(*arguments: str, **options: Any) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["classify", "--help"], ["info", "--help"], ["verify", "--help"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["classify", "--help"],
+        ["attention", "--help"],
+        ["info", "--help"],
+        ["verify", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     run = in_new_process(*arguments)
@@ -50,7 +58,7 @@ def test_info_loads_no_framework(fixture_folder: Path) -> None:
 
 
 def test_help_has_examples(trivit: Run) -> None:
-    for arguments in ([], ["classify"], ["info"], ["verify"]):
+    for arguments in ([], ["classify"], ["attention"], ["info"], ["verify"]):
         result = trivit(*arguments, "--help")
         assert result.status == 0
         assert "Examples" in result.out
@@ -74,6 +82,10 @@ def test_version(trivit: Run) -> None:
         (["classify", "x.png", "--top-k", "0"], "greater than or equal to 1|not in the range"),
         (["classify", "x.png", "--colour"], "No such option.*--colour"),
         (["classify", "x.png", "--backend", "mxnet"], "no 'mxnet'; choose one of: torch, tf, flax"),
+        (["attention", "x.png", "--head", "two"], "no 'two'; give the number of a head, all or rollout"),
+        (["attention", "x.png", "--threshold", "0"], "0 is no share of the attention; give one above 0 and up to 1"),
+        (["attention", "x.png", "--threshold", "nan"], "nan is no share of the attention"),
+        (["attention", "x.png", "--layer", "-1"], "greater than or equal to 0|not in the range"),
         (["paint"], "No such command 'paint'"),
     ],
 )
