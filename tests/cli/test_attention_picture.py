@@ -51,6 +51,18 @@ def test_overlay_brightens_the_patches_with_the_largest_weights(tmp_path: Path) 
     assert plain.std() < 2
 
 
+def test_the_middle_of_a_patch_has_the_colour_of_its_weight(tmp_path: Path) -> None:
+    weights = np.eye(9)[4]  # of 3 x 3 patches the middle one alone is looked at
+    draw_picture(
+        tmp_path / "a.png", [PicturedImage("cat", np.zeros((9, 9, 3)), (3, 3), [PicturedMap(weights)])], "scale"
+    )
+    drawn = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"), dtype=float)
+    top = round((0.36 + 0.25) * 150)
+    last_of_inferno = np.array([252, 255, 164])
+    np.testing.assert_allclose(drawn[top + 112, 270 + 112], 0.65 * last_of_inferno, atol=4)
+    np.testing.assert_allclose(drawn[top + 37, 270 + 37], 0, atol=8)
+
+
 def test_labels_that_look_like_formulas_or_lack_a_glyph_are_drawn(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
