@@ -8,6 +8,8 @@ import vit_core
 from conversion.checkpoint import read_source
 from conversion.formats.keras import KERAS
 from conversion.formats.transformers import TRANSFORMERS
+from conversion.recognition import models_in
+from conversion.sources import open_files
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import ModelSource
 from vit_core.image_settings_file import is_settings_file, read_settings
@@ -27,8 +29,9 @@ class AutoImageProcessor(vit_core.AutoImageProcessor):
         try:
             try:
                 checkpoint = read_source(source, {})
-            except ValueError:  # how many heads there are does not matter here, and not every file tells
-                checkpoint = read_source(source, {"num_attention_heads": 1})
+            except ValueError:  # here it matters neither how many heads there are nor which of several models is meant
+                place = min(models_in(open_files(source)), default=None)
+                checkpoint = read_source(source, {"num_attention_heads": 1}, place or None)
         except (OSError, ValueError) as error:
             raise OSError(f"{source.name} has no {PROCESSOR_NAME}, and its weights do not say more: {error}") from error
         is_assumed = any(assumption.name == "preprocessing" for assumption in checkpoint.assumed)

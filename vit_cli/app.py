@@ -117,6 +117,7 @@ def classify(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images that go through the model at once.")] = 32,
     settings: Settings = [],  # noqa: B006 - typer copies it
+    under: Under = None,
     revision: Revision = "main",
     backend: Backend = None,
 ) -> None:
@@ -143,6 +144,7 @@ def classify(
         picture=picture,
         batch_size=batch_size,
         settings=settings,
+        under=under,
         revision=revision,
         backend=backend,
     )

@@ -46,12 +46,11 @@ class AttentionModel:
             ValueError: the model is corrupt, lacks weights or has no layers, or its preprocessing does not fit it.
         """
         require_fields(config_fields)
-        place = {} if under is None else {"under": under}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*this model has no such tensors")  # heads are not needed
             warnings.filterwarnings("ignore", message=".*start at random")  # refused below
             model, loading = backend.load_package().ViTModel.from_pretrained(
-                name, revision=revision, add_pooling_layer=False, output_loading_info=True, **place, **config_fields
+                name, revision=revision, add_pooling_layer=False, output_loading_info=True, under=under, **config_fields
             )
         if missing := loading["missing_keys"]:
             raise ValueError(f"{name} is no complete model: it lacks {missing[0]}; choose another")

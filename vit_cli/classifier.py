@@ -45,14 +45,16 @@ class Classifier:
     backend: Framework
 
     @classmethod
-    def load(cls, name: str, revision: str, backend: Framework, config_fields: Mapping[str, Any]) -> Classifier:
+    def load(
+        cls, name: str, revision: str, backend: Framework, config_fields: Mapping[str, Any], under: str | None = None
+    ) -> Classifier:
         """Load a model, with some fields of its config set, and check that it can classify."""
         processor = AutoImageProcessor.from_pretrained(name, revision=revision)
         package = backend.load_package()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*start at random")  # refused below
             model, loading = package.ViTForImageClassification.from_pretrained(
-                name, revision=revision, output_loading_info=True, **config_fields
+                name, revision=revision, output_loading_info=True, under=under, **config_fields
             )
         if missing := loading["missing_keys"]:
             raise ValueError(f"{name} is no trained classifier: it lacks {missing[0]}; choose a fine-tuned model")

@@ -29,6 +29,7 @@ def classify_images(
     picture: Path | None = None,
     batch_size: int = 32,
     settings: Sequence[str] = (),
+    under: str | None = None,
     revision: str = "main",
     backend: str | None = None,
 ) -> bool:
@@ -45,7 +46,7 @@ def classify_images(
     files = find_images(arguments)
     if picture is not None:
         check_picture_file(picture, files)
-    classifier = Classifier.load(model, revision, choose_framework(backend), parse_settings(settings))
+    classifier = Classifier.load(model, revision, choose_framework(backend), parse_settings(settings), under)
     answers = _classify(classifier, files, top_k, batch_size, LARGEST_NUMBER_OF_IMAGES if picture else 0)
     if as_json:
         print(json.dumps([_as_json(answer) for answer in answers], indent=2, allow_nan=False))

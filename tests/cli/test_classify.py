@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import vit_cli.classify
 from vit_core.hub import BUNDLED
@@ -78,6 +79,20 @@ def test_nothing_but_answers_is_heard_of_a_framework(
     run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert len(json.loads(run.stdout)) == 1
+
+
+def test_one_of_several_models_is_chosen_by_its_name(trivit: Run, checkpoint: Copy, images: Path) -> None:
+    folder = checkpoint()
+    tensors = load_file(folder / "model.safetensors")
+    expected = trivit("classify", images / "cat.png", "-m", folder, "--json").json()
+    models = {"best/": tensors, "last/": {name: -array for name, array in tensors.items()}}
+    stored = {place + name: array for place, model in models.items() for name, array in model.items()}
+    save_file(stored, folder / "model.safetensors")
+    (folder / "pytorch_model.bin").unlink(missing_ok=True)
+    arguments = ("classify", images / "cat.png", "-m", folder, "--json")
+    assert "several models, under 'best' and 'last'; name the one to read" in trivit(*arguments).err
+    (found,) = trivit(*arguments, "--under", "best").json()[0]["predictions"]
+    assert found == pytest.approx(expected[0]["predictions"][0], abs=1e-6)
 
 
 def test_several_classes_have_independent_probabilities(trivit: Run, checkpoint: Copy, images: Path) -> None:

@@ -14,6 +14,8 @@ from PIL import Image
 
 import conversion
 from conversion import AutoImageProcessor
+from conversion.containers.torch_file import write_torch_file
+from conversion.containers.weights_file import read_weights
 from vit_core import DeiTImageProcessor, ViTImageProcessor
 
 Folder = Callable[..., Path]
@@ -90,6 +92,13 @@ def test_pruned_heads_do_not_matter(write_checkpoint: Folder, convert: Any, tmp_
     folder = convert(write_checkpoint(tmp_path / "model", pruned_heads={0: [1]}), "transformers-flax")
     (folder / "preprocessor_config.json").unlink()
     assert AutoImageProcessor.from_pretrained(folder).size == {"height": 16, "width": 16}
+
+
+def test_which_of_several_models_is_meant_does_not_matter(fixture_folder: Path, tmp_path: Path) -> None:
+    tensors = read_weights(fixture_folder / "torchvision_vit/vit.pth")
+    models = {f"{name}/{each}": tensor for name in ("best", "last") for each, tensor in tensors.items()}
+    write_torch_file(tmp_path / "models.pth", models)
+    assert AutoImageProcessor.from_pretrained(tmp_path / "models.pth").image_mean == IMAGENET[0]
 
 
 def test_how_a_model_of_transformers_was_trained_is_not_assumed(write_checkpoint: Folder, tmp_path: Path) -> None:
