@@ -119,13 +119,13 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    _require_same_shape(labels, logits, labels.shape)
+    _require_same_shape(labels, logits, tuple(labels.shape))
     losses = ops.binary_crossentropy(ops.cast(labels, logits.dtype), logits, from_logits=True)
     return ops.mean(losses, axis=-1)
 
 
 def _mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
-    given = labels.shape
+    given = tuple(labels.shape)
     if logits.shape[1] == 1:
         labels = ops.reshape(labels, (-1, 1))  # one number for each image, however they lie
     _require_same_shape(labels, logits, given)
@@ -133,7 +133,7 @@ def _mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _require_same_shape(labels: Tensor, logits: Tensor, given: tuple[int | None, ...]) -> None:
-    message = f"labels have shape {tuple(given)}; they need that of the logits, {tuple(logits.shape)}."
+    message = f"labels have shape {given}; they need that of the logits, {tuple(logits.shape)}."
     require(len(labels.shape) == len(logits.shape), message)
     for size, needed in zip(ops.shape(labels), ops.shape(logits), strict=True):
         require(size == needed, message)
