@@ -12,7 +12,8 @@ from conversion.recognition import models_in
 from conversion.sources import open_files
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import ModelSource
-from vit_core.image_settings_file import is_settings_file, read_settings
+from vit_core.image_settings_file import read_settings
+from vit_core.json_file import is_json_file
 
 
 class AutoImageProcessor(vit_core.AutoImageProcessor):
@@ -24,7 +25,7 @@ class AutoImageProcessor(vit_core.AutoImageProcessor):
 
     @staticmethod
     def _settings(source: ModelSource) -> dict[str, Any]:
-        if is_settings_file(source.weights) or (source.weights is None and source.file(PROCESSOR_NAME)):
+        if is_json_file(source.weights) or (source.weights is None and source.file(PROCESSOR_NAME)):
             return read_settings(source)
         try:
             try:

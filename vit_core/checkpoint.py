@@ -84,9 +84,10 @@ def _open(source: ModelSource, readers: Mapping[str, Reader], choice: WeightsCho
             tensors, files = _read_shards(source, index, readers[name])
         if tensors is not None:
             return OpenCheckpoint(config, tensors, (*config_files, *files))
-    looked_for = ", ".join(f"{choice.file_name(name)} (or shards with {choice.index_name(name)})" for name in names)
+    looked_for = ", ".join(map(choice.file_name, names))
     raise FileNotFoundError(
-        f"{source.name} has no weights that can be read here{source.offline_note()}; looked for {looked_for}."
+        f"{source.name} has no weights that can be read here{source.offline_note()}; looked for {looked_for}, and for "
+        f"shards of them."
     )
 
 

@@ -17,7 +17,7 @@ from vit_core.checks import require_choice, require_integer, require_number
 from vit_core.config_scripts import GENERAL_SETTINGS, ScriptConfig
 from vit_core.file_names import CONFIG_NAME
 from vit_core.hub import ModelSource, locate
-from vit_core.json_file import read_json_file
+from vit_core.json_file import is_json_file, read_json_file
 from vit_core.loading_options import LOCATION, NEVER_SAVED, loading_options
 from vit_core.push import Pushable, push_if_asked
 from vit_core.saving import write_file
@@ -508,7 +508,7 @@ class ViTConfig(ScriptConfig, Pushable):
 
 def config_name(source: ModelSource) -> str:
     """The JSON file that the user named, or the one that a checkpoint has."""
-    return source.weights if source.weights and source.weights.lower().endswith(".json") else CONFIG_NAME
+    return source.weights if source.weights and is_json_file(source.weights) else CONFIG_NAME
 
 
 def _as_size(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import ModelSource, locate
-from vit_core.json_file import read_json_file
+from vit_core.json_file import is_json_file, read_json_file
 from vit_core.loading_options import LOCATION, loading_options
 
 #: The keys under which files say what they are for; files older than transformers 4.26 have the second.
@@ -43,13 +43,8 @@ def read_settings(source: ModelSource) -> dict[str, Any]:
         OSError: the file is not there or cannot be downloaded.
         ValueError: it is no JSON object.
     """
-    named = source.weights if source.weights and is_settings_file(source.weights) else PROCESSOR_NAME
+    named = source.weights if source.weights and is_json_file(source.weights) else PROCESSOR_NAME
     return read_json_file(source.require(named))
-
-
-def is_settings_file(name: str | None) -> bool:
-    """Whether a file that the user named has settings and not weights."""
-    return name is not None and name.lower().endswith(".json")
 
 
 def named_type(settings: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
+def is_json_file(name: str | None) -> bool:
+    """Whether a file that the user named has settings and not weights."""
+    return name is not None and name.lower().endswith(".json")
+
+
 def read_json_file(path: Path, largest: int = 16 * 2**20) -> dict[str, Any]:
     """Read a JSON object from a file that may come from a stranger.
 

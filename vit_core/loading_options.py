@@ -39,6 +39,9 @@ REFUSED = {
 }
 
 
+#: Values of `device_map` that leave the choice to the framework; no model here needs several devices.
+AUTOMATIC_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+
 #: Options of `WeightsChoice.from_options`.
 CHOICE = ("use_safetensors", "from_pt", "from_tf", "from_flax", "variant", "under")
 

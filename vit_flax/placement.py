@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-#: Maps that leave the choice to JAX: its default device. Models here that need several are laid out by `partitioning`.
-AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
+from vit_core.loading_options import AUTOMATIC_MAPS
 
 
 def single_device(device_map: Any) -> jax.Device | None:
@@ -38,7 +37,7 @@ def single_device(device_map: Any) -> jax.Device | None:
 def _device(name: Any) -> jax.Device:
     if isinstance(name, jax.Device):
         return name
-    if isinstance(name, str) and name in AUTOMATIC:
+    if isinstance(name, str) and name in AUTOMATIC_MAPS:  # JAX's default device
         return next(iter(jnp.zeros(()).devices()))
     platform, _, index = ("", "", name) if isinstance(name, int) else str(name).partition(":")
     try:

@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-#: Maps that leave the choice to TensorFlow: a GPU if there is one.
-AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
+from vit_core.loading_options import AUTOMATIC_MAPS
+
 #: What PyTorch calls TensorFlow's kinds of devices.
 KINDS = {"cuda": "GPU"}
 
@@ -35,7 +35,7 @@ def single_device(device_map: Any) -> str | None:
 
 
 def _device(name: Any) -> str | None:
-    if name is None or (isinstance(name, str) and name in AUTOMATIC):
+    if name is None or (isinstance(name, str) and name in AUTOMATIC_MAPS):  # a GPU if there is one
         return None
     text = f"GPU:{name}" if isinstance(name, int) else str(name)
     kind, _, index = text.rpartition("/")[2].removeprefix("device:").partition(":")

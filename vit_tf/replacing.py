@@ -35,9 +35,8 @@ class Replaceable:
             value = _replaced_variable(self, name, old, value)
         _track_instead(self, old, value, held)
         super().__setattr__(name, value)
-        if isinstance(value, list) and _layers(
-            value
-        ):  # of which Keras has made a list that does not notice when an item is replaced
+        if isinstance(value, list) and _layers(value):
+            # Keras has made a list of it that does not notice when an item is replaced.
             object.__setattr__(self, name, Parts(value, self))
 
     # `tf.train.Checkpoint` knows layers by these two, and of Keras not those in lists and dicts.

@@ -14,11 +14,9 @@ from conversion.formats.transformers_tf import TRANSFORMERS_TF
 from conversion.plan import Plan
 from vit_core import ViTConfig
 from vit_core.checkpoint import parse_size, save_checkpoint
+from vit_core.file_names import TENSORFLOW_NAME
 from vit_core.parameters import Task
 from vit_core.stored_tensor import StoredTensor
-
-#: The name of a checkpoint in HDF5.
-HDF5_NAME = TRANSFORMERS_TF.files["hdf5"]
 
 
 def save(
@@ -52,19 +50,19 @@ def save(
     plan = Plan.of(checkpoint, Cast(None, allow_nan=True), TRANSFORMERS_TF)
     if plan.left_out:
         raise ValueError(
-            f"{HDF5_NAME} has no place for {', '.join(plan.left_out)}; leave out safe_serialization=False, and "
+            f"{TENSORFLOW_NAME} has no place for {', '.join(plan.left_out)}; leave out safe_serialization=False, and "
             f"model.safetensors holds everything."
         )
     if (size := sum(tensor.nbytes for tensor in plan.tensors.values())) > parse_size(max_shard_size):
         raise ValueError(
-            f"the weights have {size} bytes and max_shard_size is {max_shard_size!r}, but {HDF5_NAME} is written in "
-            f"one piece; give a larger max_shard_size, or leave out safe_serialization=False."
+            f"the weights have {size} bytes and max_shard_size is {max_shard_size!r}, but {TENSORFLOW_NAME} is written "
+            f"in one piece; give a larger max_shard_size, or leave out safe_serialization=False."
         )
     if plan.notes:
-        warnings.warn(f"{HDF5_NAME}: {'; '.join(plan.notes)}.", stacklevel=3)
+        warnings.warn(f"{TENSORFLOW_NAME}: {'; '.join(plan.notes)}.", stacklevel=3)
     spelt = plan.spelt(TRANSFORMERS_TF)
     attributes = TRANSFORMERS_TF.attributes(spelt) if TRANSFORMERS_TF.attributes else None
     config = plan.config.replaced(architectures=config.architectures)
     save_checkpoint(
-        folder, config, spelt, size + 1, variant, HDF5_NAME, lambda path, part: write_hdf5(path, part, attributes)
+        folder, config, spelt, size + 1, variant, TENSORFLOW_NAME, lambda path, part: write_hdf5(path, part, attributes)
     )

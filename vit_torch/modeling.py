@@ -307,7 +307,7 @@ class ViTLayer(nn.Module):
 
 def items_of(returned: Any) -> Sequence[Any]:
     """What a layer or an attention returns, which may be someone else's and return a tensor alone."""
-    return returned if isinstance(returned, tuple) or not isinstance(returned, Tensor) else (returned,)
+    return (returned,) if isinstance(returned, Tensor) else returned
 
 
 class ViTEncoder(nn.Module):
@@ -568,8 +568,7 @@ class ViTForImageClassification(ViTPreTrainedModel):
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
         )
-        uses_pooler = self.config.classifier_uses_pooler
-        summary = outputs.pooler_output if uses_pooler else outputs.last_hidden_state[:, 0]
+        summary = outputs.pooler_output if self.config.classifier_uses_pooler else outputs.last_hidden_state[:, 0]
         logits = self.classifier(summary)
         loss = None if labels is None else classification_loss(logits, self._as_tensor(labels), self.config)
         output = ImageClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-DeviceMap = str | int | torch.device | Mapping[str, Any]
+from vit_core.loading_options import AUTOMATIC_MAPS
 
-#: Maps that leave the choice to the machine: its first accelerator, or the CPU. No model here needs several.
-AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
+DeviceMap = str | int | torch.device | Mapping[str, Any]
 
 
 def single_device(device_map: DeviceMap | None) -> torch.device | None:
@@ -63,7 +62,7 @@ def _accelerator() -> tuple[torch.device | None, int]:
 
 def _device(name: Any) -> torch.device:
     accelerator, count = _accelerator()
-    if isinstance(name, str) and name in AUTOMATIC:
+    if isinstance(name, str) and name in AUTOMATIC_MAPS:  # the first accelerator, or the CPU
         return torch.device("cpu") if accelerator is None else torch.device(accelerator.type, 0)
     try:
         if isinstance(name, int) and accelerator is not None:

@@ -40,14 +40,19 @@ def configs(draw, square_patches=False, **fields):
     image = tuple(side * count + rest for side, count, rest in zip(patch, grid, left_over, strict=True))
     some_heads = st.lists(st.integers(0, heads - 1), max_size=heads - 1, unique=True)
     pruned = draw(st.dictionaries(st.integers(0, layers - 1), some_heads)) if layers else {}
+    hidden_act, pooler_act = draw(st.sampled_from(ACTIVATIONS)), draw(st.sampled_from(ACTIVATIONS))
+    # ReLU squared makes of 10 a 100, with a hundred times the rounding: smaller weights keep what it squares small.
+    narrowed = 0.3 if "relu2" in (hidden_act, pooler_act) else 1.0
     return ViTConfig(
         **{
             "hidden_size": heads * head_dim,
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
             "intermediate_size": draw(st.integers(1, 80)),
-            "hidden_act": draw(st.sampled_from(ACTIVATIONS)),
-            "initializer_range": draw(st.sampled_from([0.15, 0.2, 0.3])) * min(1, (32 / (heads * head_dim)) ** 0.5),
+            "hidden_act": hidden_act,
+            "initializer_range": narrowed
+            * draw(st.sampled_from([0.15, 0.2, 0.3]))
+            * min(1, (32 / (heads * head_dim)) ** 0.5),
             "layer_norm_eps": draw(st.sampled_from([1e-12, 1e-6, 1e-2])),
             "image_size": image,
             "patch_size": patch,
@@ -57,7 +62,7 @@ def configs(draw, square_patches=False, **fields):
             "num_labels": draw(st.sampled_from([1, 2, 7])),
             "problem_type": draw(st.sampled_from([None, *PROBLEM_TYPES])),
             "pruned_heads": {layer: heads for layer, heads in pruned.items() if heads},
-            "pooler_act": draw(st.sampled_from(ACTIVATIONS)),
+            "pooler_act": pooler_act,
             "pooler_output_size": draw(st.sampled_from([None, 11])),
             "classifier_uses_pooler": draw(st.booleans()),
             **fields,
@@ -96,10 +101,8 @@ def assert_same_outputs(output, reference):
         pairs = (item, reference[name])
         for one, other in zip(*pairs, strict=True) if isinstance(item, tuple) else [pairs]:
             assert one.shape == tuple(other.shape), name
-            expected = other.detach().numpy()
-            difference = np.abs(np.asarray(one) - expected).max()
-            largest = max(1.0, np.abs(expected).max())  # relu2 makes of 10 a 100, with a hundred times the rounding
-            assert difference <= TOLERANCE * largest, f"{name}: {difference} where the largest is {largest}"
+            difference = np.abs(np.asarray(one) - other.detach().numpy()).max()
+            assert difference <= TOLERANCE, f"{name}: {difference}"
 
 
 def assert_same_gradients(gradients, references):
