@@ -88,4 +88,4 @@ def _is_under(place: str, under: str) -> bool:
 
 
 def _list(places: Iterable[str]) -> str:
-    return " and ".join(shown(place) for place in sorted(places)[:6])
+    return " and ".join(shown(place) if place else "no name" for place in sorted(places)[:6])

@@ -148,6 +148,8 @@ def test_models_of_two_formats_are_two_models(lone: Write, arrays: Arrays, fixtu
 def test_a_name_that_is_not_there_is_answered_with_those_that_are(lone: Write, arrays: Arrays) -> None:
     with pytest.raises(ValueError, match="no model under 'ema'; models are under 'best'"):
         conversion.load(lone({"best/": arrays}), under="ema", **HEADS)
+    with pytest.raises(ValueError, match="no model under 'ema'; models are under no name"):
+        conversion.load(lone({"": arrays}), under="ema", **HEADS)
     with pytest.raises(TypeError, match="under is 3"):
         WeightsChoice.from_options(under=3)
 
