@@ -51,7 +51,7 @@ def configs(draw, square_patches=False, **fields):
             "intermediate_size": draw(st.integers(1, 80)),
             "hidden_act": hidden_act,
             "initializer_range": narrowed
-            * draw(st.sampled_from([0.15, 0.2, 0.3]))
+            * draw(st.sampled_from([0.1, 0.15, 0.2]))  # at 0.3 hidden states reach 16, and 1e-5 is five roundings
             * min(1, (32 / (heads * head_dim)) ** 0.5),
             "layer_norm_eps": draw(st.sampled_from([1e-12, 1e-6, 1e-2])),
             "image_size": image,
