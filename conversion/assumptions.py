@@ -10,7 +10,7 @@ from typing import Any
 
 from conversion.formats.imagenet import CLASS_COUNT, imagenet_labels
 from conversion.formats.rules import Shape
-from vit_core.parameters import LAYERS, POSITION_EMBEDDINGS
+from vit_core.parameters import POSITION_EMBEDDINGS, STACKS
 
 #: Attention heads by hidden size, of the models that were published (Dosovitskiy et al. 2020, table 1; Touvron et al.
 #: 2020, table 1; Zhai et al. 2021, table 2).
@@ -18,7 +18,7 @@ PUBLISHED_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 
 USUAL_HEAD_WIDTH = 64
 
 PROJECTION = "embeddings.patch_embeddings.projection.weight"
-FIRST_LAYER = ".".join((*LAYERS, "0"))
+FIRST_LAYER = f"{STACKS['encoder']}.0"
 CLASSIFIER = "ViTForImageClassification"
 LEVELS_BELOW_THE_CALLER = 7  # of `from_pretrained`, where a warning belongs
 
@@ -175,6 +175,6 @@ def _image_size(patches: int, patch: list[int], said: Sequence[Any]) -> int | tu
 
 
 def _layer_count(shapes: Mapping[str, Shape]) -> int:
-    prefix = ".".join(LAYERS) + "."
+    prefix = f"{STACKS['encoder']}."
     numbers = {int(name.removeprefix(prefix).split(".")[0]) for name in shapes if name.startswith(prefix)}
     return max(numbers, default=-1) + 1

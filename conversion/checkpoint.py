@@ -24,12 +24,13 @@ from conversion.recognition import models_in, recognise, warn_of_others
 from conversion.sources import ANY_WEIGHTS, open_files
 from vit_core.checkpoint import OpenCheckpoint
 from vit_core.checks import shown
-from vit_core.config import MODEL_TYPE, ViTConfig
+from vit_core.config import PretrainedConfig
+from vit_core.families import vit
+from vit_core.families.vit import ViTConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource, locate
 from vit_core.json_file import read_json_file
-from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
-from vit_core.pretrained import ARCHITECTURES
+from vit_core.parameters import Parameter, Task, parameters
 from vit_core.stored_tensor import FLOAT_NAMES, StoredTensor
 from vit_core.weights_choice import WeightsChoice
 
@@ -55,7 +56,7 @@ class Checkpoint:
         files: where it comes from.
     """
 
-    config: ViTConfig
+    config: PretrainedConfig
     tensors: Tensors
     task: Task
     format: str
@@ -129,7 +130,7 @@ def open_for_loading(
     source: ModelSource,
     config_fields: Mapping[str, Any],
     choice: WeightsChoice = ANY_WEIGHTS,
-    config_class: type[ViTConfig] = ViTConfig,
+    config_class: type[PretrainedConfig] = ViTConfig,
     own_format: str = TRANSFORMERS.name,
 ) -> OpenCheckpoint:
     """What `from_pretrained` of every backend opens: a checkpoint of any format, by canonical names.
@@ -154,7 +155,7 @@ def open_for_loading(
     """
     opened = open_files(source, choice)
     is_own = config_class.describes(opened.config.get("model_type"))
-    files = replace(opened, config={**opened.config, "model_type": MODEL_TYPE}) if is_own else opened
+    files = replace(opened, config={**opened.config, "model_type": ViTConfig.model_type}) if is_own else opened
     if not source.weights and (is_own or TRANSFORMERS.config_fields(files.config) is not None):
         readable = {TRANSFORMERS.name, own_format}
         if _is_of_a_subclass(files.config) and choice.under is None and _formats_in(files) <= readable:
@@ -193,7 +194,7 @@ def open_for_loading(
 def _is_of_a_subclass(metadata: Mapping[str, Any]) -> bool:
     """Whether a `config.json` names a class that is none of Trivit's."""
     named = metadata.get("architectures")
-    return isinstance(named, list) and bool(named) and named[0] not in ARCHITECTURES.values()
+    return isinstance(named, list) and bool(named) and named[0] not in vit.FAMILY.models.values()
 
 
 def _formats_in(files: OpenCheckpoint) -> set[str]:
@@ -261,7 +262,7 @@ def _translate(
         use_mask_token="embeddings.mask_token" in reading.tensors,
     )
     tensors = {row.name: _checked(source.name, row, reading, form) for row in table}
-    known = {row.name.removeprefix(BASE_MODEL_PREFIX) for row in table}
+    known = {row.base_name for row in table}
     left_out = (*reading.unused, *(reading.sources[name] for name in reading.tensors if name not in known))
     preprocessing, more = _preprocessing(source, files, form, config)
     return Checkpoint(
@@ -284,7 +285,7 @@ def _configured(
     reading: rules.Reading,
     overrides: Mapping[str, Any],
     given: Mapping[str, Any],
-) -> tuple[ViTConfig, Task, list[Assumption]]:
+) -> tuple[PretrainedConfig, Task, list[Assumption]]:
     """A config, of what the `config.json` says, shapes tell or the format takes for granted; and the model it is of."""
     said = _said(source.name, files.config, form)
     try:
@@ -306,7 +307,7 @@ def _configured(
         if "num_labels" in fields and "id2label" in fields:
             del fields["num_labels"]
         task = _task(reading.tensors, said)
-        config = ViTConfig.from_dict({**fields, "architectures": [ARCHITECTURES[task]]})
+        config = ViTConfig.from_dict({**fields, "architectures": [vit.FAMILY.models[task]]})
     except (ValueError, TypeError) as error:  # a stranger's config.json may hold anything
         raise ValueError(f"{source.name}, read as {form.title}: {str(error).rstrip('.')}.") from error
     return config, task, assumed
@@ -338,7 +339,7 @@ def _said(name: str, metadata: Mapping[str, Any], form: Format) -> dict[str, Any
                 return {field: value for field, value in fields.items() if field != "torch_dtype"}
     except ValueError as error:
         raise ValueError(f"{name}, read as {form.title}: {error}") from error
-    if (model_type := metadata.get("model_type", MODEL_TYPE)) != MODEL_TYPE:
+    if (model_type := metadata.get("model_type", ViTConfig.model_type)) != ViTConfig.model_type:
         raise ValueError(f"{name} has a config.json of model_type {shown(model_type)}; Trivit has no such model.")
     return {}
 
@@ -347,13 +348,13 @@ def _task(tensors: Tensors, said: Mapping[str, Any]) -> Task:
     if "decoder.0.weight" in tensors:
         return "masked-image-modeling"
     has_no_labels = not (said.get("id2label", True) and said.get("num_labels", True))
-    is_headless_classifier = has_no_labels and said.get("architectures") == [ARCHITECTURES["image-classification"]]
+    is_headless_classifier = has_no_labels and said.get("architectures") == [vit.FAMILY.models["image-classification"]]
     return "image-classification" if "classifier.weight" in tensors or is_headless_classifier else "model"
 
 
 def _checked(name: str, row: Parameter, reading: rules.Reading, form: Format) -> StoredTensor:
     """The tensor for a row of the table."""
-    base_name = row.name.removeprefix(BASE_MODEL_PREFIX)
+    base_name = row.base_name
     tensor = reading.tensors.get(base_name)
     if tensor is None:
         raise ValueError(f"{name}, read as {form.title}, lacks {_their_name(base_name, form)}; get it again.")
@@ -378,7 +379,7 @@ def _their_name(base_name: str, form: Format) -> str:
 
 
 def _preprocessing(
-    source: ModelSource, files: OpenCheckpoint, form: Format, config: ViTConfig
+    source: ModelSource, files: OpenCheckpoint, form: Format, config: PretrainedConfig
 ) -> tuple[dict[str, Any], list[Assumption]]:
     """The settings of the image processor, from its file if there is one, and what was assumed of them."""
     is_vouched_for = any(path.name == CONFIG_NAME for path in files.files)

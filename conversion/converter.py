@@ -22,9 +22,9 @@ from conversion.plan import Plan, base_names
 from vit_core.array_bytes import contiguous
 from vit_core.checkpoint import plan_files
 from vit_core.checks import require_choice
-from vit_core.config import ViTConfig
+from vit_core.config import PretrainedConfig
+from vit_core.families import family_of
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME, WEIGHTS_NAME
-from vit_core.parameters import BASE_MODEL_PREFIX
 from vit_core.saving import write_flushed
 from vit_core.stored_tensor import FLOAT_CODES, first_float_name
 
@@ -50,7 +50,7 @@ class Conversion:
     """
 
     source: Checkpoint
-    config: ViTConfig
+    config: PretrainedConfig
     destination: Path
     format: str
     files: Mapping[str, int]
@@ -143,9 +143,10 @@ def _compare(staging: Path, target: Destination, plan: Plan) -> int:
     """Read the result back and compare each tensor, bit for bit; the number of tensors."""
     told = {name: getattr(plan.config, name) for name in UNTOLD}
     result = load(staging / target.weights, **told) if target.is_file else load(staging)
-    found = base_names(result.tensors)
+    found = base_names(result.tensors, result.config)
+    prefix = family_of(plan.config).prefix
     for name, tensor in plan.tensors.items():
-        stored = found.pop(name.removeprefix(BASE_MODEL_PREFIX), None)
+        stored = found.pop(name.removeprefix(prefix), None)
         if stored is None or stored.shape != tensor.shape or stored.dtype != tensor.dtype:
             raise OSError(f"{name} is not in what was written as it should be; nothing was kept.")
         bits = stored.read()

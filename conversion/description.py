@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from conversion.assumptions import fields_from_shapes
-from vit_core.config import ViTConfig
+from vit_core.config import PretrainedConfig
 from vit_core.loading_plan import Shape, some
-from vit_core.parameters import BASE_MODEL_PREFIX, HEADS, Parameter
+from vit_core.parameters import Parameter, head_names
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,19 @@ class Description:
         extras: the names of its other tensors.
     """
 
-    config: ViTConfig
+    config: PretrainedConfig
     rows: tuple[Parameter, ...]
     extras: tuple[str, ...]
 
 
 def described(
-    config: ViTConfig,
-    table_of: Callable[[ViTConfig], Sequence[Parameter]],
+    config: PretrainedConfig,
+    table_of: Callable[[PretrainedConfig], Sequence[Parameter]],
     shapes: Mapping[str, Shape],
     model: str,
     *,
     is_own: bool = True,
-    prefix: str = BASE_MODEL_PREFIX,
+    prefix: str | None = None,
 ) -> Description:
     """Find the config from which a model's tensors follow.
 
@@ -46,7 +46,8 @@ def described(
         is_own: whether the model is of one of Trivit's classes. What a subclass does is its own affair and is done
             again when it is loaded: of its config only the number of labels follows the tensors. What anybody else adds
             or takes away is said in a warning.
-        prefix: what the names of the base model's parameters start with in a model with a head.
+        prefix: what the names of the base model's parameters start with in a model of someone's own with a head; as
+            in those of the config's family unless given.
 
     Returns:
         The description, with the config as it was where it fits.
@@ -54,6 +55,7 @@ def described(
     Raises:
         ValueError: a tensor has a shape that no config gives it; the message says what to set.
     """
+    prefix = prefix or f"{config.base_model_prefix}."
     table = table_of(config)
     if {row.name: row.shape for row in table} != dict(shapes):
         config = _followed(config, table, shapes, prefix, None if is_own else ("num_labels",))
@@ -74,19 +76,20 @@ def described(
 
 
 def _followed(
-    config: ViTConfig,
+    config: PretrainedConfig,
     table: Sequence[Parameter],
     shapes: Mapping[str, Shape],
     prefix: str,
     fields: Sequence[str] | None,
-) -> ViTConfig:
+) -> PretrainedConfig:
     """The config with those fields changed that the shapes contradict; of some fields alone, if they are given."""
+    head_parts = head_names(config)
     heads = {row.name for row in table if row.part == "head"}
     has_head = any(name.startswith(prefix) for name in shapes)
     told = {
         name.removeprefix(prefix): shape
         for name, shape in shapes.items()  # a subclass may have a head of that name, or with parts of such names
-        if name in heads or (name.startswith(prefix) if has_head else name.split(".")[0] not in HEADS)
+        if name in heads or (name.startswith(prefix) if has_head else name.split(".")[0] not in head_parts)
     }
     try:
         changes = fields_from_shapes(told, {name: name for name in told}, [config.image_size], False)
@@ -95,7 +98,7 @@ def _followed(
     changes.pop("classifier_uses_pooler", None)  # shapes do not tell
     if changes.get("pooler_output_size", 0) is None and config.pooler_size == changes["hidden_size"]:
         del changes["pooler_output_size"]
-    if heads and not any(name.split(".")[0] in HEADS for name in shapes):
+    if heads and not any(name.split(".")[0] in head_parts for name in shapes):
         changes["num_labels"] = 0  # an identity in place of the classifier
     changes = {
         name: value

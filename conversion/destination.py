@@ -10,7 +10,7 @@ from pathlib import Path
 
 from conversion.containers.weights_file import CONTAINERS, SUFFIXES, container_for
 from conversion.formats.format import Format
-from vit_core.config import ViTConfig
+from vit_core.config import PretrainedConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.saving import replacing_files
 from vit_core.weights_choice import weight_files
@@ -72,7 +72,7 @@ class Destination:
                 f"{self.folder} holds other weights, {others[0]}, which would stay beside these; remove it first."
             )
 
-    def notes(self, config: ViTConfig, form: Format) -> list[str]:
+    def notes(self, config: PretrainedConfig, form: Format) -> list[str]:
         """What the code that reads such files takes for granted and this model is not."""
         notes = [
             f"what else reads {form.title} computes with {name}={value}; this model has {getattr(config, name)}, so "

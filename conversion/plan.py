@@ -11,9 +11,9 @@ from conversion.casting import Cast
 from conversion.checkpoint import Checkpoint
 from conversion.formats import rules
 from conversion.formats.format import Format, Tensors
-from vit_core.config import ViTConfig
-from vit_core.parameters import BASE_MODEL_PREFIX, HEADS, Task
-from vit_core.pretrained import ARCHITECTURES
+from vit_core.config import PretrainedConfig
+from vit_core.families import family_of
+from vit_core.parameters import Task
 from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
 
@@ -29,7 +29,7 @@ class Plan:
     """
 
     tensors: Tensors
-    config: ViTConfig
+    config: PretrainedConfig
     notes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
@@ -45,7 +45,7 @@ class Plan:
             raise ValueError(
                 f"attention heads are pruned, for which {form.title} has no place; convert to transformers."
             )
-        tensors = base_names(reading.through(checkpoint.tensors))
+        tensors = base_names(reading.through(checkpoint.tensors), config)
         if form.has_qkv_bias and not config.qkv_bias:
             config.qkv_bias = True
             tensors = _with_zero_biases(tensors)
@@ -70,21 +70,21 @@ class Plan:
             notes.append(f"{form.title} has no place for {', '.join(homeless)}; left out")
         kept = {name: tensor for name, tensor in tensors.items() if name not in homeless}
         task: Task = "model" if any(map(_is_head, homeless)) else checkpoint.task
-        config.architectures = [ARCHITECTURES[task]]
-        prefix = "" if task == "model" else BASE_MODEL_PREFIX
+        config.architectures = [family_of(config).models[task]]
+        prefix = "" if task == "model" else family_of(config).prefix
         named = {name if _is_head(name) else prefix + name: tensor for name, tensor in kept.items()}
         return cls(named, config, tuple(notes), tuple(homeless))
 
     def spelt(self, form: Format) -> dict[str, StoredTensor]:
         """The tensors under the names and with the axes of the format; they are read when they are written."""
-        has_head = self.config.architectures != [ARCHITECTURES["model"]]
+        has_head = self.config.architectures != [family_of(self.config).models["model"]]
         prefix = form.base_prefix if has_head else ""
         heads = self.config.num_attention_heads
-        return dict(form.spelt(rules.write(form.rules, base_names(self.tensors), heads, prefix)))
+        return dict(form.spelt(rules.write(form.rules, base_names(self.tensors, self.config), heads, prefix)))
 
 
 def _is_head(name: str) -> bool:
-    return name.split(".")[0] in HEADS
+    return name.split(".")[0] in rules.HEADS
 
 
 def _needs_whole_heads(rule: rules.Rule) -> bool:
@@ -102,6 +102,6 @@ def _with_zero_biases(tensors: Tensors) -> dict[str, StoredTensor]:
     return complete
 
 
-def base_names(tensors: Tensors) -> dict[str, StoredTensor]:
+def base_names(tensors: Tensors, config: PretrainedConfig) -> dict[str, StoredTensor]:
     """Tensors by their names in the base model."""
-    return {name.removeprefix(BASE_MODEL_PREFIX): tensor for name, tensor in tensors.items()}
+    return {name.removeprefix(family_of(config).prefix): tensor for name, tensor in tensors.items()}

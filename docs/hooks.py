@@ -18,8 +18,8 @@ from conversion.formats import FORMATS
 from conversion.formats.format import Format
 from conversion.formats.preprocessing import Preprocessing
 from conversion.formats.rules import LAYER, Rule, Shape, SplitHeads
-from vit_core.config import ViTConfig
-from vit_core.parameters import BASE_MODEL_PREFIX, parameters
+from vit_core.families.vit import ViTConfig
+from vit_core.parameters import parameters
 
 MARKER = re.compile(r"^\{\{ (?P<table>\w+)(?P<names>(?: [\w-]+)*) \}\}$", re.MULTILINE)
 CELL, CODE = re.compile("<td>.*?</td>"), re.compile("(?<=<code>)[^<]*(?=</code>)")
@@ -145,11 +145,7 @@ def _canonical_shapes() -> dict[str, Shape]:
         parameters(SIZES, "image-classification"),
         parameters(SIZES, "masked-image-modeling"),
     )
-    return {
-        row.name.removeprefix(BASE_MODEL_PREFIX).replace(".0.", f".{LAYER}.", row.layer is not None): row.shape
-        for table in reversed(tables)
-        for row in table
-    }
+    return {row.template: row.shape for table in reversed(tables) for row in table}
 
 
 def facts_table(*forms: Format) -> str:

@@ -14,11 +14,12 @@ from conversion.formats.transformers import TRANSFORMERS
 from conversion.sources import open_files
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import bytes_in_words, printable
-from vit_core.config import MODEL_TYPE, ViTConfig
+from vit_core.families import family_of
+from vit_core.families.vit import ViTConfig
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
-from vit_core.parameters import BASE_MODEL_PREFIX, parameters
+from vit_core.parameters import parameters
 from vit_core.stored_tensor import FLOAT_NAMES
 
 LABELS_SHOWN = 8
@@ -87,7 +88,7 @@ def describe(
     require_fields(config_fields or {})
     source = locate(model, revision=revision)
     files = open_files(source)
-    is_own = files.config.get("model_type") == MODEL_TYPE and not source.weights
+    is_own = files.config.get("model_type") == ViTConfig.model_type and not source.weights
     recognised = recognised_in(source, files, under)
     if is_own and (recognised is None or recognised[0] is TRANSFORMERS):
         # Described as it is, complete or not.
@@ -102,13 +103,13 @@ def describe(
         config, tensors, preprocessing = checkpoint.config, checkpoint.tensors, checkpoint.preprocessing
         paths, form = list(checkpoint.files), FORMATS[checkpoint.format]
         assumed, left_out = checkpoint.assumed, checkpoint.left_out
-    part_of = _parts(config)
+    part_of, prefix = _parts(config), family_of(config).prefix
     counts = dict.fromkeys(PARTS, 0)
     dtypes: dict[str, int] = {}
     total_bytes = 0
     for name, tensor in tensors.items():
         count = math.prod(tensor.shape)
-        counts[part_of.get(name.removeprefix(BASE_MODEL_PREFIX), "other")] += count
+        counts[part_of.get(name.removeprefix(prefix), "other")] += count
         dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + count
         total_bytes += tensor.nbytes
     return {
@@ -135,7 +136,7 @@ def _parts(config: ViTConfig) -> dict[str, str]:
         *parameters(config, "image-classification"),
         *parameters(config, "masked-image-modeling"),
     ]
-    return {row.name.removeprefix(BASE_MODEL_PREFIX): row.part for row in rows}
+    return {row.base_name: row.part for row in rows}
 
 
 def _print_description(description: Mapping[str, Any]) -> None:

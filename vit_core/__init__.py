@@ -1,7 +1,15 @@
 """The ground floor of Trivit: config, parameters, preprocessing and checkpoints, with no framework."""
 
 from vit_core.auto_image_processor import AutoFeatureExtractor, AutoImageProcessor
-from vit_core.config import ViTConfig
+from vit_core.config import PretrainedConfig
+from vit_core.families.beit import BeitConfig
+from vit_core.families.data2vec_vision import Data2VecVisionConfig
+from vit_core.families.deit import DeiTConfig
+from vit_core.families.ijepa import IJepaConfig
+from vit_core.families.vision_transformer import VisionTransformerConfig
+from vit_core.families.vit import ViTConfig
+from vit_core.families.vit_mae import ViTMAEConfig
+from vit_core.families.vit_msn import ViTMSNConfig
 from vit_core.image_processing import (
     BatchFeature,
     DeiTFeatureExtractor,
@@ -24,14 +32,22 @@ __all__ = [
     "BaseModelOutput",
     "BaseModelOutputWithPooling",
     "BatchFeature",
+    "BeitConfig",
+    "Data2VecVisionConfig",
+    "DeiTConfig",
     "DeiTFeatureExtractor",
     "DeiTImageProcessor",
+    "IJepaConfig",
     "ImageClassifierOutput",
     "MaskedImageModelingOutput",
     "ModelOutput",
     "Parameter",
+    "PretrainedConfig",
     "ViTConfig",
     "ViTFeatureExtractor",
     "ViTImageProcessor",
+    "ViTMAEConfig",
+    "ViTMSNConfig",
+    "VisionTransformerConfig",
     "parameters",
 ]

@@ -10,13 +10,15 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from vit_core.config import ViTConfig, config_name
+from vit_core.config import PretrainedConfig, config_name
+from vit_core.families import FAMILIES
+from vit_core.families.vit import ViTConfig
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
 from vit_core.loading_options import LOCATION, loading_options
 
 #: The config of each model type.
-CONFIGS: dict[str, type[ViTConfig]] = {ViTConfig.model_type: ViTConfig}
+CONFIGS: dict[str, type[PretrainedConfig]] = {name: family.config_class for name, family in FAMILIES.items()}
 
 
 class AutoConfig:
@@ -33,7 +35,7 @@ class AutoConfig:
 
         Args:
             pretrained_model_name_or_path: a folder, a Hub id, or a checkpoint that ships with the package.
-            **options: see `ViTConfig.from_pretrained`.
+            **options: see `PretrainedConfig.from_pretrained`.
 
         Raises:
             OSError: there is no such checkpoint, or it cannot be reached.
@@ -44,7 +46,7 @@ class AutoConfig:
         )
 
     @classmethod
-    def for_model(cls, model_type: str, *args: Any, **fields: Any) -> ViTConfig:
+    def for_model(cls, model_type: str, *args: Any, **fields: Any) -> PretrainedConfig:
         """A config of a model type, with fields as its constructor takes them.
 
         Raises:
@@ -53,7 +55,7 @@ class AutoConfig:
         return config_class(model_type, "for_model")(*args, **fields)
 
     @staticmethod
-    def register(model_type: str, config: type[ViTConfig], exist_ok: bool = False) -> None:
+    def register(model_type: str, config: type[PretrainedConfig], exist_ok: bool = False) -> None:
         """Make a config class of one's own known, for this process.
 
         Args:
@@ -80,7 +82,7 @@ class AutoConfig:
 class AutoModelClass:
     """Finds out which model of one task a checkpoint or a config is for; a backend subclasses it for each task."""
 
-    models: ClassVar[dict[type[ViTConfig], type[Any]]]
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         name = type(self).__name__
@@ -113,7 +115,7 @@ class AutoModelClass:
         return cls._model_class(chosen).from_pretrained(pretrained_model_name_or_path, *model_args, **options)
 
     @classmethod
-    def from_config(cls, config: ViTConfig, **options: Any) -> Any:
+    def from_config(cls, config: PretrainedConfig, **options: Any) -> Any:
         """A model with a random start.
 
         Args:
@@ -126,7 +128,7 @@ class AutoModelClass:
         return cls._model_class(type(config))._from_config(config, **options)
 
     @classmethod
-    def register(cls, config_class: type[ViTConfig], model_class: type[Any], exist_ok: bool = False) -> None:
+    def register(cls, config_class: type[PretrainedConfig], model_class: type[Any], exist_ok: bool = False) -> None:
         """Make a model class of one's own known, for this process.
 
         Args:
@@ -150,14 +152,14 @@ class AutoModelClass:
         cls.models[config_class] = model_class
 
     @classmethod
-    def _model_class(cls, config_class: type[ViTConfig]) -> type[Any]:
+    def _model_class(cls, config_class: type[PretrainedConfig]) -> type[Any]:
         if config_class in cls.models:
             return cls.models[config_class]
         known = ", ".join(sorted(each.__name__ for each in cls.models))
         raise ValueError(f"{cls.__name__} has no model for a {config_class.__name__}; it has those for {known}.")
 
 
-def config_class_of(model_id_or_path: str | os.PathLike[str], options: Mapping[str, Any]) -> type[ViTConfig]:
+def config_class_of(model_id_or_path: str | os.PathLike[str], options: Mapping[str, Any]) -> type[PretrainedConfig]:
     """The class of a checkpoint's config; a ViTConfig where no file names a type, as in other formats than ours.
 
     Raises:
@@ -172,7 +174,7 @@ def config_class_of(model_id_or_path: str | os.PathLike[str], options: Mapping[s
     return ViTConfig if model_type is None else config_class(model_type, source.name)
 
 
-def config_class(model_type: Any, source: str) -> type[ViTConfig]:
+def config_class(model_type: Any, source: str) -> type[PretrainedConfig]:
     """The class for a model type.
 
     Raises:

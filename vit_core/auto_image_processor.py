@@ -7,6 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar
 
 from vit_core.base_image_processor import BaseImageProcessor
+from vit_core.families import FAMILIES
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource
 from vit_core.image_processing import DeiTImageProcessor, ViTImageProcessor
@@ -19,12 +20,7 @@ PROCESSORS: dict[str, type[BaseImageProcessor]] = {
     "DeiTImageProcessor": DeiTImageProcessor,
 }
 #: The type for the model type of a checkpoint whose file names none.
-MODEL_TYPES: dict[str, str] = {
-    "vit": "ViTImageProcessor",
-    "vit_mae": "ViTImageProcessor",
-    "vit_msn": "ViTImageProcessor",
-    "deit": "DeiTImageProcessor",
-}
+MODEL_TYPES: dict[str, str] = {name: family.image_processor for name, family in FAMILIES.items()}
 
 FAST = "Fast"  # ends the name of a type that works on an accelerator
 OLD_ENDING, NEW_ENDING = "FeatureExtractor", "ImageProcessor"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_core.checks import shown
-from vit_core.config import ViTConfig
+from vit_core.config import PretrainedConfig
 from vit_core.file_names import CONFIG_NAME, INDEX_SUFFIX, WEIGHTS_NAME
 from vit_core.hub import ModelSource
 from vit_core.json_file import read_json_file
@@ -93,7 +93,7 @@ def _open(source: ModelSource, readers: Mapping[str, Reader], choice: WeightsCho
 
 def save_checkpoint(
     folder: Path,
-    config: ViTConfig,
+    config: PretrainedConfig,
     tensors: Mapping[str, StoredTensor],
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
@@ -128,7 +128,7 @@ def save_checkpoint(
 
 
 def plan_files(
-    config: ViTConfig,
+    config: PretrainedConfig,
     tensors: Mapping[str, StoredTensor],
     max_shard_size: int | str = "5GB",
     variant: str | None = None,

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vit_core.config import ViTConfig
+    from vit_core.config import PretrainedConfig
 
 
 def shown(value: Any) -> str:
@@ -39,7 +39,7 @@ def require_choice(name: str, value: Any, choices: Collection[str]) -> None:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
 
 
-def check_head_mask(head_mask: Any, config: ViTConfig, layers: int | None = None) -> None:
+def check_head_mask(head_mask: Any, config: PretrainedConfig, layers: int | None = None) -> None:
     """Check that a head mask has an entry for each head, of one layer or of all.
 
     Args:

@@ -1,4 +1,4 @@
-"""ViTConfig: what a Vision Transformer is made of, as one JSON file that every framework reads."""
+"""What every config has: fields with checks, and one JSON file that every framework reads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import warnings
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from vit_core.activations import ACTIVATION_NAMES
+from vit_core.architecture import Architecture
 from vit_core.checks import require_choice, require_integer, require_number
 from vit_core.config_scripts import GENERAL_SETTINGS, ScriptConfig
 from vit_core.file_names import CONFIG_NAME
@@ -21,8 +22,6 @@ from vit_core.json_file import is_json_file, read_json_file
 from vit_core.loading_options import LOCATION, NEVER_SAVED, loading_options
 from vit_core.push import Pushable, push_if_asked
 from vit_core.saving import write_file
-
-MODEL_TYPE = "vit"
 
 ATTENTION_IMPLEMENTATIONS = ("sdpa", "eager")
 #: Kernels that are asked for by name elsewhere; "sdpa" picks such a kernel by itself where there is one.
@@ -59,8 +58,8 @@ RUN_SETTINGS = NEVER_SAVED | {"attn_implementation", "_name_or_path"}
 SizePair = int | tuple[int, int]
 
 
-class ViTConfig(ScriptConfig, Pushable):
-    """The configuration of a Vision Transformer (Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929).
+class PretrainedConfig(ScriptConfig, Pushable):
+    """The configuration of a Vision Transformer; each family has a class of its own, see `vit_core.families`.
 
     Args:
         hidden_size: width of a token.
@@ -76,12 +75,10 @@ class ViTConfig(ScriptConfig, Pushable):
         image_size: size of the images in pixels, one number for a square or (height, width).
         patch_size: size of the patches in pixels, likewise. What the patches leave of an image is not looked at.
         num_channels: channels of the images.
-        qkv_bias: whether query, key and value projections have a bias.
-        encoder_stride: pixels to a patch's side in the decoder of masked image modeling.
         **kwargs: `id2label`, `label2id`, `num_labels` (2 unless given), `problem_type` (one of `PROBLEM_TYPES`),
             `output_attentions`, `output_hidden_states`, `return_dict`, `torchscript` (True has models return tuples),
             `attn_implementation` ("sdpa" or "eager"; a choice of this run, never saved), `pooler_output_size`
-            (`hidden_size` unless given), `pooler_act`, `classifier_uses_pooler` (False; True has the model for image
+            (`hidden_size` unless given), `pooler_act`, `classifier_uses_pooler` (False; True has a ViT for image
             classification read the pooler's output instead of the class token, a field of Trivit's own),
             `pruned_heads` ({layer: [heads]}). Other keys are kept as attributes and written back.
 
@@ -91,7 +88,9 @@ class ViTConfig(ScriptConfig, Pushable):
         ValueError: a value is impossible; the message names the field and the value.
     """
 
-    model_type = MODEL_TYPE
+    model_type: str = ""
+    base_model_prefix: ClassVar[str] = ""  # the name under which a model with a head holds the base model
+    qkv_bias: bool = True
     architectures: list[str] | None
     classifier_uses_pooler: bool
     output_attentions: bool
@@ -118,8 +117,6 @@ class ViTConfig(ScriptConfig, Pushable):
         image_size: SizePair = 224,
         patch_size: SizePair = 16,
         num_channels: int = 3,
-        qkv_bias: bool = True,
-        encoder_stride: int = 16,
         **kwargs: Any,
     ) -> None:
         self.hidden_size = hidden_size
@@ -134,8 +131,6 @@ class ViTConfig(ScriptConfig, Pushable):
         self.image_size = image_size
         self.patch_size = patch_size
         self.num_channels = num_channels
-        self.qkv_bias = qkv_bias
-        self.encoder_stride = encoder_stride
 
         model_type = kwargs.pop("model_type", self.model_type)
         if not self.describes(model_type):
@@ -173,6 +168,11 @@ class ViTConfig(ScriptConfig, Pushable):
         super().__setattr__(name, FIELD_READERS[name](value) if name in FIELD_READERS else value)
 
     # What follows from the fields
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the model is made of."""
+        return Architecture()
 
     @property
     def num_labels(self) -> int:
@@ -273,7 +273,7 @@ class ViTConfig(ScriptConfig, Pushable):
         Raises:
             ValueError: a value is impossible; the message names the field and the value.
         """
-        for name in ("hidden_size", "num_attention_heads", "intermediate_size", "num_channels", "encoder_stride"):
+        for name in ("hidden_size", "num_attention_heads", "intermediate_size", "num_channels"):
             require_integer(name, getattr(self, name), 1, LARGEST_SIZE)
         require_integer("num_hidden_layers", self.num_hidden_layers, 0, LARGEST_LAYER_COUNT)
         if self.hidden_size % self.num_attention_heads:
@@ -393,7 +393,7 @@ class ViTConfig(ScriptConfig, Pushable):
 
         Raises:
             OSError: there is no such checkpoint, or it cannot be reached.
-            ValueError: the file is no config of a ViT, or a value is impossible.
+            ValueError: the file is no such config, or a value is impossible.
         """
         location = {
             "cache_dir": cache_dir,
@@ -406,7 +406,7 @@ class ViTConfig(ScriptConfig, Pushable):
         values, overrides = cls._read(pretrained_model_name_or_path, {**overrides, **location})
         if values and not values.keys() & {"model_type", "hidden_size"}:
             raise ValueError(
-                f"{pretrained_model_name_or_path} has a {CONFIG_NAME} in other terms than a ViTConfig's; "
+                f"{pretrained_model_name_or_path} has a {CONFIG_NAME} in other terms than a {cls.__name__}'s; "
                 f"conversion.load(...).config may know them."
             )
         config, unused = cls.from_dict(values, return_unused_kwargs=True, **overrides)
@@ -473,7 +473,7 @@ class ViTConfig(ScriptConfig, Pushable):
     def to_dict(self) -> dict[str, Any]:
         """Every field, as plain values that belong to the caller."""
         fields = {
-            name: value.to_dict() if isinstance(value, ViTConfig) else value
+            name: value.to_dict() if isinstance(value, PretrainedConfig) else value
             for name, value in vars(self).items()
             if name not in RUN_SETTINGS
         }

@@ -112,7 +112,7 @@ class ScriptConfig:
     def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
         """Do nothing: a checkpoint holds no code. `AutoConfig.register` makes a class known to this process."""
 
-    # For the methods above; see ViTConfig.
+    # For the methods above; see PretrainedConfig.
     to_dict: Any
     to_json_string: Any
     replaced: Any

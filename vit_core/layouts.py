@@ -85,6 +85,8 @@ KERAS = Layout(
     leaves={
         "token": Leaf(None),
         "positions": Leaf(None),
+        "gain": Leaf(None),
+        "table": Leaf(None),
         "conv": Leaf("kernel", (2, 3, 1, 0)),  # (height, width, in, out)
         "linear": Leaf("kernel", (1, 0)),  # (in, out)
         "bias": Leaf("bias"),
@@ -98,6 +100,8 @@ FLAX = Layout(
     leaves={
         "token": Leaf(None),
         "positions": Leaf(None),
+        "gain": Leaf(None),
+        "table": Leaf(None),
         "conv": Leaf("kernel", (2, 3, 1, 0)),  # (height, width, in, out)
         "linear": Leaf("kernel", (1, 0)),  # (in, out)
         "bias": Leaf("bias"),

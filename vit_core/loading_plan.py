@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -9,11 +10,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+
 from vit_core.checkpoint import OpenCheckpoint
 from vit_core.checks import shown
-from vit_core.config import ViTConfig
-from vit_core.parameters import BASE_MODEL_PREFIX, Parameter
+from vit_core.config import PretrainedConfig
+from vit_core.parameters import Parameter
 from vit_core.position import resample_position_embeddings
+from vit_core.relative_position import resample_table, table_length
 from vit_core.stored_tensor import StoredTensor
 
 Shape = tuple[int, ...]
@@ -91,11 +95,11 @@ class LoadingPlan:
 def plan_loading(
     table: Sequence[Parameter],
     checkpoint: OpenCheckpoint,
-    config: ViTConfig,
+    config: PretrainedConfig,
     source: str,
     ignore_mismatched_sizes: bool = False,
     extras: Mapping[str, Shape] | None = None,
-    prefix: str = BASE_MODEL_PREFIX,
+    prefix: str | None = None,
 ) -> LoadingPlan:
     """Match the tensors of a checkpoint with the parameters of a model, before any memory is taken.
 
@@ -109,7 +113,8 @@ def plan_loading(
         source: what to call the checkpoint in messages.
         ignore_mismatched_sizes: leave parameters whose shape does not fit at their random start.
         extras: the shapes of what a subclass added to the table's parameters, by name.
-        prefix: what the names of the base model's parameters start with in a model with a head.
+        prefix: what the names of the base model's parameters start with in a model of someone's own with a head; as
+            in those of the config's family unless given.
 
     Raises:
         ShapeError: a shape does not fit; both are named.
@@ -117,7 +122,8 @@ def plan_loading(
     """
     wanted = {row.name: row.shape for row in table} | dict(extras or {})
     available = unwrapped(checkpoint.tensors, wanted)
-    stored_names = _stored_names(wanted, available, prefix)
+    usual = f"{config.base_model_prefix}."
+    stored_names = _stored_names(wanted, available, prefix or usual, usual)
     if wanted and not stored_names:
         raise ValueError(
             f"{source} holds no tensor of this model: it has {some(available)}, where {next(iter(wanted))} and "
@@ -169,7 +175,7 @@ def unwrapped(tensors: Mapping[str, T], known: Iterable[str]) -> dict[str, T]:
     }
 
 
-def require_memory(rows: Iterable[Parameter], config: ViTConfig) -> None:
+def require_memory(rows: Iterable[Parameter], config: PretrainedConfig) -> None:
     """Check that the machine can hold such parameters in float32, before they are made.
 
     Raises:
@@ -188,7 +194,7 @@ def require_memory(rows: Iterable[Parameter], config: ViTConfig) -> None:
         )
 
 
-def _stored_names(wanted: Iterable[str], tensors: Collection[str], prefix: str) -> dict[str, str]:
+def _stored_names(wanted: Iterable[str], tensors: Collection[str], prefix: str, usual: str) -> dict[str, str]:
     """The names under which a checkpoint holds a model's parameters, of those that it has.
 
     The checkpoint may be the base model's and the model one with a head, or the other way round. A part of a head may
@@ -198,8 +204,9 @@ def _stored_names(wanted: Iterable[str], tensors: Collection[str], prefix: str) 
         wanted: the model's names.
         tensors: the checkpoint's names.
         prefix: what the names of the base model's parameters start with in a model with a head.
+        usual: what they start with in the checkpoints of the family.
     """
-    prefixes = [each for each in dict.fromkeys((prefix, BASE_MODEL_PREFIX)) if _any_starts(tensors, each)]
+    prefixes = [each for each in dict.fromkeys((prefix, usual)) if _any_starts(tensors, each)]
     bare = {name: name.removeprefix(prefix) for name in wanted if name.startswith(prefix)}
     if not bare:  # the model is a base model
         begins = prefixes or [""]
@@ -218,22 +225,31 @@ def _any_starts(names: Iterable[str], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in names)
 
 
-def _resampled(tensor: StoredTensor, row: Parameter, stored: Mapping[str, Any], config: ViTConfig) -> StoredTensor:
-    """Position embeddings for the model's grid; anything else, and what is for that grid already, as it is."""
-    if row.kind != "positions" or not stored:
+def _resampled(
+    tensor: StoredTensor, row: Parameter, stored: Mapping[str, Any], config: PretrainedConfig
+) -> StoredTensor:
+    """Positions for the model's grid; anything else, and what is for that grid already, as it is."""
+    if row.kind not in ("positions", "table") or not stored:
         return tensor
     # Only these fields: the rest may describe another kind of model, whose weights fit the config that was given.
     sizes = {name: stored[name] for name in ("image_size", "patch_size") if name in stored}
-    old_grid, new_grid = ViTConfig(**sizes).grid, config.grid
-    hidden = row.shape[-1]
-    old_shape, new_shape = ((1, 1 + grid[0] * grid[1], hidden) for grid in (old_grid, new_grid))
+    old_grid, new_grid = PretrainedConfig(**sizes).grid, config.grid
+    before = config.architecture.num_prefix_tokens
+    lengths = [
+        before + math.prod(grid) if row.kind == "positions" else table_length(grid, before)
+        for grid in (old_grid, new_grid)
+    ]
+    axis = row.axes.index("tokens" if row.kind == "positions" else "distances")
+    old_shape, new_shape = ((*row.shape[:axis], length, *row.shape[axis + 1 :]) for length in lengths)
     if old_grid == new_grid or (tensor.shape, row.shape) != (old_shape, new_shape):
         return tensor
-    return StoredTensor(
-        "F32",
-        row.shape,
-        lambda: resample_position_embeddings(tensor.numpy(), old_grid, new_grid).astype("float32"),
-    )
+
+    def read() -> np.ndarray:
+        if row.kind == "table":
+            return resample_table(tensor.numpy(), old_grid, new_grid)
+        return resample_position_embeddings(tensor.numpy(), old_grid, new_grid, before)
+
+    return StoredTensor("F32", row.shape, lambda: read().astype("float32"))
 
 
 def _without(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

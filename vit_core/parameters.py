@@ -1,4 +1,4 @@
-"""The table of parameters: every tensor of every model, derived from a config.
+"""The table of parameters: every tensor of every model, derived from what it is made of.
 
 Loading, saving, checking, initialising, converting and counting all read this table; nobody else writes a name. Names
 and layouts are canonical, that is those of transformers' PyTorch models: a linear layer's weight is (out, in), a
@@ -8,26 +8,30 @@ convolution's (out, in, height, width). The order is the order of the layers, th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from vit_core.config import ViTConfig
+from vit_core.config import PretrainedConfig
+from vit_core.relative_position import table_length
 
-#: What a tensor is: its axes, and with them how a framework lays it out and how it is initialised.
-Kind = Literal["token", "positions", "conv", "linear", "bias", "scale", "shift"]
-#: How a tensor starts: truncated normal with the config's initializer_range, cut at ±2; all zero; all one.
-Initializer = Literal["normal", "zeros", "ones"]
-Task = Literal["model", "image-classification", "masked-image-modeling"]
+#: What a tensor is, and with it how a framework lays it out and how it is initialised.
+Kind = Literal["token", "positions", "conv", "linear", "bias", "scale", "shift", "gain", "table"]
+#: How a tensor starts: truncated normal with the config's initializer_range, cut at ±2; all zero; all one; MAE's fixed
+#: sines and cosines; or all one number.
+Initializer = Literal["normal", "zeros", "ones", "sincos"] | float
+#: Where in a model a tensor belongs. The last two are not the base model's.
+Part = Literal["embeddings", "encoder", "layernorm", "pooler", "decoder", "head"]
+#: The layers that follow each other, and where in the canonical names their numbers stand.
+Stack = Literal["encoder", "decoder"]
+Task = Literal[
+    "model", "image-classification", "image-classification-with-teacher", "masked-image-modeling", "pre-training"
+]
 
-#: The name under which a model with a head holds the base model, and so the prefix of the base model's tensors there.
-BASE_MODEL_PREFIX = "vit."
-#: What a model with a head adds to the base model, by the first parts of its tensors' names.
-HEADS = ("classifier", "decoder")
-#: Where the transformer layers stand, each by its number.
-LAYERS = ("encoder", "layer")
-#: The tensor that is resampled when a model is loaded for another image size.
+STACKS: dict[Stack, str] = {"encoder": "encoder.layer", "decoder": "decoder.decoder_layers"}
+#: The tensors that are resampled when a model is loaded for another image size.
 POSITION_EMBEDDINGS = "embeddings.position_embeddings"
+DECODER_POSITIONS = "decoder.decoder_pos_embed"
 #: Cut of the truncated normal, absolute as in torch.nn.init.trunc_normal_ (not in standard deviations).
 INITIALIZER_CUT = 2.0
 
@@ -39,7 +43,11 @@ INITIALIZERS: dict[Kind, Initializer] = {
     "bias": "zeros",
     "scale": "ones",
     "shift": "zeros",
+    "gain": "ones",
+    "table": "zeros",
 }
+
+Axes = dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -51,49 +59,78 @@ class Parameter:
         shape: canonical shape.
         kind: what it is; decides the layout in each framework.
         initializer: how it starts.
+        axes: what each axis of the shape counts, such as ("heads", "hidden").
+        part: where it belongs.
+        prefix: what in its name stands before its name in the base model, such as "vit.".
+        stack: the layers to one of which it belongs, if it does.
+        layer: the number of that layer.
+        trainable: whether training changes it.
     """
 
     name: str
     shape: tuple[int, ...]
     kind: Kind
     initializer: Initializer
+    axes: tuple[str, ...]
+    part: Part
+    prefix: str = ""
+    stack: Stack | None = None
+    layer: int | None = None
+    trainable: bool = True
 
     @property
-    def part(self) -> str:
-        """The part of the model it belongs to: "embeddings", "encoder", "layernorm", "pooler" or "head"."""
-        first = self.name.removeprefix(BASE_MODEL_PREFIX).split(".")[0]
-        return "head" if first in HEADS else first
+    def is_of_base(self) -> bool:
+        """Whether it belongs to the base model, rather than to what a model with a head adds."""
+        return self.part not in ("decoder", "head")
 
     @property
-    def layer(self) -> int | None:
-        """The transformer layer it belongs to, if any."""
-        depth = self.depth_of_layer
-        return None if depth is None else int(self.name.split(".")[depth])
+    def base_name(self) -> str:
+        """Its name without what a model puts before it."""
+        return self.name.removeprefix(self.prefix)
+
+    @property
+    def template(self) -> str:
+        """`base_name` with a `*` for the number of its layer."""
+        if self.stack is None:
+            return self.base_name
+        path = STACKS[self.stack]
+        return f"{path}.*" + self.base_name.removeprefix(f"{path}.{self.layer}")
 
     @property
     def depth_of_layer(self) -> int | None:
         """Where in its name, between dots, the number of its transformer layer stands, if it belongs to one."""
-        parts, ahead = self.name.split("."), len(LAYERS)
-        depths = range(ahead, len(parts))
-        return next((i for i in depths if tuple(parts[i - ahead : i]) == LAYERS and parts[i].isdecimal()), None)
+        return None if self.stack is None else (self.prefix + STACKS[self.stack]).count(".") + 1
 
     @property
     def size(self) -> int:
         """Number of entries."""
         return math.prod(self.shape)
 
+    def under(self, prefix: str) -> Parameter:
+        """The same in a model that holds this one, with what stands before its name there."""
+        return replace(self, name=prefix + self.name, prefix=prefix + self.prefix)
+
+    def in_layer(self, layer: int) -> Parameter:
+        """The same of another layer."""
+        return replace(self, name=self.prefix + self.template.replace("*", str(layer), 1), layer=layer)
+
 
 def parameters(
-    config: ViTConfig, task: Task = "model", *, add_pooling_layer: bool = True, use_mask_token: bool = False
+    config: PretrainedConfig,
+    task: Task = "model",
+    *,
+    add_pooling_layer: bool | None = None,
+    use_mask_token: bool | None = None,
 ) -> tuple[Parameter, ...]:
     """List every tensor of a model, in the order of its layers.
 
     Args:
         config: the model's config.
-        task: which model: "model" is ViTModel, the others the models with that head.
-        add_pooling_layer: whether ViTModel has its pooler; of the models with a head, only image classification with
-            `config.classifier_uses_pooler` does.
-        use_mask_token: whether ViTModel has a mask token; of the models with a head, only masked image modeling does.
+        task: which model: "model" is the base model, the others the models with that head.
+        add_pooling_layer: whether the base model has its pooler; as its architecture has it unless given. Of the models
+            with a head, only those have it whose classifier reads it.
+        use_mask_token: whether the base model has a mask token, where its architecture leaves it open. Of the models
+            with a head, only masked image modeling has one then.
 
     Returns:
         The rows of the table. Names are unique.
@@ -104,68 +141,152 @@ def parameters(
     config.validate()
     if task == "model":
         return tuple(_model(config, add_pooling_layer, use_mask_token))
-    is_masked = task == "masked-image-modeling"
-    base = (
-        replace(row, name=BASE_MODEL_PREFIX + row.name)
-        for row in _model(config, config.classifier_uses_pooler and not is_masked, use_mask_token=is_masked)
-    )
-    head = _decoder(config) if is_masked else _classifier(config)
-    return (*base, *head)
+    reads_pooler = task == "image-classification" and config.architecture.classifier_reads == "pooler"
+    base = _model(config, reads_pooler, task == "masked-image-modeling")
+    return (*(row.under(f"{config.base_model_prefix}.") for row in base), *_HEADS[task](config))
 
 
-def _model(config: ViTConfig, add_pooling_layer: bool, use_mask_token: bool) -> Iterator[Parameter]:
-    yield from _embeddings(config, use_mask_token)
+def head_names(config: PretrainedConfig) -> set[str]:
+    """The first parts of the names of what models with such a config may add to the base model."""
+    return {row.name.split(".")[0] for head in _HEADS.values() for row in head(config)}
+
+
+def _model(
+    config: PretrainedConfig, add_pooling_layer: bool | None, use_mask_token: bool | None
+) -> Iterator[Parameter]:
+    architecture, hidden = config.architecture, config.hidden_size
+    yield from _embeddings(config, bool(use_mask_token))
+    if architecture.relative_positions == "shared":
+        yield _relative_positions(config, "encoder")
+    yield from _layers(config, "encoder")
+    if architecture.final_norm:
+        yield from _layer_norm("layernorm", {"hidden": hidden}, part="layernorm")
+    if architecture.has_pooler if add_pooling_layer is None else add_pooling_layer:
+        if architecture.pooler == "dense":
+            yield from _linear("pooler.dense", {"pooled": config.pooler_size}, {"hidden": hidden}, part="pooler")
+        elif architecture.pooler == "mean-norm":
+            yield from _layer_norm("pooler.layernorm", {"hidden": hidden}, part="pooler")
+
+
+def _embeddings(config: PretrainedConfig, use_mask_token: bool) -> Iterator[Parameter]:
+    architecture = config.architecture
+    where: dict[str, Any] = {"part": "embeddings"}
+    token = {"batch": 1, "tokens": 1, "hidden": config.hidden_size}
+    for name in architecture.prefix_tokens:
+        yield _row(f"embeddings.{name}", token, "token", **where)
+    if use_mask_token if architecture.mask_token is None else architecture.mask_token:
+        yield _row("embeddings.mask_token", token, "token", initializer="zeros", **where)
+    if architecture.absolute_positions is not None:
+        yield _positions(POSITION_EMBEDDINGS, config, config.hidden_size, **where)
+    height, width = config.patch_shape
+    weight = {"hidden": config.hidden_size, "channels": config.num_channels, "height": height, "width": width}
+    yield _row("embeddings.patch_embeddings.projection.weight", weight, "conv", **where)
+    yield _row("embeddings.patch_embeddings.projection.bias", {"hidden": config.hidden_size}, "bias", **where)
+
+
+def _positions(name: str, config: PretrainedConfig, hidden: int, **where: Any) -> Parameter:
+    architecture = config.architecture
+    count = architecture.num_prefix_tokens + math.prod(config.grid)
+    axes = {"batch": 1, "tokens": count, "hidden": hidden}
+    if architecture.absolute_positions == "sincos":
+        return _row(name, axes, "positions", initializer="sincos", trainable=False, **where)
+    return _row(name, axes, "positions", **where)
+
+
+def _layers(config: PretrainedConfig, stack: Stack) -> Iterator[Parameter]:
     for layer in range(config.num_hidden_layers):
-        yield from _layer(config, layer)
-    yield from _layer_norm("layernorm", config.hidden_size)
-    if add_pooling_layer:
-        yield from _linear("pooler.dense", config.hidden_size, config.pooler_size)
+        for row in _layer(config, layer, part=stack, stack=stack, layer=layer):
+            yield replace(row, name=f"{STACKS[stack]}.{layer}.{row.name}")
 
 
-def _embeddings(config: ViTConfig, use_mask_token: bool) -> Iterator[Parameter]:
-    hidden = config.hidden_size
-    yield _row("embeddings.cls_token", (1, 1, hidden), "token")
-    if use_mask_token:
-        yield Parameter("embeddings.mask_token", (1, 1, hidden), "token", "zeros")
-    yield _row(POSITION_EMBEDDINGS, (1, 1 + math.prod(config.grid), hidden), "positions")
-    projection = "embeddings.patch_embeddings.projection"
-    yield _row(f"{projection}.weight", (hidden, config.num_channels, *config.patch_shape), "conv")
-    yield _row(f"{projection}.bias", (hidden,), "bias")
+def _layer(config: PretrainedConfig, number: int, **where: Any) -> Iterator[Parameter]:
+    architecture = config.architecture
+    hidden, mlp = {"hidden": config.hidden_size}, {"mlp": config.intermediate_size}
+    heads = {"heads": len(config.kept_heads(number)) * config.head_dim}
+    has_bias = {"query": True, "key": architecture.key_bias, "value": True}
+    for projection, bias in has_bias.items():
+        name = f"attention.attention.{projection}"
+        yield from _linear(name, heads, hidden, bias=bias and config.qkv_bias, **where)
+    if architecture.relative_positions == "layers":
+        table = _relative_positions(config, "attention.attention", number)
+        yield replace(table, **where)
+    yield from _linear("attention.output.dense", hidden, heads, **where)
+    yield from _linear("intermediate.dense", mlp, hidden, **where)
+    yield from _linear("output.dense", hidden, mlp, **where)
+    yield from _layer_norm("layernorm_before", hidden, **where)
+    yield from _layer_norm("layernorm_after", hidden, **where)
+    if architecture.layer_scale is not None:
+        for name in ("lambda_1", "lambda_2"):
+            yield _row(name, hidden, "gain", initializer=float(architecture.layer_scale), **where)
 
 
-def _layer(config: ViTConfig, layer: int) -> Iterator[Parameter]:
-    prefix, hidden = ".".join((*LAYERS, str(layer))), config.hidden_size
-    heads = len(config.kept_heads(layer)) * config.head_dim
-    for projection in ("query", "key", "value"):
-        yield from _linear(f"{prefix}.attention.attention.{projection}", hidden, heads, bias=config.qkv_bias)
-    yield from _linear(f"{prefix}.attention.output.dense", heads, hidden)
-    yield from _linear(f"{prefix}.intermediate.dense", hidden, config.intermediate_size)
-    yield from _linear(f"{prefix}.output.dense", config.intermediate_size, hidden)
-    yield from _layer_norm(f"{prefix}.layernorm_before", hidden)
-    yield from _layer_norm(f"{prefix}.layernorm_after", hidden)
+def _relative_positions(config: PretrainedConfig, owner: str, layer: int | None = None) -> Parameter:
+    length = table_length(config.grid, config.architecture.num_prefix_tokens)
+    axes = {"distances": length, "head": len(config.kept_heads(layer))}
+    return _row(f"{owner}.relative_position_bias.relative_position_bias_table", axes, "table", part="encoder")
 
 
-def _classifier(config: ViTConfig) -> Iterator[Parameter]:
-    if config.num_labels:  # without labels the classifier passes its input on
-        yield from _linear("classifier", config.classifier_input_size, config.num_labels)
+def _classifier(config: PretrainedConfig) -> Iterator[Parameter]:
+    return _classifiers(config, "classifier")
 
 
-def _decoder(config: ViTConfig) -> Iterator[Parameter]:
-    pixels = config.encoder_stride**2 * config.num_channels
-    yield _row("decoder.0.weight", (pixels, config.hidden_size, 1, 1), "conv")
-    yield _row("decoder.0.bias", (pixels,), "bias")
+def _teachers_classifiers(config: PretrainedConfig) -> Iterator[Parameter]:
+    return _classifiers(config, "cls_classifier", "distillation_classifier")
 
 
-def _linear(name: str, inputs: int, outputs: int, bias: bool = True) -> Iterator[Parameter]:
-    yield _row(f"{name}.weight", (outputs, inputs), "linear")
+def _classifiers(config: PretrainedConfig, *names: str) -> Iterator[Parameter]:
+    summary = "pooled" if config.classifier_input_size != config.hidden_size else "hidden"
+    for name in names if config.num_labels else ():  # without labels a classifier passes its input on
+        yield from _linear(name, {"labels": config.num_labels}, {summary: config.classifier_input_size}, part="head")
+
+
+def _masked_head(config: PretrainedConfig) -> Iterator[Parameter]:
+    hidden = {"hidden": config.hidden_size}
+    if config.architecture.masked_target == "tokens":
+        if hasattr(config, "vocab_size"):
+            yield from _layer_norm("layernorm", hidden, part="head")
+            yield from _linear("lm_head", {"vocabulary": config.vocab_size}, hidden, part="head")
+    elif hasattr(config, "encoder_stride"):
+        pixels = {"pixels": config.encoder_stride**2 * config.num_channels}
+        yield _row("decoder.0.weight", {**pixels, **hidden, "height": 1, "width": 1}, "conv", part="head")
+        yield _row("decoder.0.bias", pixels, "bias", part="head")
+
+
+def _decoder(config: PretrainedConfig) -> Iterator[Parameter]:
+    if not hasattr(config, "decoder_config"):
+        return
+    decoder = config.decoder_config
+    hidden = {"decoder_hidden": decoder.hidden_size}
+    where: dict[str, Any] = {"part": "decoder"}
+    yield _row("decoder.mask_token", {"batch": 1, "tokens": 1, **hidden}, "token", **where)
+    yield _positions(DECODER_POSITIONS, config, decoder.hidden_size, **where)
+    yield from _linear("decoder.decoder_embed", hidden, {"hidden": config.hidden_size}, **where)
+    yield from _layers(decoder, "decoder")
+    yield from _layer_norm("decoder.decoder_norm", hidden, **where)
+    pixels = {"pixels": math.prod(config.patch_shape) * config.num_channels}
+    yield from _linear("decoder.decoder_pred", pixels, hidden, **where)
+
+
+#: What a model adds to the base model for each task.
+_HEADS: dict[Task, Callable[[PretrainedConfig], Iterator[Parameter]]] = {
+    "image-classification": _classifier,
+    "image-classification-with-teacher": _teachers_classifiers,
+    "masked-image-modeling": _masked_head,
+    "pre-training": _decoder,
+}
+
+
+def _linear(name: str, outputs: Axes, inputs: Axes, bias: bool = True, **where: Any) -> Iterator[Parameter]:
+    yield _row(f"{name}.weight", {**outputs, **inputs}, "linear", **where)
     if bias:
-        yield _row(f"{name}.bias", (outputs,), "bias")
+        yield _row(f"{name}.bias", outputs, "bias", **where)
 
 
-def _layer_norm(name: str, size: int) -> Iterator[Parameter]:
-    yield _row(f"{name}.weight", (size,), "scale")
-    yield _row(f"{name}.bias", (size,), "shift")
+def _layer_norm(name: str, size: Axes, **where: Any) -> Iterator[Parameter]:
+    yield _row(f"{name}.weight", size, "scale", **where)
+    yield _row(f"{name}.bias", size, "shift", **where)
 
 
-def _row(name: str, shape: tuple[int, ...], kind: Kind) -> Parameter:
-    return Parameter(name, shape, kind, INITIALIZERS[kind])
+def _row(name: str, axes: Axes, kind: Kind, **fields: Any) -> Parameter:
+    initializer = fields.pop("initializer", INITIALIZERS[kind])
+    return Parameter(name, tuple(axes.values()), kind, initializer, tuple(axes), **fields)

@@ -1,4 +1,4 @@
-"""Position embeddings for another grid of patches, as two small matrices.
+"""Positions: fixed sines and cosines, and embeddings for another grid of patches, as two small matrices.
 
 Resampling is bicubic as PyTorch's `interpolate(mode="bicubic", align_corners=False)` defines it: Keys' cubic
 convolution (1981, doi:10.1109/TASSP.1981.1163711) with a = -0.75, pixels as areas, edge values repeated, no
@@ -7,6 +7,7 @@ antialiasing. It is separable and linear, so height and width each are one matri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 CUBIC_COEFFICIENT = -0.75
 
 
-def resampling_matrix(old_length: int, new_length: int) -> Float[np.ndarray, "new_length old_length"]:
+def resampling_matrix(
+    old_length: int, new_length: int, weights_at: Callable[[Any], dict[int, Any]] | None = None
+) -> Float[np.ndarray, "new_length old_length"]:
     """The matrix that resamples `old_length` values to `new_length`.
 
     Args:
         old_length: number of values there are, at least 1.
         new_length: number of values wanted, at least 1.
+        weights_at: the kernel, `cubic_weights` unless given, or `linear_weights`.
 
     Returns:
         float64 array of shape (new_length, old_length). Rows sum to one; between equal lengths it is the identity.
@@ -33,39 +37,73 @@ def resampling_matrix(old_length: int, new_length: int) -> Float[np.ndarray, "ne
     # A new value's place among the old ones is (row + 1/2) * old / new - 1/2; in whole numbers, nothing is rounded.
     nearest, remainders = np.divmod((2 * rows + 1) * old_length - new_length, 2 * new_length)
     matrix = np.zeros((new_length, old_length))
-    for tap, weights in cubic_weights(remainders / (2 * new_length)).items():
+    for tap, weights in (weights_at or cubic_weights)(remainders / (2 * new_length)).items():
         np.add.at(matrix, (rows, np.clip(nearest + tap, 0, old_length - 1)), weights)
     return matrix
 
 
 def resample_position_embeddings(
-    embeddings: Float[np.ndarray, "1 old_tokens hidden"], old_grid: tuple[int, int], new_grid: tuple[int, int]
+    embeddings: Float[np.ndarray, "1 old_tokens hidden"],
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    prefix_tokens: int = 1,
 ) -> Float[np.ndarray, "1 new_tokens hidden"]:
-    """Resample the patches' position embeddings to another grid; the class token's stays as it is.
+    """Resample the patches' position embeddings to another grid; those of the tokens before them stay as they are.
 
     Args:
-        embeddings: class token and then patches, row by row: (1, 1 + rows * columns, hidden).
+        embeddings: class token and then patches, row by row: (1, prefix_tokens + rows * columns, hidden).
         old_grid: rows and columns the embeddings are for.
         new_grid: rows and columns wanted; neither needs to be square.
+        prefix_tokens: how many tokens stand before the patches.
 
     Returns:
-        Array of shape (1, 1 + new rows * new columns, hidden), of the dtype of `embeddings`.
+        Array of shape (1, prefix_tokens + new rows * new columns, hidden), of the dtype of `embeddings`.
 
     Raises:
         ValueError: the embeddings are not for `old_grid`.
     """
     rows, columns = old_grid
-    if embeddings.ndim != 3 or embeddings.shape[:2] != (1, 1 + rows * columns):
+    tokens = prefix_tokens + rows * columns
+    if embeddings.ndim != 3 or embeddings.shape[:2] != (1, tokens):
+        before = "a class token and a" if prefix_tokens == 1 else f"{prefix_tokens} tokens and a"
         raise ValueError(
-            f"position embeddings of shape {embeddings.shape} are not for a class token and a grid of {rows} by "
-            f"{columns} patches, which take shape (1, {1 + rows * columns}, hidden size)."
+            f"position embeddings of shape {embeddings.shape} are not for {before} grid of {rows} by {columns} "
+            f"patches, which take shape (1, {tokens}, hidden size)."
         )
     hidden = embeddings.shape[2]
-    patches = embeddings[0, 1:].reshape(rows, columns, hidden).astype(np.float64)
+    patches = embeddings[0, prefix_tokens:].reshape(rows, columns, hidden).astype(np.float64)
     tall = np.tensordot(resampling_matrix(rows, new_grid[0]), patches, axes=(1, 0))
     resampled = np.tensordot(resampling_matrix(columns, new_grid[1]), tall, axes=(1, 1)).transpose(1, 0, 2)
-    tokens = resampled.reshape(1, new_grid[0] * new_grid[1], hidden).astype(embeddings.dtype)
-    return np.concatenate([embeddings[:, :1], tokens], axis=1)
+    flat = resampled.reshape(1, new_grid[0] * new_grid[1], hidden).astype(embeddings.dtype)
+    return np.concatenate([embeddings[:, :prefix_tokens], flat], axis=1)
+
+
+def sincos_positions(
+    grid: tuple[int, int], hidden: int, prefix_tokens: int = 1
+) -> Float[np.ndarray, "1 tokens hidden"]:
+    """Fixed positions: sines and cosines of the column in the first half of the channels, of the row in the second.
+
+    He et al. 2021 (https://arxiv.org/abs/2111.06377), after Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762,
+    section 3.5) along each axis. Reference: facebookresearch/mae, util/pos_embed.py.
+
+    Args:
+        grid: rows and columns of patches.
+        hidden: how many channels; a multiple of 4.
+        prefix_tokens: how many tokens stand before the patches; their positions are 0.
+
+    Returns:
+        float32 array of shape (1, prefix_tokens + rows * columns, hidden).
+    """
+    rows, columns = np.indices(grid).reshape(2, -1)
+    frequencies = 10000.0 ** -(np.arange(hidden // 4) / (hidden / 4))
+    angles = [places[:, None] * frequencies for places in (columns, rows)]
+    patches = np.concatenate([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
+    return np.concatenate([np.zeros((prefix_tokens, hidden)), patches])[None].astype(np.float32)
+
+
+def linear_weights(fraction: Any) -> dict[int, Any]:
+    """The kernel of linear interpolation; see `cubic_weights`."""
+    return {0: 1 - fraction, 1: fraction}
 
 
 def cubic_weights(fraction: Any) -> dict[int, Any]:

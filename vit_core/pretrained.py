@@ -8,21 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from vit_core.checkpoint import OpenCheckpoint, read_config
-from vit_core.config import ViTConfig
+from vit_core.config import PretrainedConfig
 from vit_core.hub import locate
 from vit_core.loading_options import Request
 from vit_core.loading_plan import LoadingPlan, Shape, plan_loading
-from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task
+from vit_core.parameters import Parameter
 from vit_core.stored_tensor import StoredTensor, first_float_name
 
-#: The name of each model in `config.json`, the same whichever framework saves.
-ARCHITECTURES: dict[Task, str] = {
-    "model": "ViTModel",
-    "image-classification": "ViTForImageClassification",
-    "masked-image-modeling": "ViTForMaskedImageModeling",
-}
-
-#: Arguments of ViTModel that decide which parameters there are.
+#: Arguments of base models that decide which parameters there are.
 PARTS = ("add_pooling_layer", "use_mask_token")
 
 #: Opens a checkpoint: (source, what the caller says of its config, which file of weights, the config's class).
@@ -41,7 +34,7 @@ class Loading:
     """
 
     source: str
-    config: ViTConfig
+    config: PretrainedConfig
     checkpoint: OpenCheckpoint
     ignore_mismatched_sizes: bool = False
 
@@ -51,7 +44,7 @@ class Loading:
         return first_float_name(self.checkpoint.tensors)
 
     def plan(
-        self, table: Sequence[Parameter], extras: Mapping[str, Shape] | None = None, prefix: str = BASE_MODEL_PREFIX
+        self, table: Sequence[Parameter], extras: Mapping[str, Shape] | None = None, prefix: str | None = None
     ) -> LoadingPlan:
         """Match the tensors of the checkpoint with a model's parameters; see `plan_loading`."""
         return plan_loading(
@@ -63,8 +56,8 @@ def prepare_loading(
     pretrained_model_name_or_path: str | os.PathLike[str] | None,
     request: Request,
     *,
-    config: ViTConfig | str | os.PathLike[str] | None,
-    config_class: type[ViTConfig],
+    config: PretrainedConfig | str | os.PathLike[str] | None,
+    config_class: type[PretrainedConfig],
     ignore_mismatched_sizes: bool,
     opener: Opener,
     state_dict: Mapping[str, StoredTensor] | None = None,
@@ -86,7 +79,7 @@ def prepare_loading(
         ValueError: a file is corrupt, or the config is impossible.
         TypeError: an override is no field of the config.
     """
-    given: ViTConfig | None
+    given: PretrainedConfig | None
     if isinstance(config, str | os.PathLike):
         given = config_class.from_pretrained(config, **request.location)
     else:
@@ -114,10 +107,10 @@ def prepare_loading(
 def config_for_loading(
     checkpoint: OpenCheckpoint,
     source: str,
-    config: ViTConfig | None,
+    config: PretrainedConfig | None,
     overrides: Mapping[str, Any],
-    config_class: type[ViTConfig] = ViTConfig,
-) -> ViTConfig:
+    config_class: type[PretrainedConfig],
+) -> PretrainedConfig:
     """The config a model is loaded with: the caller's or the checkpoint's, with some fields set anew.
 
     Raises:
@@ -126,7 +119,7 @@ def config_for_loading(
         ValueError: a value is impossible.
     """
     if config is None and not checkpoint.config:
-        raise OSError(f"{source} has no config.json; give the model's config as config=ViTConfig(...).")
+        raise OSError(f"{source} has no config.json; give the model's config as config={config_class.__name__}(...).")
     if config is not None:
         require_fields(config, overrides)
         return config.replaced(**overrides)
@@ -135,7 +128,7 @@ def config_for_loading(
     return loaded
 
 
-def require_fields(config: ViTConfig, overrides: Mapping[str, Any]) -> None:
+def require_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> None:
     """Raise TypeError if a name is no field of the config."""
     if unknown := [name for name in overrides if not hasattr(config, name)]:
         raise TypeError(f"from_pretrained has no option {unknown[0]!r}, nor is it a field of the config.")

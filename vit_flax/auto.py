@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from vit_core import ViTConfig, ViTImageProcessor
+from vit_core import PretrainedConfig, ViTConfig, ViTImageProcessor
 from vit_core.auto import CONFIGS, AutoConfig, AutoModelClass
 from vit_flax.modeling import FlaxViTForImageClassification, FlaxViTForMaskedImageModeling, FlaxViTModel
 
@@ -27,19 +27,19 @@ __all__ = [
 class FlaxAutoModel(AutoModelClass):
     """Finds out which model without a head a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[ViTConfig], type[Any]]] = {ViTConfig: FlaxViTModel}
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: FlaxViTModel}
 
 
 class FlaxAutoModelForImageClassification(AutoModelClass):
     """Finds out which model for image classification a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[ViTConfig], type[Any]]] = {ViTConfig: FlaxViTForImageClassification}
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: FlaxViTForImageClassification}
 
 
 class FlaxAutoModelForMaskedImageModeling(AutoModelClass):
     """Finds out which model for masked image modeling a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[ViTConfig], type[Any]]] = {ViTConfig: FlaxViTForMaskedImageModeling}
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: FlaxViTForMaskedImageModeling}
 
 
 AutoModel = FlaxAutoModel
@@ -48,7 +48,7 @@ AutoModelForMaskedImageModeling = FlaxAutoModelForMaskedImageModeling
 
 # The tables themselves, under the names by which scripts list the model types that they can train.
 CONFIG_MAPPING = CONFIGS
-IMAGE_PROCESSOR_MAPPING: dict[type[ViTConfig], type[Any]] = {ViTConfig: ViTImageProcessor}
+IMAGE_PROCESSOR_MAPPING: dict[type[PretrainedConfig], type[Any]] = {ViTConfig: ViTImageProcessor}
 FLAX_MODEL_MAPPING = FlaxAutoModel.models
 FLAX_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING = FlaxAutoModelForImageClassification.models
 FLAX_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING = FlaxAutoModelForMaskedImageModeling.models

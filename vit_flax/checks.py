@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 
 CHANNELS_FIRST = ("channels", "height", "width")
 CHANNELS_LAST = ("height", "width", "channels")
@@ -32,7 +32,7 @@ def check_images(pixel_values: Any, axes: tuple[str, str, str]) -> None:
 
 
 def check_pixel_values(
-    pixel_values: Any, config: ViTConfig, axes: tuple[str, str, str], interpolate_pos_encoding: bool
+    pixel_values: Any, config: PretrainedConfig, axes: tuple[str, str, str], interpolate_pos_encoding: bool
 ) -> None:
     """Check that images fit the model.
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.outputs import ModelOutput
 from vit_flax.initialization import Initializer, normal
 from vit_flax.precision import product
@@ -29,7 +29,7 @@ class Part(nn.Module):
             Flax's boxes, which know the axes of the mesh.
     """
 
-    config: ViTConfig
+    config: PretrainedConfig
     dtype: Any = jnp.float32
     _: KW_ONLY  # by position come the fields that transformers has, and those of scripts' own subclasses
     param_dtype: Any = jnp.float32

@@ -10,12 +10,12 @@ import optax
 from jax import Array
 from jaxtyping import Float, Shaped
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.config import IGNORED_LABEL
 
 
 def classification_loss(
-    logits: Float[Array, "batch labels"], labels: Shaped[Array, "*shape"], config: ViTConfig
+    logits: Float[Array, "batch labels"], labels: Shaped[Array, "*shape"], config: PretrainedConfig
 ) -> Float[Array, ""]:
     """The loss that the config's `problem_type` names; without one it follows from the labels.
 

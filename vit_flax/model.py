@@ -16,10 +16,10 @@ from flax.traverse_util import unflatten_dict
 from jax import Array
 from jaxtyping import Float
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig, ViTConfig
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
 from vit_core.loading_plan import require_memory
-from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
+from vit_core.parameters import Parameter, Task, parameters
 from vit_core.pretrained import PARTS
 from vit_flax.checks import CHANNELS_FIRST, check_images, check_pixel_values
 from vit_flax.initialization import initialized
@@ -37,19 +37,19 @@ class Model(MeshMethods):
     task: ClassVar[Task]
     module_class: ClassVar[type[nn.Module] | None] = None
     config_class = ViTConfig
-    base_model_prefix = BASE_MODEL_PREFIX.rstrip(".")
+    base_model_prefix = ViTConfig.base_model_prefix
     main_input_name = "pixel_values"
 
     def __init__(
         self,
-        config: ViTConfig,
+        config: PretrainedConfig,
         input_shape: tuple[int, int, int, int] | None = None,
         seed: int = 0,
         dtype: Any = jnp.float32,
         _do_init: bool = True,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(config, ViTConfig):
+        if not isinstance(config, PretrainedConfig):
             raise TypeError(
                 f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
                 f"{type(self).__name__}.from_pretrained."
@@ -96,7 +96,7 @@ class Model(MeshMethods):
         rows = {row.name: row for row in self.tree.rows}
         return tuple(rows[name] for name in dict.fromkeys([*order, *rows]) if name in rows)
 
-    def _own_table(self, config: ViTConfig) -> tuple[Parameter, ...]:
+    def _own_table(self, config: PretrainedConfig) -> tuple[Parameter, ...]:
         parts = {name: getattr(self.module, name) for name in PARTS if hasattr(self.module, name)}
         return parameters(config, self.task, **parts)
 

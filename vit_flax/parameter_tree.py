@@ -16,10 +16,10 @@ from flax.traverse_util import flatten_dict
 from jax import Array
 from jax.sharding import Sharding
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig, ViTConfig
 from vit_core.array_bytes import contiguous
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
-from vit_core.parameters import BASE_MODEL_PREFIX, LAYERS, Parameter, parameters
+from vit_core.parameters import STACKS, Parameter, parameters
 from vit_core.stored_tensor import FLOAT_CODES, FLOAT_NAMES, StoredTensor
 
 Path = tuple[str, ...]
@@ -47,7 +47,7 @@ class ParameterTree:
     places: dict[Path, list[Parameter]]
     extras: dict[Path, str]
     shapes: dict[Path, Shape]
-    bases: tuple[str, ...] = (BASE_MODEL_PREFIX,)
+    bases: tuple[str, ...] = (f"{ViTConfig.base_model_prefix}.",)
 
     @classmethod
     def of_table(cls, table: Iterable[Parameter], layout: Layout) -> ParameterTree:
@@ -276,7 +276,7 @@ def _bases(paths: Iterable[Path], base_model_prefix: str) -> tuple[str, ...]:
     return tuple("".join(f"{part}." for part in path) for path in dict.fromkeys(named + found)) or ("",)
 
 
-def candidates(config: ViTConfig, bases: Iterable[str]) -> Iterator[Parameter]:
+def candidates(config: PretrainedConfig, bases: Iterable[str]) -> Iterator[Parameter]:
     """Every row of the table that a module with such a config may have: of base models, a classifier, a decoder.
 
     Args:
@@ -286,14 +286,14 @@ def candidates(config: ViTConfig, bases: Iterable[str]) -> Iterator[Parameter]:
     outside = {"": None}  # a head stands beside its base model
     for prefix in bases:
         for row in parameters(config, "model", use_mask_token=True):
-            yield replace(row, name=prefix + row.name)
-        if prefix.endswith(f".{BASE_MODEL_PREFIX}"):
-            outside[prefix.removesuffix(BASE_MODEL_PREFIX)] = None
+            yield row.under(prefix)
+        if prefix.endswith(f".{config.base_model_prefix}."):
+            outside[prefix.removesuffix(f"{config.base_model_prefix}.")] = None
     for prefix in outside:
         for task in ("image-classification", "masked-image-modeling"):
             for row in parameters(config, task):
                 if row.part == "head":
-                    yield replace(row, name=prefix + row.name)
+                    yield row.under(prefix)
 
 
 @cache
@@ -316,11 +316,10 @@ def _rows(path: Path, shape: Shape, templates: Mapping[Path, Parameter]) -> list
         return []
     axes = FLAX.leaves[template.kind].axes or tuple(range(len(sizes)))
     own_shape = tuple(sizes[axes.index(axis)] for axis in range(len(sizes)))
-    first = ".".join((*LAYERS, "0"))
-    return [
-        replace(template, name=template.name.replace(first, ".".join((*LAYERS, str(layer))), 1), shape=own_shape)
-        for layer in (range(shape[0]) if is_stacked else (number,))
-    ]
+    own = replace(template, shape=own_shape)
+    if number is None and not is_stacked:
+        return [own]
+    return [own.in_layer(layer) for layer in (range(shape[0]) if number is None else (int(number),))]
 
 
 def _shape(rows: Sequence[Parameter], layout: Layout) -> Shape:
@@ -361,7 +360,8 @@ def _stored(name: str, shape: Shape, leaf: Any, read: Callable[[], np.ndarray]) 
 
 def depth_of_layers(path: Path) -> int | None:
     """Where in a path of a transformer layer its number stands, or would stand."""
-    starts = (depth for depth in range(len(LAYERS), len(path)) if path[depth - len(LAYERS) : depth] == LAYERS)
+    stacks = [tuple(stack.split(".")) for stack in STACKS.values()]
+    starts = (depth for depth in range(2, len(path)) for stack in stacks if path[depth - len(stack) : depth] == stack)
     return next(starts, None)
 
 

@@ -21,7 +21,7 @@ from conversion.checkpoint import open_for_loading
 from conversion.containers.msgpack_file import write_msgpack
 from conversion.description import Description, described
 from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.checkpoint import OpenCheckpoint, save_checkpoint
 from vit_core.file_names import FLAX_NAME
 from vit_core.hub import ModelSource
@@ -68,7 +68,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         pretrained_model_name_or_path: str | PathLike[str] | None,
         dtype: Any = None,
         *model_args: Any,
-        config: ViTConfig | str | PathLike[str] | None = None,
+        config: PretrainedConfig | str | PathLike[str] | None = None,
         cache_dir: str | PathLike[str] | None = None,
         ignore_mismatched_sizes: bool = False,
         force_download: bool = False,
@@ -300,7 +300,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
             return Description(self.config, self.parameter_table(), tuple(tree.extras.values()))
         shapes = tree.tensor_shapes
 
-        def table_of(config: ViTConfig) -> list[Parameter]:
+        def table_of(config: PretrainedConfig) -> list[Parameter]:
             return [row for row in candidates(config, tree.bases) if row.name in shapes]
 
         return described(self.config, table_of, shapes, type(self).__name__, is_own=False, prefix=self._prefix)

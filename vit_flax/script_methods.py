@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax.traverse_util import unflatten_dict
 
 from conversion.containers.weights_file import read_weights
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_flax.parameter_tree import as_array
 from vit_flax.tree_changes import cast
 
@@ -28,12 +28,12 @@ class ScriptMethods:
     _missing_keys: set[tuple[str, ...]] = frozenset()  # type: ignore[assignment]
 
     # Of FlaxViTPreTrainedModel
-    config: ViTConfig
+    config: PretrainedConfig
     module: Any
     _params: Any
 
     @classmethod
-    def _from_config(cls, config: ViTConfig, **kwargs: Any) -> Self:
+    def _from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Self:
         """The model with a random start, as `FlaxAutoModel.from_config` makes it."""
         return cls(config, **kwargs)  # type: ignore[call-arg]
 
@@ -56,7 +56,7 @@ class ScriptMethods:
         return self.module
 
     @property
-    def _config(self) -> ViTConfig:
+    def _config(self) -> PretrainedConfig:
         return self.config
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from vit_core import ViTConfig, ViTImageProcessor
+from vit_core import PretrainedConfig, ViTConfig, ViTImageProcessor
 from vit_core.auto import CONFIGS, AutoConfig, AutoModelClass
 from vit_tf.modeling import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel
 
@@ -27,19 +27,19 @@ __all__ = [
 class TFAutoModel(AutoModelClass):
     """Finds out which model without a head a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[ViTConfig], type[Any]]] = {ViTConfig: TFViTModel}
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: TFViTModel}
 
 
 class TFAutoModelForImageClassification(AutoModelClass):
     """Finds out which model for image classification a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[ViTConfig], type[Any]]] = {ViTConfig: TFViTForImageClassification}
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: TFViTForImageClassification}
 
 
 class TFAutoModelForMaskedImageModeling(AutoModelClass):
     """Finds out which model for masked image modeling a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[ViTConfig], type[Any]]] = {ViTConfig: TFViTForMaskedImageModeling}
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: TFViTForMaskedImageModeling}
 
 
 AutoModel = TFAutoModel
@@ -48,7 +48,7 @@ AutoModelForMaskedImageModeling = TFAutoModelForMaskedImageModeling
 
 # The tables themselves, under the names by which scripts list the model types that they can train.
 CONFIG_MAPPING = CONFIGS
-IMAGE_PROCESSOR_MAPPING: dict[type[ViTConfig], type[Any]] = {ViTConfig: ViTImageProcessor}
+IMAGE_PROCESSOR_MAPPING: dict[type[PretrainedConfig], type[Any]] = {ViTConfig: ViTImageProcessor}
 TF_MODEL_MAPPING = TFAutoModel.models
 TF_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING = TFAutoModelForImageClassification.models
 TF_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING = TFAutoModelForMaskedImageModeling.models

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 
 if TYPE_CHECKING:
     from tensorflow import Tensor
@@ -31,7 +31,9 @@ def require(is_right: bool | Tensor, message: str, *values: Any) -> None:
         raise ValueError(message.format(*(value.numpy() if tf.is_tensor(value) else value for value in values)))
 
 
-def check_pixel_values(pixel_values: Any, config: ViTConfig, data_format: str, interpolate_pos_encoding: bool) -> None:
+def check_pixel_values(
+    pixel_values: Any, config: PretrainedConfig, data_format: str, interpolate_pos_encoding: bool
+) -> None:
     """Check that images fit the model.
 
     Args:

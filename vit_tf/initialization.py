@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.parameters import INITIALIZER_CUT, Parameter
 
 _is_left_unfilled: ContextVar[bool] = ContextVar("is_left_unfilled", default=False)
@@ -30,7 +30,7 @@ def left_unfilled() -> Iterator[None]:
 class Start(keras.initializers.Initializer):
     """How weights start that the table of parameters calls normal; zeros where they are about to get others."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         self.deviation = config.initializer_range
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:

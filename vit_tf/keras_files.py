@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import keras
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig, ViTConfig
 from vit_core.layouts import KERAS
 from vit_core.parameters import Parameter
 from vit_tf.dtypes import default_policy
@@ -26,8 +26,8 @@ SIMPLE = (str, int, float, bool, type(None))
 class KerasFiles(keras.Model):
     """What a model tells Keras of itself."""
 
-    config: ViTConfig
-    config_class: type[ViTConfig]
+    config: PretrainedConfig
+    config_class: type[PretrainedConfig]
     main_input_name: str
     data_format: str
     is_gradient_checkpointing: Any
@@ -84,7 +84,7 @@ class KerasFiles(keras.Model):
             custom_objects: see `keras.Model.from_config`.
             **options: with a ViTConfig, those of `_from_config`.
         """
-        if isinstance(config, ViTConfig):
+        if isinstance(config, PretrainedConfig):
             return cls._from_config(config, **options)
         if "config" not in config:
             return cls._from_config(cls.config_class.from_dict(config), **options)

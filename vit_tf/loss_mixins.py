@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import backend, ops
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_tf.losses import classification_losses
 
 
@@ -16,7 +16,7 @@ class TFSequenceClassificationLoss:
     What a subclass makes of `hf_compute_loss` is what `fit` minimises, and the `loss` of an output.
     """
 
-    config: ViTConfig
+    config: PretrainedConfig
 
     def hf_compute_loss(self, labels: Any, logits: Any) -> Any:
         """The losses of the images.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float, Shaped
 from keras import backend, ops
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.config import IGNORED_LABEL
 from vit_tf.checks import require
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def classification_loss(
     logits: Float[Tensor, "batch labels"],
     labels: Shaped[Tensor, "*shape"],
-    config: ViTConfig,
+    config: PretrainedConfig,
     sample_weight: Shaped[Tensor, "*weights"] | None = None,
 ) -> Float[Tensor, ""]:
     """The loss that the config's `problem_type` names; without one it follows from the labels.
@@ -61,7 +61,7 @@ def mean_loss(losses: Shaped[Tensor, "*batch"], sample_weight: Shaped[Tensor, "*
 
 
 def classification_losses(
-    logits: Float[Tensor, "batch labels"], labels: Shaped[Tensor, "*shape"], config: ViTConfig
+    logits: Float[Tensor, "batch labels"], labels: Shaped[Tensor, "*shape"], config: PretrainedConfig
 ) -> Float[Tensor, " batch"]:
     """The losses of the images, whose mean is `classification_loss`."""
     is_float = "float" in backend.standardize_dtype(labels.dtype)

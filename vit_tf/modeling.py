@@ -15,7 +15,7 @@ from jaxtyping import Float, Shaped
 from keras import layers, ops
 from tensorflow import Tensor
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.parameters import Parameter, parameters
 from vit_tf.activations import activation
 from vit_tf.checks import check_bool_masked_pos
@@ -36,12 +36,12 @@ from vit_tf.rematerialization import recomputed
 Shape = tuple[int | None, ...]
 
 
-def linear(config: ViTConfig, units: int, name: str, dtype: Any, use_bias: bool = True) -> Linear:
+def linear(config: PretrainedConfig, units: int, name: str, dtype: Any, use_bias: bool = True) -> Linear:
     """A linear layer."""
     return Linear(units, use_bias=use_bias, kernel_initializer=Start(config), name=name, dtype=dtype)
 
 
-def layer_norm(config: ViTConfig, name: str, dtype: Any) -> layers.LayerNormalization:
+def layer_norm(config: PretrainedConfig, name: str, dtype: Any) -> layers.LayerNormalization:
     """A LayerNorm; under half-precision policies it still computes in float32."""
     return layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
 
@@ -49,7 +49,7 @@ def layer_norm(config: ViTConfig, name: str, dtype: Any) -> layers.LayerNormaliz
 class ViTPatchEmbeddings(Part):
     """Cuts an image into patches and projects each to a token."""
 
-    def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.config = config
         self.data_format = data_format
@@ -91,7 +91,7 @@ class ViTEmbeddings(Part):
 
     def __init__(
         self,
-        config: ViTConfig,
+        config: PretrainedConfig,
         use_mask_token: bool = False,
         data_format: str = "channels_first",
         **kwargs: Any,
@@ -163,7 +163,7 @@ class ViTEmbeddings(Part):
 class ViTSelfAttention(Part):
     """Multi-head self-attention (equations 5 to 7 of the paper), up to the output projection."""
 
-    def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.heads = config.kept_heads(layer)
         self.is_pruned = len(self.heads) < config.num_attention_heads
@@ -216,7 +216,7 @@ class ViTSelfAttention(Part):
 class ViTSelfOutput(Part):
     """The output projection of attention; the residual is added in ViTLayer."""
 
-    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy)
         self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
@@ -236,7 +236,7 @@ class ViTAttention(Part):
 
     names_in_scripts: ClassVar[dict[str, str]] = {"self_attention": "attention", "dense_output": "output_"}
 
-    def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.attention = ViTSelfAttention(config, layer, name="attention", dtype=self.dtype_policy)
         self.output_ = ViTSelfOutput(config, name="output", dtype=self.dtype_policy)
@@ -267,7 +267,7 @@ class ViTAttention(Part):
 class ViTIntermediate(Part):
     """The first half of the MLP."""
 
-    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dense = linear(config, config.intermediate_size, "dense", self.dtype_policy)
         self.intermediate_act_fn = activation(config.hidden_act)
@@ -282,7 +282,7 @@ class ViTIntermediate(Part):
 class ViTOutput(Part):
     """The second half of the MLP; the residual is added in ViTLayer."""
 
-    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy)
         self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
@@ -303,7 +303,7 @@ class ViTLayer(Part):
 
     names_in_scripts: ClassVar[dict[str, str]] = {"vit_output": "output_"}
 
-    def __init__(self, config: ViTConfig, layer: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.attention = ViTAttention(config, layer, name="attention", dtype=self.dtype_policy)
         self.intermediate = ViTIntermediate(config, name="intermediate", dtype=self.dtype_policy)
@@ -342,7 +342,7 @@ class ViTLayer(Part):
 class ViTEncoder(Part):
     """The transformer layers, one after the other."""
 
-    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.output_shape = (None, 1 + math.prod(config.grid), config.hidden_size)  # for `summary`
         self.layer = [
@@ -404,7 +404,7 @@ class ViTEncoder(Part):
 class ViTPooler(Part):
     """A summary of the image from the class token."""
 
-    def __init__(self, config: ViTConfig, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.output_shape = (None, config.pooler_size)  # for `summary`
         self.dense = linear(config, config.pooler_size, "dense", self.dtype_policy)
@@ -461,7 +461,7 @@ class TFViTModel(ViTPreTrainedModel):
 
     def __init__(
         self,
-        config: ViTConfig,
+        config: PretrainedConfig,
         add_pooling_layer: bool = True,
         use_mask_token: bool = False,
         data_format: str = "channels_first",
@@ -486,7 +486,7 @@ class TFViTModel(ViTPreTrainedModel):
         if self.pooler is not None:
             self.pooler.build(self.output_shape)
 
-    def parameter_table(self, config: ViTConfig | None = None) -> tuple[Parameter, ...]:
+    def parameter_table(self, config: PretrainedConfig | None = None) -> tuple[Parameter, ...]:
         """The rows of `vit_core.parameters` that describe this model, with its own config unless another is given."""
         return parameters(
             config or self.config,
@@ -588,7 +588,7 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
     output_class = TFMaskedImageModelingOutput
     main_output_name = "reconstruction"
 
-    def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(config, data_format, **kwargs)
         self.main_output_shape = self.image_batch_shape
         self.vit = TFViTModel(
@@ -687,7 +687,7 @@ class TFViTForImageClassification(ViTPreTrainedModel, TFSequenceClassificationLo
     output_class = TFSequenceClassifierOutput
     main_output_name = "logits"
 
-    def __init__(self, config: ViTConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(config, data_format, **kwargs)
         self.main_output_shape = (None, config.num_labels or config.classifier_input_size)
         self.vit = TFViTModel(

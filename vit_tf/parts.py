@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import keras
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig, ViTConfig
 from vit_tf.ours import is_ours
 from vit_tf.replacing import Replaceable
 
@@ -41,7 +41,7 @@ class Part(Replaceable, keras.layers.Layer):
         """The constructor's arguments, for `.keras` files."""
         policy = keras.dtype_policies.serialize(self.dtype_policy)
         told = {**self._arguments, "name": self.name, "dtype": policy, "trainable": self.trainable}
-        return {name: each.to_dict() if isinstance(each, ViTConfig) else each for name, each in told.items()}
+        return {name: each.to_dict() if isinstance(each, PretrainedConfig) else each for name, each in told.items()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

@@ -18,13 +18,13 @@ from keras import ops
 
 from conversion.checkpoint import open_for_loading
 from conversion.description import Description, described
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig, ViTConfig
 from vit_core.array_bytes import contiguous
 from vit_core.checks import check_head_mask, require_choice
 from vit_core.layouts import KERAS
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan
-from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
+from vit_core.parameters import Parameter, Task, parameters
 from vit_core.pretrained import PARTS, Loading, prepare_loading
 from vit_core.push import PushableModel, push_if_asked
 from vit_core.stored_tensor import FLOAT_CODES, StoredTensor
@@ -51,15 +51,15 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
 
     task: ClassVar[Task | None] = None  # a subclass of this class has no head that the table of parameters knows
     config_class = ViTConfig
-    base_model_prefix = BASE_MODEL_PREFIX.rstrip(".")
+    base_model_prefix = ViTConfig.base_model_prefix
     main_input_name = "pixel_values"
 
     def __init__(
-        self, config: ViTConfig, data_format: str = "channels_first", name: str | None = None, **kwargs: Any
+        self, config: PretrainedConfig, data_format: str = "channels_first", name: str | None = None, **kwargs: Any
     ) -> None:
         # Without autocast: labels, and images as a reconstruction's target, keep their precision.
         super().__init__(name=name or _unique_name(self._class_name()), autocast=False, **kwargs)
-        if not isinstance(config, ViTConfig):
+        if not isinstance(config, PretrainedConfig):
             raise TypeError(
                 f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
                 f"{type(self).__name__}.from_pretrained."
@@ -124,7 +124,7 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
 
     # The model's place in the table of parameters
 
-    def parameter_table(self, config: ViTConfig | None = None) -> tuple[Parameter, ...]:
+    def parameter_table(self, config: PretrainedConfig | None = None) -> tuple[Parameter, ...]:
         """The rows of `vit_core.parameters` that describe this model, with its own config unless another is given.
 
         Of a subclass without a task, they are those of the models that it holds as attributes, and of a linear layer
@@ -190,7 +190,7 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
         cls,
         pretrained_model_name_or_path: str | PathLike[str] | None,
         *model_args: Any,
-        config: ViTConfig | str | PathLike[str] | None = None,
+        config: PretrainedConfig | str | PathLike[str] | None = None,
         cache_dir: str | PathLike[str] | None = None,
         ignore_mismatched_sizes: bool = False,
         force_download: bool = False,
@@ -375,18 +375,18 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
         given = {"token": token, "create_pr": create_pr, "tags": self.model_tags, **pushing}
         push_if_asked(save_directory, push_to_hub, given)
 
-    def _described(self) -> tuple[ViTConfig, dict[str, StoredTensor]]:
+    def _described(self) -> tuple[PretrainedConfig, dict[str, StoredTensor]]:
         """The config and the tensors as a checkpoint has them: those of the table in its order, then what was added."""
         found, held, added = self._description(self.config.replaced(architectures=[self._class_name()]))
         tensors = {row.name: _stored(row.name, held[row.name], row) for row in found.rows}
         tensors |= {name: _stored(name, added[name]) for name in found.extras if name in added}
         return found.config, tensors
 
-    def _followed_config(self) -> ViTConfig:
+    def _followed_config(self) -> PretrainedConfig:
         """The config from which the model follows as it is, with the parts that were replaced."""
         return self._description(self.config)[0].config
 
-    def _description(self, config: ViTConfig) -> tuple[Description, dict[str, Any], dict[str, Any]]:
+    def _description(self, config: PretrainedConfig) -> tuple[Description, dict[str, Any], dict[str, Any]]:
         """What `described` finds; the variables of the table, and those that were added, by name."""
         self.build_missing()
         layers = len(self._encoder_layers(config))
@@ -408,7 +408,7 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
         )
         return found, held, added
 
-    def _encoder_layers(self, config: ViTConfig) -> Sequence[Any]:
+    def _encoder_layers(self, config: PretrainedConfig) -> Sequence[Any]:
         encoder = getattr(self._base_model(), "encoder", None)
         return getattr(encoder, "layer", range(config.num_hidden_layers))
 

@@ -12,7 +12,7 @@ from conversion.containers.hdf5_file import write_hdf5
 from conversion.formats.transformers import TRANSFORMERS
 from conversion.formats.transformers_tf import TRANSFORMERS_TF
 from conversion.plan import Plan
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.checkpoint import parse_size, save_checkpoint
 from vit_core.file_names import TENSORFLOW_NAME
 from vit_core.parameters import Task
@@ -21,7 +21,7 @@ from vit_core.stored_tensor import StoredTensor
 
 def save(
     folder: Path,
-    config: ViTConfig,
+    config: PretrainedConfig,
     tensors: Mapping[str, StoredTensor],
     task: Task | None,
     max_shard_size: int | str,

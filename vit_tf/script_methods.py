@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.loading_options import loading_options
 from vit_core.saving import write_file
 from vit_tf.dtypes import default_policy, dtype_policy
@@ -35,7 +35,7 @@ class ScriptMethods:
     _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
 
     # For the methods below; see ViTPreTrainedModel.
-    config: ViTConfig
+    config: PretrainedConfig
     main_input_name: str
     weights: list[Any]
     call: Any
@@ -45,7 +45,7 @@ class ScriptMethods:
     # Making models
 
     @classmethod
-    def _from_config(cls, config: ViTConfig, *args: Any, **options: Any) -> Self:
+    def _from_config(cls, config: PretrainedConfig, *args: Any, **options: Any) -> Self:
         """A model with a random start.
 
         Args:

@@ -9,12 +9,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.config import IGNORED_LABEL
 
 
 def classification_loss(
-    logits: Float[Tensor, "batch labels"], labels: Shaped[Tensor, "*shape"], config: ViTConfig
+    logits: Float[Tensor, "batch labels"], labels: Shaped[Tensor, "*shape"], config: PretrainedConfig
 ) -> Float[Tensor, ""]:
     """The loss that the config's `problem_type` names; without one the labels tell, and the config records it.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.checks import check_head_mask
 from vit_core.parameters import INITIALIZERS, Parameter, parameters
 from vit_torch.activations import activation
@@ -37,7 +37,7 @@ from vit_torch.pruning import prune_attention
 class ViTPatchEmbeddings(nn.Module):
     """Cuts an image into patches and projects each to a token."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
         self.image_size = config.image_shape
         self.patch_size = config.patch_shape
@@ -88,7 +88,7 @@ class ViTPatchEmbeddings(nn.Module):
 class ViTEmbeddings(nn.Module):
     """Turns an image into tokens: the class token, then the patches, each with its position added."""
 
-    def __init__(self, config: ViTConfig, use_mask_token: bool = False) -> None:
+    def __init__(self, config: PretrainedConfig, use_mask_token: bool = False) -> None:
         super().__init__()
         self.config = config
         hidden = config.hidden_size
@@ -153,7 +153,7 @@ class ViTEmbeddings(nn.Module):
 class ViTSelfAttention(nn.Module):
     """Multi-head self-attention (equations 5 to 7 of the paper), up to the output projection."""
 
-    def __init__(self, config: ViTConfig, layer: int | None = None) -> None:
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
         super().__init__()
         self.config = config  # attn_implementation is read at each call, so that it can be changed
         self.heads = config.kept_heads(layer)
@@ -210,7 +210,7 @@ class ViTSelfAttention(nn.Module):
 class ViTSelfOutput(nn.Module):
     """The output projection of attention; the residual is added in ViTLayer."""
 
-    def __init__(self, config: ViTConfig, layer: int | None = None) -> None:
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
         super().__init__()
         self.dense = nn.Linear(len(config.kept_heads(layer)) * config.head_dim, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -226,7 +226,7 @@ class ViTSelfOutput(nn.Module):
 class ViTAttention(nn.Module):
     """Self-attention with its output projection."""
 
-    def __init__(self, config: ViTConfig, layer: int | None = None) -> None:
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
         super().__init__()
         self.attention = ViTSelfAttention(config, layer)
         self.output = ViTSelfOutput(config, layer)
@@ -258,7 +258,7 @@ ViTSdpaAttention = ViTAttention
 class ViTIntermediate(nn.Module):
     """The first half of the MLP."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
         self.intermediate_act_fn = activation(config.hidden_act)
@@ -270,7 +270,7 @@ class ViTIntermediate(nn.Module):
 class ViTOutput(nn.Module):
     """The second half of the MLP, with the residual."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -284,7 +284,7 @@ class ViTOutput(nn.Module):
 class ViTLayer(nn.Module):
     """One transformer layer, with LayerNorm before each half (equations 2 and 3)."""
 
-    def __init__(self, config: ViTConfig, layer: int | None = None) -> None:
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
         super().__init__()
         self.attention = ViTAttention(config, layer)
         self.intermediate = ViTIntermediate(config)
@@ -313,7 +313,7 @@ def items_of(returned: Any) -> Sequence[Any]:
 class ViTEncoder(nn.Module):
     """The transformer layers, one after the other."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
         self.config = config
         self.layer = nn.ModuleList(ViTLayer(config, layer) for layer in range(config.num_hidden_layers))
@@ -350,7 +350,7 @@ class ViTEncoder(nn.Module):
 class ViTPooler(nn.Module):
     """A summary of the image from the class token."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.pooler_size)
         self.activation = activation(config.pooler_act)
@@ -370,7 +370,7 @@ class ViTModel(ViTPreTrainedModel):
 
     task = "model"
 
-    def __init__(self, config: ViTConfig, add_pooling_layer: bool = True, use_mask_token: bool = False) -> None:
+    def __init__(self, config: PretrainedConfig, add_pooling_layer: bool = True, use_mask_token: bool = False) -> None:
         super().__init__(config)
         with own_parts():
             self.embeddings = ViTEmbeddings(config, use_mask_token)
@@ -379,7 +379,7 @@ class ViTModel(ViTPreTrainedModel):
             self.pooler = ViTPooler(config) if add_pooling_layer else None
         self.post_init()
 
-    def parameter_table(self, config: ViTConfig | None = None) -> tuple[Parameter, ...]:
+    def parameter_table(self, config: PretrainedConfig | None = None) -> tuple[Parameter, ...]:
         """The rows of `vit_core.parameters` that describe this model, in the order of its `state_dict`."""
         return parameters(
             config or self.config,
@@ -462,7 +462,7 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
 
     task = "masked-image-modeling"
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         self.vit = ViTModel(config, add_pooling_layer=False, use_mask_token=True)
         pixels = config.encoder_stride**2 * config.num_channels
@@ -526,7 +526,7 @@ class ViTForImageClassification(ViTPreTrainedModel):
 
     task = "image-classification"
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
         self.vit = ViTModel(config, add_pooling_layer=config.classifier_uses_pooler)

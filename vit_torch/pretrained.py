@@ -17,10 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from conversion.checkpoint import open_for_loading
 from conversion.description import described
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig, ViTConfig
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan, unwrapped
-from vit_core.parameters import BASE_MODEL_PREFIX, Parameter, Task, parameters
+from vit_core.parameters import Parameter, Task, parameters
 from vit_core.pretrained import Loading, prepare_loading
 from vit_core.push import PushableModel, push_if_asked
 from vit_torch.adapters import Adapters
@@ -47,12 +47,12 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
 
     task: ClassVar[Task | None] = None
     config_class = ViTConfig
-    base_model_prefix = BASE_MODEL_PREFIX.rstrip(".")
+    base_model_prefix = ViTConfig.base_model_prefix
     main_input_name = "pixel_values"
 
-    def __init__(self, config: ViTConfig, *inputs: Any, **kwargs: Any) -> None:
+    def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         super().__init__()
-        if not isinstance(config, ViTConfig):
+        if not isinstance(config, PretrainedConfig):
             raise TypeError(
                 f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
                 f"{type(self).__name__}.from_pretrained."
@@ -64,7 +64,7 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
 
     # The model's place in the table of parameters
 
-    def parameter_table(self, config: ViTConfig | None = None) -> tuple[Parameter, ...]:
+    def parameter_table(self, config: PretrainedConfig | None = None) -> tuple[Parameter, ...]:
         """The rows of `vit_core.parameters` that describe this model, in the order of its `state_dict`.
 
         Args:
@@ -92,7 +92,7 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
         """What the names of the base model's parameters start with in this model."""
         paths = [path for path, _ in self.inner_models()]
         if not paths:
-            return BASE_MODEL_PREFIX
+            return f"{self.base_model_prefix}."
         return f"{self.base_model_prefix if self.base_model_prefix in paths else paths[0]}."
 
     @classmethod
@@ -149,7 +149,7 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
         cls,
         pretrained_model_name_or_path: str | PathLike[str] | None,
         *model_args: Any,
-        config: ViTConfig | str | PathLike[str] | None = None,
+        config: PretrainedConfig | str | PathLike[str] | None = None,
         cache_dir: str | PathLike[str] | None = None,
         ignore_mismatched_sizes: bool = False,
         force_download: bool = False,
@@ -339,7 +339,7 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
             save(Path(save_directory), config, tensors, max_shard_size, variant, safe_serialization, save_function)
         push_if_asked(save_directory, push_to_hub, {"token": token, "tags": self.model_tags, **pushing})
 
-    def _described(self, weights: Mapping[str, Tensor]) -> tuple[ViTConfig, dict[str, Tensor]]:
+    def _described(self, weights: Mapping[str, Tensor]) -> tuple[PretrainedConfig, dict[str, Tensor]]:
         """The config and the weights as a checkpoint has them: those of the table in its order, then what was added."""
         own_class = self._own_class()
         weights = without_wrappers(weights)

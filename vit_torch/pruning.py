@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 
 
 def prune_heads(model: Any, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
     """Remove attention heads from a model and record it in its config; see `ViTPreTrainedModel.prune_heads`."""
-    config: ViTConfig = model.config
+    config: PretrainedConfig = model.config
     layers = model.base_model.encoder.layer
     pruned = {layer: set(heads) for layer, heads in config.pruned_heads.items()}
     for layer, heads in heads_to_prune.items():
@@ -50,7 +50,7 @@ def prune_attention(attention: Any, heads: Iterable[int]) -> None:
     inner.heads = kept
 
 
-def pruned_as_built(base_model: Any, config: ViTConfig) -> dict[int, list[int]]:
+def pruned_as_built(base_model: Any, config: PretrainedConfig) -> dict[int, list[int]]:
     """The heads that the layers of a model lack, wherever they were moved; the config's where they do not tell."""
     layers = getattr(getattr(base_model, "encoder", None), "layer", ())
     inner: list[Any] = [getattr(getattr(layer, "attention", None), "attention", None) for layer in layers]

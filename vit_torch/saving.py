@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from conversion.containers.torch_file import write_torch_file
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.checkpoint import save_checkpoint
 from vit_core.file_names import PYTORCH_NAME
 from vit_core.loading_plan import WRAPPERS
@@ -57,7 +57,7 @@ def without_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def save(
     folder: Path,
-    config: ViTConfig,
+    config: PretrainedConfig,
     tensors: Mapping[str, Tensor],
     max_shard_size: int | str,
     variant: str | None,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.loading_options import loading_options
 from vit_torch.filling import build_for_real
 from vit_torch.tensors import dtype_of
@@ -51,7 +51,7 @@ class ScriptMethods:
     _supports_quantized_cache = False
 
     # For the methods below; see ViTPreTrainedModel.
-    config: ViTConfig
+    config: PretrainedConfig
     main_input_name: str
     base_model: Any
     get_input_embeddings: Any
@@ -65,7 +65,7 @@ class ScriptMethods:
     # Making models
 
     @classmethod
-    def _from_config(cls, config: ViTConfig, **options: Any) -> Self:
+    def _from_config(cls, config: PretrainedConfig, **options: Any) -> Self:
         """A model with a random start.
 
         Args:

@@ -19,7 +19,7 @@ from conversion.containers.hdf5_file import hdf5_tensors
 from conversion.containers.hdf5_structure import Unfit, read_attribute
 from conversion.containers.mapped_file import map_bytes
 from conversion.containers.zip_file import open_zip
-from vit_core.config import MODEL_TYPE
+from vit_core.families.vit import ViTConfig
 from vit_core.file_names import CONFIG_NAME, KERAS_NAME
 from vit_core.stored_tensor import StoredTensor
 
@@ -86,7 +86,7 @@ def _vit_configs(described: Any) -> Iterator[dict[str, Any]]:
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            if value.get("model_type") == MODEL_TYPE and "hidden_size" in value:
+            if value.get("model_type") == ViTConfig.model_type and "hidden_size" in value:
                 yield value
             else:
                 waiting += value.values()

@@ -10,7 +10,8 @@ from typing import Any
 
 from conversion.formats.preprocessing import PLAIN, Preprocessing
 from conversion.formats.rules import Rule
-from vit_core.config import MODEL_TYPE, ViTConfig
+from vit_core.config import PretrainedConfig
+from vit_core.families.vit import ViTConfig
 from vit_core.stored_tensor import StoredTensor
 
 Tensors = Mapping[str, StoredTensor]
@@ -58,11 +59,11 @@ def _whatever(model: Found, metadata: Settings) -> bool:
 
 
 def _own_config(metadata: Settings) -> dict[str, Any] | None:
-    is_own = "hidden_size" in metadata and metadata.get("model_type", MODEL_TYPE) == MODEL_TYPE
+    is_own = "hidden_size" in metadata and metadata.get("model_type", ViTConfig.model_type) == ViTConfig.model_type
     return dict(metadata) if is_own else None
 
 
-def _not_said(metadata: Settings, config: ViTConfig) -> None:
+def _not_said(metadata: Settings, config: PretrainedConfig) -> None:
     return None
 
 
@@ -70,7 +71,7 @@ def _not_named(metadata: Settings, hidden_size: int) -> dict[str, Any]:
     return {}
 
 
-def _own_config_file(config: ViTConfig, preprocessing: Settings) -> str:
+def _own_config_file(config: PretrainedConfig, preprocessing: Settings) -> str:
     return config.to_json_string()
 
 
@@ -125,8 +126,8 @@ class Format:
     attributes: Callable[[Tensors], Mapping[str, Settings]] | None = None
     config_fields: Callable[[Settings], dict[str, Any] | None] = _own_config
     named_fields: Callable[[Settings, int], dict[str, Any]] = _not_named
-    preprocessing_fields: Callable[[Settings, ViTConfig], dict[str, Any] | None] = _not_said
-    config_file: Callable[[ViTConfig, Settings], str] = _own_config_file
+    preprocessing_fields: Callable[[Settings, PretrainedConfig], dict[str, Any] | None] = _not_said
+    config_file: Callable[[PretrainedConfig, Settings], str] = _own_config_file
 
     def find(self, stored: Tensors, metadata: Settings) -> list[Found]:
         """The models of this format in a file, each without its wrapper.

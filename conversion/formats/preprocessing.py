@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from vit_core.config import ViTConfig
+from vit_core.config import PretrainedConfig
 from vit_core.image_processing import (
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
@@ -40,7 +40,7 @@ class Preprocessing:
     crop_fraction: float | None = None
     keeps_proportions: bool = True
 
-    def settings(self, config: ViTConfig) -> dict[str, Any]:
+    def settings(self, config: PretrainedConfig) -> dict[str, Any]:
         """The content of `preprocessor_config.json` for a model."""
         (height, width), fraction = config.image_shape, self.crop_fraction
         size = {"height": height, "width": width}
@@ -57,7 +57,7 @@ class Preprocessing:
         return DeiTImageProcessor(size=resized, crop_size=size, **values).to_dict()
 
     @staticmethod
-    def _channels(values: tuple[float, ...], config: ViTConfig) -> list[float]:
+    def _channels(values: tuple[float, ...], config: PretrainedConfig) -> list[float]:
         return list(values) if len(values) == config.num_channels else [values[0]] * config.num_channels
 
 

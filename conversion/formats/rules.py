@@ -16,13 +16,16 @@ from typing import Literal
 
 import numpy as np
 
-from vit_core.config import LARGEST_LAYER_COUNT, ViTConfig
+from vit_core.config import LARGEST_LAYER_COUNT
+from vit_core.families.vit import ViTConfig
 from vit_core.layouts import Leaf
-from vit_core.parameters import BASE_MODEL_PREFIX, HEADS, LAYERS, Kind, parameters
+from vit_core.parameters import STACKS, Kind, parameters
 from vit_core.stored_tensor import StoredTensor
 
 LAYER = "*"
-IN_A_LAYER = ".".join((*LAYERS, ""))  # what stands before a layer's number in a canonical name
+#: What models with a head add to the base model, by the first parts of its tensors' names.
+HEADS = ("classifier", "decoder")
+IN_A_LAYER = f"{STACKS['encoder']}."  # what stands before a layer's number in a canonical name
 
 Shape = tuple[int, ...]
 #: Where in an attention projection the heads are: what it returns, or what it takes.
@@ -300,7 +303,7 @@ def _kinds() -> dict[str, Kind]:
         parameters(config, "image-classification"),
         parameters(config, "masked-image-modeling"),
     )
-    return {template_of(row.name.removeprefix(BASE_MODEL_PREFIX))[0]: row.kind for table in tables for row in table}
+    return {row.template: row.kind for table in tables for row in table}
 
 
 KINDS = _kinds()

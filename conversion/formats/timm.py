@@ -17,7 +17,7 @@ from conversion.formats.rules import Module, rules
 from conversion.formats.timm_architectures import width_and_heads
 from conversion.formats.transformers import TORCH_LEAVES
 from vit_core.checks import shown
-from vit_core.config import ViTConfig
+from vit_core.config import PretrainedConfig
 from vit_core.image_processing import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 QUERY_KEY_VALUE = tuple(f"encoder.layer.*.attention.attention.{part}" for part in ("query", "key", "value"))
@@ -125,7 +125,7 @@ def _named_fields(metadata: Settings, hidden_size: int) -> dict[str, Any]:
     return {"num_attention_heads": known[1]}
 
 
-def _preprocessing_fields(metadata: Settings, config: ViTConfig) -> dict[str, Any] | None:
+def _preprocessing_fields(metadata: Settings, config: PretrainedConfig) -> dict[str, Any] | None:
     """The evaluation transform of timm's `pretrained_cfg`."""
     said = metadata.get("pretrained_cfg", metadata if is_timm_config(metadata) else None)  # older files are flat
     if not isinstance(said, dict):
@@ -144,7 +144,7 @@ def _preprocessing_fields(metadata: Settings, config: ViTConfig) -> dict[str, An
     return Preprocessing(mean, std, resample, crop_fraction, keeps_proportions).settings(config)
 
 
-def _config_file(config: ViTConfig, preprocessing: Settings) -> str:
+def _config_file(config: PretrainedConfig, preprocessing: Settings) -> str:
     """A `config.json` from which timm builds the model; fields that it has no words for stay in a key of ours."""
     names = {ours: theirs for theirs, ours in MODEL_ARGUMENTS.items()}
     arguments = {theirs: getattr(config, ours) for ours, theirs in names.items()}

@@ -9,9 +9,10 @@ from typing import Any
 from conversion.formats.format import Format, Settings
 from conversion.formats.preprocessing import Preprocessing
 from conversion.formats.rules import KINDS, Module, Rule, rules
+from vit_core.families.vit import FAMILY
 from vit_core.image_processing import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from vit_core.layouts import Leaf
-from vit_core.parameters import BASE_MODEL_PREFIX, Kind
+from vit_core.parameters import Kind
 
 #: PyTorch's own names and axes.
 TORCH_LEAVES: Mapping[Kind, Leaf] = {
@@ -21,6 +22,8 @@ TORCH_LEAVES: Mapping[Kind, Leaf] = {
     "scale": Leaf("weight"),
     "shift": Leaf("bias"),
     "token": Leaf(None),
+    "gain": Leaf(None),
+    "table": Leaf(None),
     "positions": Leaf(None),
 }
 
@@ -46,7 +49,7 @@ TRANSFORMERS = Format(
     told=tuple(CONVENTIONS),
     unsure=UNSURE,
     files={"safetensors": "model.safetensors", "torch": "pytorch_model.bin"},
-    base_prefix=BASE_MODEL_PREFIX,
+    base_prefix=FAMILY.prefix,
     refused=RELATIVES,
 )
 TRANSFORMERS_BIN = replace(

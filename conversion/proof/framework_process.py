@@ -27,8 +27,8 @@ import numpy as np
 
 from conversion.proof.frameworks import FRAMEWORKS, Framework, installed_frameworks
 from conversion.proof.inputs import location_of, loss_weights, make_inputs, read_picture
-from vit_core import ViTConfig
-from vit_core.pretrained import ARCHITECTURES
+from vit_core import PretrainedConfig, ViTConfig
+from vit_core.families import family_of
 
 REQUEST, FINDINGS, RESULTS, MESSAGES = "request.json", "findings.json", "results.npz", "messages.txt"
 #: What the new process does. The package's folder comes last among those that are searched, and the current folder,
@@ -82,7 +82,7 @@ class Run:
 
     Attributes:
         results: a file of arrays: what the model returns, "hidden_states.0", "attentions.0", ... and "grad/NAME".
-        task: which model it is, a key of `vit_core.pretrained.ARCHITECTURES`.
+        task: which model it is, see `vit_core.parameters.Task`.
         config: its config.
         first_seconds: the first forward pass, in which the framework may compile.
         seconds: the median of the later ones; None if there were none.
@@ -92,7 +92,7 @@ class Run:
 
     results: Path
     task: str
-    config: ViTConfig
+    config: PretrainedConfig
     first_seconds: float
     seconds: float | None
     peak_bytes: int | None
@@ -265,7 +265,7 @@ def _attempts(package: ModuleType, source: str, overrides: Mapping[str, Any]) ->
         config = package.ViTConfig.from_pretrained(source, **location_of(overrides))
     except (OSError, ValueError):  # a checkpoint of another format; what is wrong with others, loading will say
         return [*WITH_HEAD, *BARE]
-    known = next((name for name in config.architectures or [] if name in ARCHITECTURES.values()), None)
+    known = next((name for name in config.architectures or [] if name in family_of(config).models.values()), None)
     if known is None:
         return [*WITH_HEAD, *BARE]
     return [attempt for attempt in (*WITH_HEAD, *BARE) if attempt[0] == known]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from conversion.image_processor import AutoImageProcessor
-from vit_core import ViTConfig, ViTImageProcessor
+from vit_core import PretrainedConfig, ViTImageProcessor
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.parameters import Task
 
@@ -31,7 +31,9 @@ def input_names(image: str | None) -> tuple[str, ...]:
     return random if image is None else (Path(image).name, *random)
 
 
-def make_inputs(config: ViTConfig, task: Task, seed: int, picture: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def make_inputs(
+    config: PretrainedConfig, task: Task, seed: int, picture: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Draw the inputs of a model.
 
     Args:
@@ -62,7 +64,7 @@ def loss_weights(results: Mapping[str, np.ndarray], seed: int) -> dict[str, np.n
 
 
 def read_picture(
-    image: str, source: str, config: ViTConfig, location: Mapping[str, Any]
+    image: str, source: str, config: PretrainedConfig, location: Mapping[str, Any]
 ) -> tuple[np.ndarray, str | None]:
     """Preprocess an image as the checkpoint says.
 
@@ -101,7 +103,7 @@ def read_picture(
     return pixels, note
 
 
-def fit_channels(processor: Any, config: ViTConfig, name: str) -> Any:
+def fit_channels(processor: Any, config: PretrainedConfig, name: str) -> Any:
     """Have the processor make as many channels as the model takes, if its mean and std say how.
 
     Raises:
@@ -121,7 +123,7 @@ def fit_channels(processor: Any, config: ViTConfig, name: str) -> Any:
     return processor
 
 
-def _targets(config: ViTConfig, task: Task, count: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+def _targets(config: PretrainedConfig, task: Task, count: int, random: np.random.Generator) -> dict[str, np.ndarray]:
     if task == "image-classification" and config.num_labels:
         return {"labels": _labels(config, count, random)}
     if task == "masked-image-modeling" and config.patch_shape == (config.encoder_stride,) * 2:
@@ -131,7 +133,7 @@ def _targets(config: ViTConfig, task: Task, count: int, random: np.random.Genera
     return {}
 
 
-def _labels(config: ViTConfig, count: int, random: np.random.Generator) -> np.ndarray:
+def _labels(config: PretrainedConfig, count: int, random: np.random.Generator) -> np.ndarray:
     kind = config.problem_type or config.infer_problem_type(integer_labels=True)
     if kind == "single_label_classification":
         return random.integers(0, config.num_labels, count)

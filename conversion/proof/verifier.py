@@ -26,7 +26,7 @@ from conversion.proof.comparison import (
 from conversion.proof.framework_process import Request, Run, run_in_process
 from conversion.proof.frameworks import FRAMEWORKS, installed_frameworks
 from conversion.proof.inputs import input_names
-from vit_core import ViTConfig
+from vit_core import PretrainedConfig
 
 ANSWERS = 5
 REPEATS = 5  # of the forward pass, after the first
@@ -252,7 +252,7 @@ def _described(name: str, run: Run) -> FrameworkRun:
     return FrameworkRun(name, run.first_seconds, run.seconds, run.peak_bytes, answers)
 
 
-def _answers(logits: np.ndarray, config: ViTConfig) -> tuple[Answers, ...]:
+def _answers(logits: np.ndarray, config: PretrainedConfig) -> tuple[Answers, ...]:
     """The likeliest classes of each image; none where the model predicts numbers."""
     if config.num_labels < 2 or config.problem_type == "regression":
         return ()

@@ -13,7 +13,7 @@ import conversion
 from conversion.containers.weights_file import read_weights
 from vit_core import ViTConfig, parameters
 from vit_core.checkpoint import save_checkpoint
-from vit_core.pretrained import ARCHITECTURES
+from vit_core.families.vit import FAMILY
 from vit_core.stored_tensor import DTYPES, FLOAT_CODES, StoredTensor
 
 #: A small model whose sizes are all different, so that no two axes can be taken for each other.
@@ -53,7 +53,7 @@ def write_checkpoint() -> Callable[..., Path]:
         seed: int = 0,
         **fields: Any,
     ) -> Path:
-        config = ViTConfig(**{**SIZES, **fields}, architectures=[ARCHITECTURES[task]])
+        config = ViTConfig(**{**SIZES, **fields}, architectures=[FAMILY.models[task]])
         table = parameters(config, task, add_pooling_layer=add_pooling_layer, use_mask_token=use_mask_token)
         random = np.random.default_rng(seed)
         save_checkpoint(folder, config, {row.name: _stored(row.shape, FLOAT_CODES[dtype], random) for row in table})

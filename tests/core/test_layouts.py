@@ -22,11 +22,11 @@ def rows(draw):
     kind = draw(st.sampled_from(sorted(NUMBERS_OF_AXES)))
     axes = NUMBERS_OF_AXES[kind]
     shape = draw(st.lists(st.integers(1, 5), min_size=axes, max_size=axes))
-    return Parameter("layer.weight", tuple(shape), kind, INITIALIZERS[kind])
+    return Parameter("layer.weight", tuple(shape), kind, INITIALIZERS[kind], ("axis",) * len(shape), "encoder")
 
 
 def row(kind, *shape):
-    return Parameter("layer.weight", shape, kind, INITIALIZERS[kind])
+    return Parameter("layer.weight", shape, kind, INITIALIZERS[kind], ("axis",) * len(shape), "encoder")
 
 
 @each_layout

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vit_core import ViTConfig, parameters
+from vit_core import ViTConfig, parameters, pretrained
 from vit_core.checkpoint import OpenCheckpoint, open_checkpoint
+from vit_core.families.vit import FAMILY
 from vit_core.hub import locate
 from vit_core.loading_options import WITHOUT_EFFECT, request
 from vit_core.loading_plan import plan_loading
-from vit_core.pretrained import ARCHITECTURES, config_for_loading
 from vit_core.stored_tensor import StoredTensor, from_numpy
 
 HEAD, BASE, MASKED = "image-classification", "model", "masked-image-modeling"
@@ -40,6 +40,10 @@ def unreadable():
     raise AssertionError("a tensor was read")
 
 
+def config_for_loading(*arguments):
+    return pretrained.config_for_loading(*arguments, ViTConfig)
+
+
 def plan(checkpoint, config, task, ignore_mismatched_sizes=False, **options):
     return plan_loading(parameters(config, task, **options), checkpoint, config, "here", ignore_mismatched_sizes)
 
@@ -65,7 +69,7 @@ def names(rows):
 def test_published_checkpoint_fills_its_model_and_warns_of_nothing(fixture_folder, name, task):
     checkpoint = open_checkpoint(locate(fixture_folder / name))
     config = config_for_loading(checkpoint, name, None, {})
-    assert config.architectures == [ARCHITECTURES[task]]
+    assert config.architectures == [FAMILY.models[task]]
     loading = plan(checkpoint, config, task)
     assert loading.tensors == checkpoint.tensors
     assert loading.loading_info() == {

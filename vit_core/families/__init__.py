@@ -1,0 +1,37 @@
+"""The families: one file a relative of ViT, with its config and the record that everything else reads.
+
+The Auto classes, `trivit info`, `verify` and `classify`, and the table of models in the docs know a family by its
+record alone, and the backends by what its config says a model is made of, `vit_core.architecture.Architecture`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vit_core.config import PretrainedConfig
+from vit_core.families import beit, data2vec_vision, deit, ijepa, vision_transformer, vit, vit_mae, vit_msn
+from vit_core.families.family import Family
+
+__all__ = ["FAMILIES", "Family", "family_of"]
+
+#: Every family, by its model type.
+FAMILIES: dict[str, Family] = {
+    module.FAMILY.model_type: module.FAMILY
+    for module in (vit, deit, vit_mae, beit, data2vec_vision, vit_msn, ijepa, vision_transformer)
+}
+
+
+def family_of(config: PretrainedConfig | type[PretrainedConfig]) -> Family:
+    """The family whose models a config describes; for a subclass with a type of its own, that of the class it extends.
+
+    Raises:
+        ValueError: the config extends none of a family.
+    """
+    config_class: type[Any] = config if isinstance(config, type) else type(config)
+    for each in config_class.__mro__:
+        if (family := FAMILIES.get(vars(each).get("model_type", ""))) is not None:
+            return family
+    raise ValueError(
+        f"{config_class.__name__} is no config of a model that is here; extend one of "
+        f"{', '.join(family.config_class.__name__ for family in FAMILIES.values())}."
+    )

@@ -1,0 +1,68 @@
+"""Any combination of options, for models that no published class can say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vit_core.architecture import Architecture, choices, option_names
+from vit_core.checks import require_choice, require_integer
+from vit_core.config import LARGEST_SIZE, PretrainedConfig
+from vit_core.families.family import Family
+
+
+class VisionTransformerConfig(PretrainedConfig):
+    """The configuration of a Vision Transformer of any make, Trivit's own; other packages refuse its `model_type`.
+
+    Args:
+        *sizes: see `PretrainedConfig`.
+        qkv_bias: whether query, key and value projections have a bias.
+        encoder_stride: pixels to a patch's side in the decoder of masked image modeling.
+        vocab_size: how many visual tokens there are, where these are what masked image modeling predicts.
+        **fields: the options of `vit_core.architecture.Architecture` by name, and see `PretrainedConfig`.
+
+    Raises:
+        ValueError: a value is impossible; the message names the field and the value.
+    """
+
+    model_type = "vision_transformer"
+    base_model_prefix = "vit"
+
+    def __init__(
+        self, /, *sizes: Any, qkv_bias: bool = True, encoder_stride: int = 16, vocab_size: int = 8192, **fields: Any
+    ) -> None:
+        self.qkv_bias = qkv_bias
+        self.encoder_stride = encoder_stride
+        self.vocab_size = vocab_size
+        options = Architecture()
+        for name in option_names():
+            setattr(self, name, fields.pop(name, getattr(options, name)))
+        super().__init__(*sizes, **fields)
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the model is made of."""
+        options = {name: getattr(self, name) for name in option_names()}
+        return Architecture(**{**options, "prefix_tokens": tuple(self.prefix_tokens)})
+
+    def validate(self) -> None:
+        """See `PretrainedConfig.validate`."""
+        super().validate()
+        for name in ("encoder_stride", "vocab_size"):
+            require_integer(name, getattr(self, name), 1, LARGEST_SIZE)
+        for name in option_names():
+            value = getattr(self, name)
+            if (known := choices(name)) and value is not None:
+                require_choice(name, value, known)
+        self.architecture.validate()
+
+
+FAMILY = Family(
+    title="Vision Transformer",
+    paper="https://arxiv.org/abs/2010.11929",
+    config_class=VisionTransformerConfig,
+    models={
+        "model": "VisionTransformerModel",
+        "image-classification": "VisionTransformerForImageClassification",
+        "masked-image-modeling": "VisionTransformerForMaskedImageModeling",
+    },
+)
