@@ -20,9 +20,14 @@ from vit_core.image_processing import (
 from vit_core.outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    DeiTForImageClassificationWithTeacherOutput,
     ImageClassifierOutput,
     MaskedImageModelingOutput,
+    MaskedLMOutput,
     ModelOutput,
+    ViTMAEDecoderOutput,
+    ViTMAEForPreTrainingOutput,
+    ViTMAEModelOutput,
 )
 from vit_core.parameters import Parameter, parameters
 
@@ -36,10 +41,12 @@ __all__ = [
     "Data2VecVisionConfig",
     "DeiTConfig",
     "DeiTFeatureExtractor",
+    "DeiTForImageClassificationWithTeacherOutput",
     "DeiTImageProcessor",
     "IJepaConfig",
     "ImageClassifierOutput",
     "MaskedImageModelingOutput",
+    "MaskedLMOutput",
     "ModelOutput",
     "Parameter",
     "PretrainedConfig",
@@ -47,6 +54,9 @@ __all__ = [
     "ViTFeatureExtractor",
     "ViTImageProcessor",
     "ViTMAEConfig",
+    "ViTMAEDecoderOutput",
+    "ViTMAEForPreTrainingOutput",
+    "ViTMAEModelOutput",
     "ViTMSNConfig",
     "VisionTransformerConfig",
     "parameters",

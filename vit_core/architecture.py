@@ -23,8 +23,6 @@ RelativePositions = Literal["layers", "shared"]
 Pooler = Literal["dense", "mean-norm", "class-token"]
 #: What the classifier reads, after the last LayerNorm: the class token, the pooler's output, the mean of the patches.
 Summary = Literal["class-token", "pooler", "mean"]
-#: What is predicted of a masked patch: its pixels, or the number that a tokenizer gives it.
-MaskedTarget = Literal["pixels", "tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +47,6 @@ class Architecture:
         pooler: see `Pooler`.
         has_pooler: whether the base model has it, where its constructor is not told.
         classifier_reads: see `Summary`.
-        masked_target: see `MaskedTarget`.
         masked_from: the first of the tokens that stand for the patches in masked image modeling; None for the first
             patch. DeiT's published model counts from the distillation token.
     """
@@ -66,7 +63,6 @@ class Architecture:
     pooler: Pooler | None = "dense"
     has_pooler: bool = True
     classifier_reads: Summary = "class-token"
-    masked_target: MaskedTarget = "pixels"
     masked_from: int | None = None
 
     def validate(self) -> None:

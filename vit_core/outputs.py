@@ -197,6 +197,97 @@ class MaskedImageModelingOutput(ModelOutput):
         return self.reconstruction
 
 
+@dataclass(eq=False)
+class DeiTForImageClassificationWithTeacherOutput(ModelOutput):
+    """What DeiTForImageClassificationWithTeacher returns.
+
+    Attributes:
+        logits: (batch, num_labels), the mean of the other two.
+        cls_logits: (batch, num_labels), from the class token.
+        distillation_logits: (batch, num_labels), from the distillation token.
+        hidden_states: on request, as of `BaseModelOutputWithPooling`.
+        attentions: on request, likewise.
+    """
+
+    logits: Any = None
+    cls_logits: Any = None
+    distillation_logits: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+@dataclass(eq=False)
+class MaskedLMOutput(ModelOutput):
+    """What BeitForMaskedImageModeling returns.
+
+    Attributes:
+        loss: a scalar, if labels were given: cross-entropy over the masked patches.
+        logits: (batch, patches, vocab_size).
+        hidden_states: on request, as of `BaseModelOutputWithPooling`.
+        attentions: on request, likewise.
+    """
+
+    loss: Any = None
+    logits: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+@dataclass(eq=False)
+class ViTMAEModelOutput(ModelOutput):
+    """What ViTMAEModel returns.
+
+    Attributes:
+        last_hidden_state: (batch, 1 + visible patches, hidden), after the last LayerNorm.
+        mask: (batch, patches), 1 where a patch was left out and 0 where it was seen.
+        ids_restore: (batch, patches), where each patch stands among the shuffled ones, of which the first were seen.
+        hidden_states: on request, as of `BaseModelOutputWithPooling`, of the tokens that were seen.
+        attentions: on request, likewise.
+    """
+
+    last_hidden_state: Any = None
+    mask: Any = None
+    ids_restore: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+@dataclass(eq=False)
+class ViTMAEDecoderOutput(ModelOutput):
+    """What the decoder of ViTMAEForPreTraining returns.
+
+    Attributes:
+        logits: (batch, patches, patch height * patch width * channels).
+        hidden_states: on request, the decoder's.
+        attentions: on request, the decoder's.
+    """
+
+    logits: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+@dataclass(eq=False)
+class ViTMAEForPreTrainingOutput(ModelOutput):
+    """What ViTMAEForPreTraining returns.
+
+    Attributes:
+        loss: a scalar: mean squared error over the pixels of the patches that were left out.
+        logits: (batch, patches, patch height * patch width * channels), the patches as the decoder paints them.
+        mask: see `ViTMAEModelOutput`.
+        ids_restore: see `ViTMAEModelOutput`.
+        hidden_states: on request, the encoder's; see `ViTMAEModelOutput`.
+        attentions: on request, likewise.
+    """
+
+    loss: Any = None
+    logits: Any = None
+    mask: Any = None
+    ids_restore: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
 def _pairs(value: Any) -> dict[str, Any] | None:
     """The items that a mapping or pairs of name and value hold; None if this is neither."""
     if not isinstance(value, (Mapping, Iterator, list, tuple)):  # a union of types is not traced by torch 2.7

@@ -24,8 +24,15 @@ Initializer = Literal["normal", "zeros", "ones", "sincos"] | float
 Part = Literal["embeddings", "encoder", "layernorm", "pooler", "decoder", "head"]
 #: The layers that follow each other, and where in the canonical names their numbers stand.
 Stack = Literal["encoder", "decoder"]
+#: What a model is for: its base, or with a head. Of masked patches, pixels are predicted or the number that a tokenizer
+#: gives them (BEiT); pre-training is MAE's, with a decoder of its own.
 Task = Literal[
-    "model", "image-classification", "image-classification-with-teacher", "masked-image-modeling", "pre-training"
+    "model",
+    "image-classification",
+    "image-classification-with-teacher",
+    "masked-image-modeling",
+    "masked-token-modeling",
+    "pre-training",
 ]
 
 STACKS: dict[Stack, str] = {"encoder": "encoder.layer", "decoder": "decoder.decoder_layers"}
@@ -142,7 +149,7 @@ def parameters(
     if task == "model":
         return tuple(_model(config, add_pooling_layer, use_mask_token))
     reads_pooler = task == "image-classification" and config.architecture.classifier_reads == "pooler"
-    base = _model(config, reads_pooler, task == "masked-image-modeling")
+    base = _model(config, reads_pooler, task in ("masked-image-modeling", "masked-token-modeling"))
     return (*(row.under(f"{config.base_model_prefix}.") for row in base), *_HEADS[task](config))
 
 
@@ -240,13 +247,16 @@ def _classifiers(config: PretrainedConfig, *names: str) -> Iterator[Parameter]:
         yield from _linear(name, {"labels": config.num_labels}, {summary: config.classifier_input_size}, part="head")
 
 
-def _masked_head(config: PretrainedConfig) -> Iterator[Parameter]:
+def _masked_tokens(config: PretrainedConfig) -> Iterator[Parameter]:
     hidden = {"hidden": config.hidden_size}
-    if config.architecture.masked_target == "tokens":
-        if hasattr(config, "vocab_size"):
-            yield from _layer_norm("layernorm", hidden, part="head")
-            yield from _linear("lm_head", {"vocabulary": config.vocab_size}, hidden, part="head")
-    elif hasattr(config, "encoder_stride"):
+    if hasattr(config, "vocab_size"):
+        yield from _layer_norm("layernorm", hidden, part="head")
+        yield from _linear("lm_head", {"vocabulary": config.vocab_size}, hidden, part="head")
+
+
+def _masked_pixels(config: PretrainedConfig) -> Iterator[Parameter]:
+    hidden = {"hidden": config.hidden_size}
+    if hasattr(config, "encoder_stride"):
         pixels = {"pixels": config.encoder_stride**2 * config.num_channels}
         yield _row("decoder.0.weight", {**pixels, **hidden, "height": 1, "width": 1}, "conv", part="head")
         yield _row("decoder.0.bias", pixels, "bias", part="head")
@@ -271,7 +281,8 @@ def _decoder(config: PretrainedConfig) -> Iterator[Parameter]:
 _HEADS: dict[Task, Callable[[PretrainedConfig], Iterator[Parameter]]] = {
     "image-classification": _classifier,
     "image-classification-with-teacher": _teachers_classifiers,
-    "masked-image-modeling": _masked_head,
+    "masked-image-modeling": _masked_pixels,
+    "masked-token-modeling": _masked_tokens,
     "pre-training": _decoder,
 }
 

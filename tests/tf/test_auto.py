@@ -38,5 +38,5 @@ def test_the_tables_are_there_by_the_names_that_scripts_list():
 
 
 def test_a_model_of_another_type_is_refused(fixture_folder):
-    with pytest.raises(ValueError, match="the model type is 'deit', and Trivit has vit"):
+    with pytest.raises(ValueError, match="the model type is 'deit', and Trivit has beit, "):
         TFAutoModelForImageClassification.from_pretrained(fixture_folder / "hf_deit")

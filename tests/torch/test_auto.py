@@ -53,7 +53,7 @@ def test_options_reach_the_model(tiny_config, tmp_path):
 
 def test_another_model_type_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match="the model type is 'bert', and Trivit has vit"):
+    with pytest.raises(ValueError, match="the model type is 'bert', and Trivit has beit, "):
         AutoModelForImageClassification.from_pretrained(tmp_path)
 
 

@@ -74,7 +74,6 @@ class RelativePositionConfig(PretrainedConfig):
             final_norm=not self.use_mean_pooling,
             pooler="mean-norm" if self.use_mean_pooling else "class-token",
             classifier_reads="pooler",
-            masked_target="tokens",
         )
 
     def validate(self) -> None:
@@ -125,7 +124,7 @@ FAMILY = Family(
     models={
         "model": "BeitModel",
         "image-classification": "BeitForImageClassification",
-        "masked-image-modeling": "BeitForMaskedImageModeling",
+        "masked-token-modeling": "BeitForMaskedImageModeling",
     },
     image_processor="BeitImageProcessor",
 )

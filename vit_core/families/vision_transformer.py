@@ -17,7 +17,7 @@ class VisionTransformerConfig(PretrainedConfig):
         *sizes: see `PretrainedConfig`.
         qkv_bias: whether query, key and value projections have a bias.
         encoder_stride: pixels to a patch's side in the decoder of masked image modeling.
-        vocab_size: how many visual tokens there are, where these are what masked image modeling predicts.
+        vocab_size: how many visual tokens there are, which masked token modeling predicts.
         **fields: the options of `vit_core.architecture.Architecture` by name, and see `PretrainedConfig`.
 
     Raises:
@@ -64,5 +64,6 @@ FAMILY = Family(
         "model": "VisionTransformerModel",
         "image-classification": "VisionTransformerForImageClassification",
         "masked-image-modeling": "VisionTransformerForMaskedImageModeling",
+        "masked-token-modeling": "VisionTransformerForMaskedTokenModeling",
     },
 )
