@@ -12,6 +12,8 @@ from vit_core.families.vit_mae import ViTMAEConfig
 from vit_core.families.vit_msn import ViTMSNConfig
 from vit_core.image_processing import (
     BatchFeature,
+    BeitFeatureExtractor,
+    BeitImageProcessor,
     DeiTFeatureExtractor,
     DeiTImageProcessor,
     ViTFeatureExtractor,
@@ -38,6 +40,8 @@ __all__ = [
     "BaseModelOutputWithPooling",
     "BatchFeature",
     "BeitConfig",
+    "BeitFeatureExtractor",
+    "BeitImageProcessor",
     "Data2VecVisionConfig",
     "DeiTConfig",
     "DeiTFeatureExtractor",

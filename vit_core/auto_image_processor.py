@@ -10,7 +10,7 @@ from vit_core.base_image_processor import BaseImageProcessor
 from vit_core.families import FAMILIES
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource
-from vit_core.image_processing import DeiTImageProcessor, ViTImageProcessor
+from vit_core.image_processing import BeitImageProcessor, DeiTImageProcessor, ViTImageProcessor
 from vit_core.image_settings_file import TYPE_KEYS, find_settings, named_type, read_settings
 from vit_core.json_file import read_json_file
 
@@ -18,6 +18,7 @@ from vit_core.json_file import read_json_file
 PROCESSORS: dict[str, type[BaseImageProcessor]] = {
     "ViTImageProcessor": ViTImageProcessor,
     "DeiTImageProcessor": DeiTImageProcessor,
+    "BeitImageProcessor": BeitImageProcessor,
 }
 #: The type for the model type of a checkpoint whose file names none.
 MODEL_TYPES: dict[str, str] = {name: family.image_processor for name, family in FAMILIES.items()}

@@ -511,8 +511,8 @@ def config_name(source: ModelSource) -> str:
     return source.weights if source.weights and is_json_file(source.weights) else CONFIG_NAME
 
 
-def _as_size(value: Any) -> Any:
-    """A list, which is what JSON makes of (height, width), as a tuple; anything else as it is."""
+def _as_tuple(value: Any) -> Any:
+    """A list, which is what JSON makes of a tuple such as (height, width), as a tuple; anything else as it is."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -556,8 +556,9 @@ def _as_attention(name: Any) -> Any:
 #: What makes a field of what a caller or a file gives.
 FIELD_READERS: dict[str, Callable[[Any], Any]] = {
     "attn_implementation": _as_attention,
-    "image_size": _as_size,
-    "patch_size": _as_size,
+    "image_size": _as_tuple,
+    "patch_size": _as_tuple,
+    "prefix_tokens": _as_tuple,
     "pruned_heads": _as_pruned_heads,
 }
 

@@ -18,6 +18,8 @@ __all__ = [
     "IMAGENET_STANDARD_MEAN",
     "IMAGENET_STANDARD_STD",
     "BatchFeature",
+    "BeitFeatureExtractor",
+    "BeitImageProcessor",
     "ChannelDimension",
     "DeiTFeatureExtractor",
     "DeiTImageProcessor",
@@ -291,6 +293,36 @@ class DeiTImageProcessor(BaseImageProcessor):
         return self._run(images, choices, return_tensors, data_format, input_data_format, unknown)
 
 
+class BeitImageProcessor(DeiTImageProcessor):
+    """The steps of `DeiTImageProcessor`, and a setting about segmentation maps, of which Trivit prepares none.
+
+    Results are those of transformers 4.47's class of this name, bit for bit.
+
+    Args:
+        *settings: as in `DeiTImageProcessor`.
+        do_reduce_labels: whether the labels of segmentation maps count from 1; kept and written back.
+        **kwargs: as in `DeiTImageProcessor`; files of old call `do_reduce_labels` `reduce_labels`.
+
+    Raises:
+        TypeError: as in `DeiTImageProcessor`.
+        ValueError: likewise.
+    """
+
+    def __init__(self, *settings: Any, do_reduce_labels: bool | None = None, **kwargs: Any) -> None:
+        reduces = kwargs.pop("reduce_labels", None) if do_reduce_labels is None else do_reduce_labels
+        super().__init__(*settings, do_reduce_labels=bool(reduces), **kwargs)
+
+    def __call__(self, images: Any, segmentation_maps: None = None, **choices: Any) -> BatchFeature:
+        """Make a model's input of images; see `DeiTImageProcessor.preprocess`.
+
+        Raises:
+            ValueError: there are segmentation maps; or as in `DeiTImageProcessor.preprocess`.
+        """
+        if segmentation_maps is not None:
+            raise ValueError("segmentation_maps are not prepared here, since Trivit has no model for segmentation.")
+        return super().__call__(images, **choices)
+
+
 class ViTFeatureExtractor(ViTImageProcessor):
     """The old name of `ViTImageProcessor`; warns, and is saved under the new name."""
 
@@ -308,4 +340,14 @@ class DeiTFeatureExtractor(DeiTImageProcessor):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         warnings.warn("DeiTFeatureExtractor is deprecated; use DeiTImageProcessor.", FutureWarning, stacklevel=2)
+        super().__init__(*args, **kwargs)
+
+
+class BeitFeatureExtractor(BeitImageProcessor):
+    """The old name of `BeitImageProcessor`; warns, and is saved under the new name."""
+
+    _saved_as = "BeitImageProcessor"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        warnings.warn("BeitFeatureExtractor is deprecated; use BeitImageProcessor.", FutureWarning, stacklevel=2)
         super().__init__(*args, **kwargs)

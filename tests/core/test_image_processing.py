@@ -13,6 +13,7 @@ from vit_core import AutoImageProcessor, image_processing
 from vit_core.image_processing import (
     IMAGENET_DEFAULT_STD,
     IMAGENET_STANDARD_MEAN,
+    BeitImageProcessor,
     ChannelDimension,
     DeiTImageProcessor,
     ViTFeatureExtractor,
@@ -347,3 +348,21 @@ def test_the_feature_extractor_warns_and_is_saved_under_the_new_name(fixture_fol
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         extractor(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_images_of_a_beit_are_those_of_a_deit_and_its_setting_about_labels_is_kept(fixture_folder, tmp_path):
+    processor = BeitImageProcessor.from_pretrained(fixture_folder / "hf_data2vec_vision")
+    written = (fixture_folder / "hf_data2vec_vision" / "preprocessor_config.json").read_text()
+    processor.save_pretrained(tmp_path)
+    assert (tmp_path / "preprocessor_config.json").read_text() == written
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    plain = DeiTImageProcessor(size=40, crop_size=32)
+    np.testing.assert_array_equal(processor(image)["pixel_values"], plain(image)["pixel_values"])
+    assert BeitImageProcessor(reduce_labels=True).do_reduce_labels is True  # as files of old say it
+    assert BeitImageProcessor().do_reduce_labels is False
+
+
+def test_segmentation_maps_are_refused():
+    image = np.zeros((8, 8, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match="segmentation_maps are not prepared here"):
+        BeitImageProcessor()(image, image[..., 0])

@@ -41,8 +41,7 @@ class VisionTransformerConfig(PretrainedConfig):
     @property
     def architecture(self) -> Architecture:
         """What the model is made of."""
-        options = {name: getattr(self, name) for name in option_names()}
-        return Architecture(**{**options, "prefix_tokens": tuple(self.prefix_tokens)})
+        return Architecture(**{name: getattr(self, name) for name in option_names()})
 
     def validate(self) -> None:
         """See `PretrainedConfig.validate`."""
