@@ -74,6 +74,12 @@ def _check_threshold(mass: float | None) -> float | None:
     return mass
 
 
+def _check_mask_ratio(share: float | None) -> float | None:
+    if share is not None and not 0 <= share < 1:
+        raise typer.BadParameter(f"{share:g} leaves nothing to see or is no share; give one from 0 to below 1")
+    return share
+
+
 @app.callback(invoke_without_command=True)
 def trivit(
     context: typer.Context,
@@ -92,6 +98,8 @@ def trivit(
     - `trivit classify photos/ --model google/vit-base-patch16-224 --top-k 3` gives three answers for each in a folder
 
     - `trivit attention photo.jpg --model dino.pth` draws where the heads of a model look
+
+    - `trivit reconstruct photo.jpg --model facebook/vit-mae-base` draws what a masked autoencoder paints
 
     - `trivit info google/vit-base-patch16-224` describes a model without loading it
 
@@ -213,6 +221,66 @@ def attention(
         head=head,
         layer=layer,
         threshold=threshold,
+        picture=picture,
+        as_json=as_json,
+        settings=settings,
+        under=under,
+        revision=revision,
+        backend=backend,
+    )
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command()
+def reconstruct(
+    images: Images,
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="The masked autoencoder to ask.")
+    ] = "bundled/mae-digits",
+    mask_ratio: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            callback=_check_mask_ratio,
+            help="The share of patches that the model does not see.  [default: as the model was trained]",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the choice of patches.")] = 0,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The picture, a PNG, PDF or SVG (of the first 24 images).  [default: IMAGE.reconstruction.png, or "
+            "reconstruction.png for several images; none with --json]",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    under: Under = None,
+    revision: Revision = "main",
+    backend: Backend = None,
+) -> None:
+    """Draw what a masked autoencoder makes of images of which it sees a few patches.
+
+    The picture is that of the MAE paper (He et al. 2021): each image as it is, what the model saw of it, what it
+    painted, and both together. Errors are mean squared ones over the patches that were left out, of pixels from 0 to 1;
+    that of the mean is what the mean colour of the patches that were seen would have in their place. Images that cannot
+    be read are named on standard error; the others are drawn, and the exit status is 1.
+
+    Examples:
+    - `trivit reconstruct digit.png`
+
+    - `trivit reconstruct photo.jpg --model facebook/vit-mae-base --mask-ratio 0.6`
+
+    - `trivit reconstruct photos/ --model mae_pretrain.pth --seed 7 --picture painted.pdf`
+    """
+    from vit_cli.reconstruct import show_reconstructions
+
+    complete = show_reconstructions(
+        images,
+        model=model,
+        mask_ratio=mask_ratio,
+        seed=seed,
         picture=picture,
         as_json=as_json,
         settings=settings,

@@ -14,18 +14,10 @@ import numpy as np
 from conversion.proof.frameworks import choose_framework
 from vit_cli.attention_maps import patches_with_mass
 from vit_cli.attention_model import ALL, ROLLOUT, AttentionModel
-from vit_cli.attention_picture import (
-    LARGEST_NUMBER_OF_IMAGES,
-    LONGEST_TITLE,
-    PicturedImage,
-    PicturedMap,
-    check_picture_file,
-    draw_picture,
-    shortened,
-    unprocess,
-)
+from vit_cli.attention_picture import PicturedImage, PicturedMap, draw_picture
 from vit_cli.image_batches import Unreadable, progress, read_batch
 from vit_cli.image_files import find_images
+from vit_cli.picture import LARGEST_NUMBER_OF_IMAGES, LONGEST_TITLE, check_picture_file, shortened, unprocess
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import complain, file_column
 

@@ -1,4 +1,8 @@
-"""How much the class token looks at each patch: by head, through all layers, and where most of it lies."""
+"""How much the class token looks at each patch: by head, through all layers, and where most of it lies.
+
+Where a model has no class token, as I-JEPA, the patches' mean stands for it, since that is what its classifier reads.
+Other tokens before the patches, such as a distillation token, are not in the maps.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,23 @@ import numpy as np
 ROUNDING = 1e-7
 
 
-def class_token_attention(attention: np.ndarray) -> np.ndarray:
+def class_token_attention(attention: np.ndarray, prefix_tokens: int = 1) -> np.ndarray:
     """How much the class token attends to each patch, by head.
 
     What Caron et al. 2021 (DINO, https://arxiv.org/abs/2104.14294, figures 1 and 8 to 10) draw of the last layer.
 
     Args:
-        attention: of one layer, (batch, heads, 1 + patches, 1 + patches); rows sum to one.
+        attention: of one layer, (batch, heads, tokens, tokens); rows sum to one.
+        prefix_tokens: how many tokens stand before the patches, of which the first is the class token.
 
     Returns:
-        (batch, heads, patches); non-negative, and at most one in sum, since the rest goes to the class token itself.
+        (batch, heads, patches); non-negative, and at most one in sum, since the rest goes to the tokens before them.
     """
-    return attention[:, :, 0, 1:]
+    asking = attention[:, :, 0] if prefix_tokens else attention.mean(axis=2)
+    return asking[:, :, prefix_tokens:]
 
 
-def class_token_rollout(attentions: Sequence[np.ndarray]) -> np.ndarray:
+def class_token_rollout(attentions: Sequence[np.ndarray], prefix_tokens: int = 1) -> np.ndarray:
     """How much of the class token, after the last layer, comes from each patch.
 
     Attention rollout (Abnar & Zuidema 2020, https://arxiv.org/abs/2005.00928): a layer mixes tokens by the mean of its
@@ -32,10 +38,11 @@ def class_token_rollout(attentions: Sequence[np.ndarray]) -> np.ndarray:
     layers says where a token comes from. Only the class token's row of that product is computed.
 
     Args:
-        attentions: for each layer (batch, heads, 1 + patches, 1 + patches); rows sum to one.
+        attentions: for each layer (batch, heads, tokens, tokens); rows sum to one.
+        prefix_tokens: as in `class_token_attention`.
 
     Returns:
-        (batch, patches); non-negative, and at most one in sum, since the rest is the class token itself.
+        (batch, patches); non-negative, and at most one in sum, since the rest comes from the tokens before them.
 
     Raises:
         ValueError: there is no layer.
@@ -44,11 +51,14 @@ def class_token_rollout(attentions: Sequence[np.ndarray]) -> np.ndarray:
         raise ValueError("a model without layers looks nowhere; there are no attentions to follow")
     batch, _, tokens, _ = attentions[0].shape
     row = np.zeros((batch, 1, tokens))
-    row[:, :, 0] = 1.0
+    if prefix_tokens:
+        row[:, :, 0] = 1.0
+    else:
+        row[:] = 1 / tokens
     for attention in reversed(attentions):
         mixing = attention.mean(axis=1, dtype=np.float64) + np.eye(tokens)
         row = row @ (mixing / mixing.sum(axis=-1, keepdims=True))
-    return row[:, 0, 1:]
+    return row[:, 0, prefix_tokens:]
 
 
 def patches_with_mass(weights: np.ndarray, mass: float) -> np.ndarray:

@@ -11,13 +11,10 @@ from typing import Any
 import numpy as np
 
 from conversion.checkpoint import require_fields
-from conversion.image_processor import AutoImageProcessor
 from conversion.proof.frameworks import Framework
-from conversion.proof.inputs import fit_channels
 from vit_cli.attention_maps import class_token_attention, class_token_rollout
-from vit_cli.terminal import complain
-from vit_core import ViTConfig, ViTImageProcessor
-from vit_core.file_names import PROCESSOR_NAME
+from vit_cli.fitting_processor import fitting_processor
+from vit_core import PretrainedConfig
 
 ALL, ROLLOUT = "all", "rollout"
 
@@ -56,17 +53,22 @@ class AttentionModel:
             raise ValueError(f"{name} is no complete model: it lacks {missing[0]}; choose another")
         if model.config.num_hidden_layers == 0:
             raise ValueError(f"{name} has no layers, and so no attention to show; choose a model that has some")
-        return cls(name, model, _fitting_processor(name, revision, model.config), backend)
+        return cls(name, model, fitting_processor(name, revision, model.config), backend)
 
     @property
-    def config(self) -> ViTConfig:
+    def config(self) -> PretrainedConfig:
         """The model's."""
         return self.model.config
 
     @property
+    def prefix_tokens(self) -> int:
+        """How many tokens stand before the patches."""
+        return self.config.architecture.num_prefix_tokens
+
+    @property
     def images_at_once(self) -> int:
         """How many images may go through the model together."""
-        tokens = 1 + math.prod(self.config.grid)
+        tokens = self.prefix_tokens + math.prod(self.config.grid)
         bytes_an_image = 4 * self.config.num_hidden_layers * self.config.num_attention_heads * tokens**2
         return min(max(LARGEST_ATTENTIONS // bytes_an_image, 1), MOST_AT_ONCE)
 
@@ -117,33 +119,14 @@ class AttentionModel:
         attentions = self.backend.forward(self.model, {"pixel_values": pixel_values}, True, False).attentions
         if [*heads] == [ROLLOUT]:
             layers = [self.backend.to_numpy(attention) for attention in attentions[: layer + 1]]
-            weights = class_token_rollout(layers)[:, None]
+            weights = class_token_rollout(layers, self.prefix_tokens)[:, None]
         else:
             kept = self.config.kept_heads(layer)
-            by_head = class_token_attention(self.backend.to_numpy(attentions[layer]))
+            by_head = class_token_attention(self.backend.to_numpy(attentions[layer]), self.prefix_tokens)
             weights = by_head[:, [kept.index(int(head)) for head in heads]]
         if not np.isfinite(weights).all():
             raise ValueError(f"the attention of {self.name} in layer {layer} is not finite; its weights are damaged")
         return weights
-
-
-def _fitting_processor(name: str, revision: str, config: ViTConfig) -> Any:
-    """The model's image processor, whose images are of the size that the model takes in any case."""
-    height, width = config.image_shape
-    size = {"height": height, "width": width}
-    try:
-        processor: Any = AutoImageProcessor.from_pretrained(name, revision=revision)
-    except OSError:
-        complain(f"{name} has no {PROCESSOR_NAME}, so images are resized to {width} x {height} and scaled to -1..1")
-        processor = ViTImageProcessor(size=size)
-    fit_channels(processor, config, name)
-    is_cropped = getattr(processor, "do_center_crop", False)
-    if (processor.crop_size if is_cropped else processor.do_resize and processor.size) != size:
-        complain(f"images are resized to {width} x {height}, which the model takes, and not as {PROCESSOR_NAME} says")
-        processor.size, processor.do_resize = size, True
-        if is_cropped:
-            processor.do_center_crop = False
-    return processor
 
 
 def _choice(numbers: Iterable[int]) -> str:

@@ -15,8 +15,9 @@ from conversion.proof.answers import probabilities, top_answers
 from conversion.proof.frameworks import Framework
 from conversion.proof.inputs import fit_channels
 from vit_cli.attention_maps import class_token_rollout
-from vit_cli.attention_picture import PicturedImage, PicturedMap, shortened, unprocess
+from vit_cli.attention_picture import PicturedImage, PicturedMap
 from vit_cli.image_batches import Images
+from vit_cli.picture import shortened, unprocess
 
 LONGEST_LABEL = 20  # characters of a label that fit above an image, with its probability
 

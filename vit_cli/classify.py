@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from conversion.proof.frameworks import choose_framework
-from vit_cli.attention_picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file, draw_picture
+from vit_cli.attention_picture import draw_picture
 from vit_cli.classifier import Answer, Classifier
 from vit_cli.image_batches import Unreadable, progress, read_batch
 from vit_cli.image_files import find_images
+from vit_cli.picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import complain, file_column, printable
 

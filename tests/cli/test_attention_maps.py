@@ -78,3 +78,15 @@ def test_patches_are_kept_as_dino_keeps_them() -> None:
 def test_of_equal_patches_the_first_are_kept_and_of_none_nothing() -> None:
     np.testing.assert_array_equal(patches_with_mass(np.full(4, 0.1, np.float32), 0.5), [1, 1, 0, 0])
     np.testing.assert_array_equal(patches_with_mass(np.zeros(2), 1), [0, 0])
+
+
+def test_other_tokens_before_the_patches_are_not_in_the_maps() -> None:
+    attention = np.array([[[[0.1, 0.2, 0.3, 0.4], *[[0.25] * 4] * 3]]])
+    np.testing.assert_array_equal(class_token_attention(attention, 2), [[[0.3, 0.4]]])
+    np.testing.assert_allclose(class_token_rollout([attention[0][None]], 2), [[0.15, 0.2]])
+
+
+def test_without_a_class_token_the_mean_of_the_patches_looks() -> None:
+    attention = np.array([[[[0.8, 0.2], [0.4, 0.6]]]])
+    np.testing.assert_allclose(class_token_attention(attention, 0), [[[0.6, 0.4]]])
+    np.testing.assert_allclose(class_token_rollout([attention[0][None]], 0), [[0.55, 0.45]])

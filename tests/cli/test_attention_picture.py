@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit_cli.attention_picture import (
-    PicturedImage,
-    PicturedMap,
-    check_picture_file,
-    draw_picture,
-    unprocess,
-)
+from vit_cli.attention_picture import PicturedImage, PicturedMap, draw_picture
+from vit_cli.picture import check_picture_file, unprocess
 from vit_core import ViTImageProcessor
 
 

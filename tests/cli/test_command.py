@@ -40,6 +40,7 @@ def in_new_process(*arguments: str, **options: Any) -> subprocess.CompletedProce
         ["--help"],
         ["classify", "--help"],
         ["attention", "--help"],
+        ["reconstruct", "--help"],
         ["info", "--help"],
         ["verify", "--help"],
         ["--version"],
