@@ -95,7 +95,7 @@ class Architecture:
     def summary_is_prefix(self) -> bool:
         """Whether classifiers read tokens before the patches alone, so that the last layer needs no others."""
         pooled = self.classifier_reads == "pooler" and self.pooler != "mean-norm"
-        return self.classifier_reads == "class-token" or pooled
+        return bool(self.prefix_tokens) and (self.classifier_reads == "class-token" or pooled)
 
     @property
     def pooler_reads(self) -> Summary:

@@ -246,8 +246,10 @@ class PretrainedConfig(ScriptConfig, Pushable):
 
     @property
     def classifier_input_size(self) -> int:
-        """Width of what the classifier reads: the class token, or the pooler's output with `classifier_uses_pooler`."""
-        return self.pooler_size if self.classifier_uses_pooler else self.hidden_size
+        """Width of what the classifier reads: `pooler_size` if that is the output of a dense pooler."""
+        architecture = self.architecture
+        reads_dense = architecture.classifier_reads == "pooler" and architecture.pooler == "dense"
+        return self.pooler_size if reads_dense else self.hidden_size
 
     def kept_heads(self, layer: int | None) -> list[int]:
         """The attention heads of a layer that are not pruned, in their original numbering; all without a layer."""

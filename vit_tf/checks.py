@@ -84,25 +84,24 @@ def check_pixel_values(
     )
 
 
-def check_bool_masked_pos(bool_masked_pos: Tensor, patches: Tensor) -> None:
-    """Check that a mask has one entry for each of the patches (batch, patches, hidden).
+def check_per_patch(name: str, entries: Tensor, patches: Tensor) -> None:
+    """Check that a mask or the like has one entry for each of the patches (batch, patches, hidden).
 
     Raises:
         ValueError: it has not; see `require` for graphs.
     """
-    if bool_masked_pos.shape.rank != 2:
+    if entries.shape.rank != 2:
         raise ValueError(
-            f"bool_masked_pos has shape {_shown(bool_masked_pos.shape)}; (batch, patches) is needed, one entry for "
-            f"each patch."
+            f"{name} has shape {_shown(entries.shape)}; (batch, patches) is needed, one entry for each patch."
         )
-    (images, entries), (batch, count, _) = _sizes(bool_masked_pos), _sizes(patches)
+    (images, count), (batch, needed, _) = _sizes(entries), _sizes(patches)
     require(
-        _both(images == batch, entries == count),
-        "bool_masked_pos has shape ({}, {}); one entry for each patch is needed, ({}, {}).",
+        _both(images == batch, count == needed),
+        f"{name} has shape ({{}}, {{}}); one entry for each patch is needed, ({{}}, {{}}).",
         images,
-        entries,
-        batch,
         count,
+        batch,
+        needed,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import keras
 
-from vit_tf.modeling import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel
+from vit_tf.relatives import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel
 
 
 def register() -> None:

@@ -13,6 +13,7 @@ from keras import ops
 
 from vit_core import PretrainedConfig
 from vit_core.parameters import INITIALIZER_CUT, Parameter
+from vit_core.position import sincos_positions
 
 _is_left_unfilled: ContextVar[bool] = ContextVar("is_left_unfilled", default=False)
 
@@ -45,10 +46,26 @@ class Start(keras.initializers.Initializer):
         return ops.cast(truncated_normal(shape, self.deviation), dtype or "float32")
 
 
+class SinCos(keras.initializers.Initializer):
+    """The fixed positions of MAE; see `vit_core.position.sincos_positions`."""
+
+    def __init__(self, grid: tuple[int, int], prefix_tokens: int) -> None:
+        self.grid, self.prefix_tokens = grid, prefix_tokens
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """The positions.
+
+        Args:
+            shape: theirs.
+            dtype: theirs; float32 unless given.
+        """
+        return ops.cast(sincos_positions(self.grid, shape[-1], self.prefix_tokens), dtype or "float32")
+
+
 def initialize(model: Any, rows: Iterable[Parameter]) -> None:
     """Give parameters of a model that was left unfilled the random start that the table names.
 
-    LayerNorms, biases and the mask token have theirs.
+    The others have theirs.
     """
     for row in rows:
         if row.initializer == "normal":

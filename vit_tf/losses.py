@@ -95,6 +95,51 @@ def masked_reconstruction_loss(
     return ops.sum(error * ops.expand_dims(mask, channel_axis)) / (ops.sum(mask) + 1e-5) / channels
 
 
+def masked_token_loss(
+    logits: Float[Tensor, "batch patches vocabulary"],
+    labels: Shaped[Tensor, "*shape"],
+    bool_masked_pos: Shaped[Tensor, "batch patches"] | None,
+) -> Float[Tensor, ""]:
+    """Cross-entropy over the masked patches (BEiT, Bao et al. 2021, https://arxiv.org/abs/2106.08254, equation 1).
+
+    Args:
+        logits: for each patch.
+        labels: the visual tokens of the masked patches of all images in one row, from 0, or -100 to leave a patch out;
+            or those of all patches, (batch, patches), of which the masked ones count.
+        bool_masked_pos: true or 1 where a patch is masked.
+
+    Returns:
+        The mean; in float32 at least. Where a label does not fit and XLA leaves the check out, it is NaN.
+
+    Raises:
+        ValueError: there is no mask, the labels have another shape, or one is out of range; see
+            `vit_tf.checks.require` for graphs.
+    """
+    if bool_masked_pos is None:
+        raise ValueError("there are labels and no bool_masked_pos; pass the mask of the patches that they are for.")
+    mask, labels = ops.convert_to_tensor(bool_masked_pos), ops.convert_to_tensor(labels)
+    mask, labels = ops.reshape(ops.cast(mask, "bool"), (-1,)), ops.cast(labels, "int64")
+    is_row = len(labels.shape) == 1
+    counted = ops.cast(mask, "int64")
+    needed = ops.sum(counted) if is_row else ops.size(logits[..., 0])
+    found = ops.cast(ops.size(labels), "int64")
+    is_right = found == ops.cast(needed, "int64")
+    require(
+        is_right,
+        "there are {} labels for {} patches; give one to each masked patch, in one row, or one to each patch of all "
+        "images, (batch, patches).",
+        found,
+        needed,
+    )
+    labels = ops.reshape(labels, (-1,))
+    if is_row:
+        places = ops.clip(ops.cumsum(counted) - 1, 0, found)
+        labels = ops.take(ops.concatenate([labels, ops.full((1,), IGNORED_LABEL, labels.dtype)]), places)
+    labels = ops.where(mask, labels, ops.full_like(labels, IGNORED_LABEL))
+    rows = ops.reshape(ops.cast(logits, backend.result_type(logits.dtype, "float32")), (-1, logits.shape[-1]))
+    return ops.where(is_right, ops.mean(_cross_entropy(rows, labels)), float("nan"))
+
+
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     batch, count = ops.shape(logits)
     found = math.prod(labels.shape) if None not in labels.shape else ops.size(labels)

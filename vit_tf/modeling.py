@@ -1,13 +1,16 @@
-"""Vision Transformer in Keras, from top to bottom as the image travels.
+"""Vision Transformers in Keras, from top to bottom as the image travels.
 
-Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929. Layers are nested and named
-as the canonical names of `vit_core.parameters` say; `vit_core.layouts` has the few exceptions.
+Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929, with the options of
+`vit_core.architecture` and the heads for classification, with and without a teacher, and for masked patches, as pixels
+and as visual tokens. The layers of the transformer are in `vit_tf.layers`, the published classes in `vit_tf.relatives`.
+Layers are nested and named as the canonical names of `vit_core.parameters` say; `vit_core.layouts` has the few
+exceptions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -16,34 +19,40 @@ from keras import layers, ops
 from tensorflow import Tensor
 
 from vit_core import PretrainedConfig
+from vit_core.architecture import Pooler, Summary
+from vit_core.outputs import ModelOutput
 from vit_core.parameters import Parameter, parameters
 from vit_tf.activations import activation
-from vit_tf.checks import check_bool_masked_pos
-from vit_tf.initialization import Start
+from vit_tf.checks import check_per_patch
+from vit_tf.initialization import SinCos, Start
+from vit_tf.layers import (
+    Grid,
+    LayerStack,
+    RelativePositionBias,
+    ScaledLayer,
+    Shape,
+    ViTAttention,
+    ViTIntermediate,
+    ViTLayer,
+    ViTOutput,
+    ViTSelfAttention,
+    ViTSelfOutput,
+    layer_norm,
+    linear,
+)
 from vit_tf.loss_mixins import TFSequenceClassificationLoss
-from vit_tf.losses import masked_reconstruction_loss, mean_loss
+from vit_tf.losses import masked_reconstruction_loss, masked_token_loss, mean_loss
 from vit_tf.outputs import (
     TFBaseModelOutput,
     TFBaseModelOutputWithPooling,
+    TFDeiTForImageClassificationWithTeacherOutput,
     TFMaskedImageModelingOutput,
+    TFMaskedLMOutput,
     TFSequenceClassifierOutput,
 )
-from vit_tf.parts import Linear, Part, run_part
-from vit_tf.position import resample_grid
-from vit_tf.pretrained import ViTPreTrainedModel
-from vit_tf.rematerialization import recomputed
-
-Shape = tuple[int | None, ...]
-
-
-def linear(config: PretrainedConfig, units: int, name: str, dtype: Any, use_bias: bool = True) -> Linear:
-    """A linear layer."""
-    return Linear(units, use_bias=use_bias, kernel_initializer=Start(config), name=name, dtype=dtype)
-
-
-def layer_norm(config: PretrainedConfig, name: str, dtype: Any) -> layers.LayerNormalization:
-    """A LayerNorm; under half-precision policies it still computes in float32."""
-    return layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
+from vit_tf.parts import Part
+from vit_tf.position import is_same_grid, resample_grid
+from vit_tf.pretrained import PreTrainedModel
 
 
 class ViTPatchEmbeddings(Part):
@@ -87,7 +96,7 @@ class ViTPatchEmbeddings(Part):
 
 
 class ViTEmbeddings(Part):
-    """Turns an image into tokens: the class token, then the patches, each with its position added."""
+    """Turns an image into tokens: those before the patches, if any, then the patches, each with its position added."""
 
     def __init__(
         self,
@@ -98,22 +107,33 @@ class ViTEmbeddings(Part):
     ) -> None:
         super().__init__(**kwargs)
         self.config = config
-        self.output_shape = (None, 1 + math.prod(config.grid), config.hidden_size)  # for `summary`
-        self.use_mask_token = use_mask_token
+        architecture = config.architecture
+        self.output_shape = tokens_shape(config)  # for `summary`
+        self.prefix_tokens = architecture.prefix_tokens
+        self.absolute_positions = architecture.absolute_positions
+        self.resamples_unasked = architecture.resamples_unasked
+        self.use_mask_token = use_mask_token if architecture.mask_token is None else architecture.mask_token
         self.patch_embeddings = ViTPatchEmbeddings(
             config, data_format, name="patch_embeddings", dtype=self.dtype_policy
         )
         self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
-        hidden, (rows, columns), start = self.config.hidden_size, self.config.grid, Start(self.config)
-        self.cls_token = self.add_weight(name="cls_token", shape=(1, 1, hidden), initializer=start)
+        hidden, start = self.config.hidden_size, Start(self.config)
+        for name in self.prefix_tokens:
+            setattr(self, name, self.add_weight(name=name, shape=(1, 1, hidden), initializer=start))
         self.mask_token = None
         if self.use_mask_token:
             self.mask_token = self.add_weight(name="mask_token", shape=(1, 1, hidden), initializer="zeros")
-        self.position_embeddings = self.add_weight(
-            name="position_embeddings", shape=(1, 1 + rows * columns, hidden), initializer=start
-        )
+        self.position_embeddings = None
+        if self.absolute_positions is not None:
+            is_fixed = self.absolute_positions == "sincos"
+            self.position_embeddings = self.add_weight(
+                name="position_embeddings",
+                shape=(1, len(self.prefix_tokens) + math.prod(self.config.grid), hidden),
+                initializer=SinCos(self.config.grid, len(self.prefix_tokens)) if is_fixed else start,
+                trainable=not is_fixed,
+            )
         self.patch_embeddings.build(input_shape)
 
     def call(
@@ -127,11 +147,18 @@ class ViTEmbeddings(Part):
         patches = ops.reshape(patches, (-1, rows * columns, hidden))
         if bool_masked_pos is not None:
             patches = self._mask(patches, ops.convert_to_tensor(bool_masked_pos))
-        tokens = ops.concatenate([ops.broadcast_to(self.cls_token, (batch, 1, hidden)), patches], axis=1)
-        positions = self.position_embeddings
-        if interpolate_pos_encoding:
-            positions = self._positions((rows, columns))
-        return self.dropout(tokens + positions)
+        before = [ops.broadcast_to(getattr(self, name), (batch, 1, hidden)) for name in self.prefix_tokens]
+        tokens = ops.concatenate([*before, patches], axis=1) if before else patches
+        positions = self.positions((rows, columns), interpolate_pos_encoding)
+        return self.dropout(tokens if positions is None else tokens + positions)
+
+    def positions(self, grid: Grid, interpolate_pos_encoding: bool = False) -> Float[Tensor, "1 tokens hidden"] | None:
+        """The position embeddings for a grid of patches; resampled if that is asked for, or done unasked; or None."""
+        if self.position_embeddings is None:
+            return None
+        if interpolate_pos_encoding or (self.resamples_unasked and not is_same_grid(self.config.grid, grid)):
+            return self._resampled_positions(grid)
+        return self.position_embeddings
 
     def interpolate_pos_encoding(
         self, embeddings: Any, height: int | Tensor, width: int | Tensor
@@ -144,216 +171,47 @@ class ViTEmbeddings(Part):
             width: of the images.
         """
         patch_height, patch_width = self.config.patch_shape
-        return self._positions((height // patch_height, width // patch_width))
+        return self._resampled_positions((height // patch_height, width // patch_width))
 
-    def _positions(self, grid: tuple[Any, Any]) -> Float[Tensor, "1 tokens hidden"]:
+    def _resampled_positions(self, grid: Grid) -> Float[Tensor, "1 tokens hidden"]:
         """The position embeddings for another grid of patches, resampled as `vit_core.position` defines it."""
+        before = len(self.prefix_tokens)
         positions = ops.convert_to_tensor(self.position_embeddings)
-        resampled = resample_grid(ops.reshape(positions[0, 1:], (*self.config.grid, -1)), grid)
+        resampled = resample_grid(ops.reshape(positions[0, before:], (*self.config.grid, -1)), grid)
         patches = ops.reshape(resampled, (1, -1, self.config.hidden_size))
-        return ops.concatenate([positions[:, :1], patches], axis=1)
+        return ops.concatenate([positions[:, :before], patches], axis=1) if before else patches
 
     def _mask(self, patches: Tensor, bool_masked_pos: Tensor) -> Tensor:
         if self.mask_token is None:
             raise ValueError("bool_masked_pos needs a mask token; build the model with use_mask_token=True.")
-        check_bool_masked_pos(bool_masked_pos, patches)
+        check_per_patch("bool_masked_pos", bool_masked_pos, patches)
         return ops.where(ops.cast(bool_masked_pos, "bool")[..., None], self.mask_token, patches)
 
 
-class ViTSelfAttention(Part):
-    """Multi-head self-attention (equations 5 to 7 of the paper), up to the output projection."""
-
-    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.heads = config.kept_heads(layer)
-        self.is_pruned = len(self.heads) < config.num_attention_heads
-        self.head_dim = config.head_dim
-        self.width = len(self.heads) * self.head_dim
-        self.num_attention_heads, self.attention_head_size, self.all_head_size = (
-            len(self.heads),
-            self.head_dim,
-            self.width,
-        )
-        self.query = linear(config, self.width, "query", self.dtype_policy, config.qkv_bias)
-        self.key = linear(config, self.width, "key", self.dtype_policy, config.qkv_bias)
-        self.value = linear(config, self.width, "value", self.dtype_policy, config.qkv_bias)
-        self.dropout = layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy)
-
-    def build(self, input_shape: Shape) -> None:
-        for projection in (self.query, self.key, self.value):
-            projection.build(input_shape)
-
-    def call(
-        self,
-        hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, " heads"] | None = None,
-        output_attentions: bool = False,
-        class_token_only: bool = False,
-    ) -> tuple[Float[Tensor, "batch queries width"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
-        queried = hidden_states[:, :1] if class_token_only else hidden_states
-        query = self._split(self.query(queried) * self.head_dim**-0.5)
-        key, value = self._split(self.key(hidden_states)), self._split(self.value(hidden_states))
-        scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))
-        probabilities = self.dropout(ops.softmax(scores))
-        if head_mask is not None:
-            if self.is_pruned:
-                head_mask = ops.take(head_mask, self.heads)
-            probabilities = probabilities * ops.cast(head_mask, probabilities.dtype)[:, None, None]
-        context = ops.matmul(probabilities, ops.transpose(value, (0, 2, 1, 3)))
-        context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, ops.shape(queried)[1], self.width))
-        return (context, probabilities) if output_attentions else (context,)
-
-    def _split(self, projected: Tensor) -> Float[Tensor, "batch tokens heads head_dim"]:
-        return ops.reshape(projected, (-1, ops.shape(projected)[1], len(self.heads), self.head_dim))
-
-    def transpose_for_scores(
-        self, tensor: Tensor, batch_size: Any = None
-    ) -> Float[Tensor, "batch heads tokens head_dim"]:
-        """A projection of hidden states (batch, tokens, hidden), with the heads as an axis of their own."""
-        return ops.transpose(self._split(tensor), (0, 2, 1, 3))
-
-
-class ViTSelfOutput(Part):
-    """The output projection of attention; the residual is added in ViTLayer."""
-
-    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy)
-        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
-
-    def build(self, input_shape: Shape) -> None:
-        self.dense.build(input_shape)
-
-    def call(
-        self, context: Float[Tensor, "batch tokens width"], input_tensor: Tensor | None = None
-    ) -> Float[Tensor, "batch tokens hidden"]:
-        """Project; `input_tensor` is not looked at, as in transformers, whose layers pass it on."""
-        return self.dropout(self.dense(context))
-
-
-class ViTAttention(Part):
-    """Self-attention with its output projection."""
-
-    names_in_scripts: ClassVar[dict[str, str]] = {"self_attention": "attention", "dense_output": "output_"}
-
-    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.attention = ViTSelfAttention(config, layer, name="attention", dtype=self.dtype_policy)
-        self.output_ = ViTSelfOutput(config, name="output", dtype=self.dtype_policy)
-
-    def build(self, input_shape: Shape) -> None:
-        self.attention.build(input_shape)
-        self.output_.build((None, self.attention.width))
-
-    def call(
-        self,
-        input_tensor: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, " heads"] | None = None,
-        output_attentions: bool = False,
-        class_token_only: bool = False,
-    ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
-        context, probabilities = run_part(
-            self.attention,
-            input_tensor,
-            head_mask,
-            output_attentions,
-            own=ViTSelfAttention,
-            class_token_only=class_token_only,
-        )
-        attended = self.output_(context, input_tensor)
-        return (attended, probabilities) if output_attentions else (attended,)
-
-
-class ViTIntermediate(Part):
-    """The first half of the MLP."""
-
-    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.dense = linear(config, config.intermediate_size, "dense", self.dtype_policy)
-        self.intermediate_act_fn = activation(config.hidden_act)
-
-    def build(self, input_shape: Shape) -> None:
-        self.dense.build(input_shape)
-
-    def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens mlp"]:
-        return self.intermediate_act_fn(self.dense(hidden_states))
-
-
-class ViTOutput(Part):
-    """The second half of the MLP; the residual is added in ViTLayer."""
-
-    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy)
-        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
-
-    def build(self, input_shape: Shape) -> None:
-        self.dense.build(input_shape)
-
-    def call(
-        self, hidden_states: Float[Tensor, "batch tokens mlp"], input_tensor: Tensor | None = None
-    ) -> Float[Tensor, "batch tokens hidden"]:
-        """Project, and add `input_tensor` if it is given."""
-        hidden_states = self.dropout(self.dense(hidden_states))
-        return hidden_states if input_tensor is None else hidden_states + input_tensor
-
-
-class ViTLayer(Part):
-    """One transformer layer, with LayerNorm before each half (equations 2 and 3)."""
-
-    names_in_scripts: ClassVar[dict[str, str]] = {"vit_output": "output_"}
-
-    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.attention = ViTAttention(config, layer, name="attention", dtype=self.dtype_policy)
-        self.intermediate = ViTIntermediate(config, name="intermediate", dtype=self.dtype_policy)
-        self.output_ = ViTOutput(config, name="output", dtype=self.dtype_policy)
-        self.layernorm_before = layer_norm(config, "layernorm_before", self.dtype_policy)
-        self.layernorm_after = layer_norm(config, "layernorm_after", self.dtype_policy)
-
-    def build(self, input_shape: Shape) -> None:
-        self.attention.build(input_shape)
-        self.intermediate.build(input_shape)
-        self.output_.build((None, self.intermediate.dense.units))
-        self.layernorm_before.build(input_shape)
-        self.layernorm_after.build(input_shape)
-
-    def call(
-        self,
-        hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, " heads"] | None = None,
-        output_attentions: bool = False,
-        class_token_only: bool = False,
-    ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"] | None, ...]]:
-        attended, probabilities = run_part(
-            self.attention,
-            self.layernorm_before(hidden_states),
-            head_mask,
-            output_attentions,
-            own=ViTAttention,
-            class_token_only=class_token_only,
-        )
-        hidden_states = attended + (hidden_states[:, :1] if class_token_only else hidden_states)
-        mlp = self.intermediate(self.layernorm_after(hidden_states))
-        hidden_states = self.output_(mlp, hidden_states)
-        return (hidden_states, probabilities) if output_attentions else (hidden_states,)
-
-
-class ViTEncoder(Part):
+class ViTEncoder(LayerStack):
     """The transformer layers, one after the other."""
 
     def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.output_shape = (None, 1 + math.prod(config.grid), config.hidden_size)  # for `summary`
+        architecture = config.architecture
+        self.output_shape = tokens_shape(config)  # for `summary`
+        is_scaled = architecture.layer_scale is not None or architecture.drop_path_rate > 0
+        layer_class = ScaledLayer if is_scaled else ViTLayer
         self.layer = [
-            ViTLayer(config, layer, name=f"layer_{layer}", dtype=self.dtype_policy)
+            layer_class(config, layer, name=f"layer_{layer}", dtype=self.dtype_policy)
             for layer in range(config.num_hidden_layers)
         ]
-        self.gradient_checkpointing = False
+        self.relative_position_bias = (
+            RelativePositionBias(config, name="relative_position_bias", dtype=self.dtype_policy)
+            if architecture.relative_positions == "shared"
+            else None
+        )
 
     def build(self, input_shape: Shape) -> None:
         for layer in self.layer:
             layer.build(input_shape)
+        if self.relative_position_bias is not None:
+            self.relative_position_bias.build()
 
     def call(
         self,
@@ -362,47 +220,31 @@ class ViTEncoder(Part):
         output_attentions: bool = False,
         output_hidden_states: bool = False,
         return_dict: bool = True,
-        class_token_only: bool = False,
+        prefix_only: bool = False,
+        grid: Grid | None = None,
         training: bool = False,
     ) -> TFBaseModelOutput | tuple[Any, ...]:
-        """Run the layers; hidden states are those before each layer and after the last."""
-        all_hidden_states, all_attentions = [], []
-        is_narrow = class_token_only and bool(self.layer) and self._computes_class_token_alone(self.layer[-1])
-        for index, layer in enumerate(self.layer):
-            if output_hidden_states:
-                all_hidden_states.append(hidden_states)
-            hidden_states, attentions = run_part(
-                layer,
-                hidden_states,
-                None if head_mask is None else head_mask[index],
-                output_attentions,
-                own=ViTLayer,
-                wrapper=recomputed if self.gradient_checkpointing and training else None,
-                class_token_only=is_narrow and index == len(self.layer) - 1,
-            )
-            if output_attentions:
-                all_attentions.append(attentions)
-        if output_hidden_states:
-            all_hidden_states.append(hidden_states)
-        output = TFBaseModelOutput(
-            last_hidden_state=hidden_states,
-            hidden_states=tuple(all_hidden_states) or None,
-            attentions=tuple(all_attentions) or None,
+        """Run the layers; see `LayerStack.run_layers`.
+
+        With relative positions, `grid` is the rows and columns of patches, the config's unless given.
+        """
+        shared = self.relative_position_bias
+        output = self.run_layers(
+            self.layer,
+            hidden_states,
+            head_mask,
+            output_attentions,
+            output_hidden_states,
+            prefix_only,
+            training,
+            relative_position_bias=None if shared is None else shared(grid=grid),
+            grid=grid,
         )
         return output if return_dict else output.to_tuple()
 
-    @staticmethod
-    def _computes_class_token_alone(layer: Any) -> bool:
-        """Whether neither the layer nor its attention was replaced by one that computes all tokens."""
-        return (
-            isinstance(layer, ViTLayer)
-            and isinstance(layer.attention, ViTAttention)
-            and isinstance(layer.attention.attention, ViTSelfAttention)
-        )
-
 
 class ViTPooler(Part):
-    """A summary of the image from the class token."""
+    """A summary of the image from the first token, which is the class token where there is one."""
 
     def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -415,6 +257,57 @@ class ViTPooler(Part):
 
     def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch pooled"]:
         return self.activation(self.dense(hidden_states[:, 0]))
+
+
+class MeanNormPooler(Part):
+    """A summary of the image from its patches: LayerNorm of their mean (BEiT, https://arxiv.org/abs/2106.08254)."""
+
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.output_shape = (None, config.hidden_size)  # for `summary`
+        self.num_prefix_tokens = config.architecture.num_prefix_tokens
+        self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
+
+    def build(self, input_shape: Shape) -> None:
+        self.layernorm.build((None, input_shape[-1]))
+
+    def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
+        return self.layernorm(ops.mean(hidden_states[:, self.num_prefix_tokens :], axis=1))
+
+
+class ClassTokenPooler(Part):
+    """The class token as a summary of the image."""
+
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.output_shape = (None, config.hidden_size)  # for `summary`
+
+    def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
+        return hidden_states[:, 0]
+
+
+#: The models of ViT that used to be here.
+OF_VIT = ("ViTModel", "ViTMainLayer", "ViTForMaskedImageModeling", "ViTForImageClassification")
+
+#: See `vit_core.architecture.Pooler`.
+POOLERS: dict[Pooler, type[Part]] = {
+    "dense": ViTPooler,
+    "mean-norm": MeanNormPooler,
+    "class-token": ClassTokenPooler,
+}
+
+#: What a classifier reads of the base model's output, given how many tokens stand before the patches; see
+#: `vit_core.architecture.Summary`.
+SUMMARIES: dict[Summary, Callable[[TFBaseModelOutputWithPooling, int], Tensor]] = {
+    "class-token": lambda output, before: output.last_hidden_state[:, 0],
+    "pooler": lambda output, before: output.pooler_output,
+    "mean": lambda output, before: ops.mean(output.last_hidden_state[:, before:], axis=1),
+}
+
+
+def tokens_shape(config: PretrainedConfig) -> Shape:
+    """The shape of the tokens of a batch of images."""
+    return None, config.architecture.num_prefix_tokens + math.prod(config.grid), config.hidden_size
 
 
 class PixelShuffle(Part):
@@ -445,38 +338,46 @@ class PixelShuffle(Part):
 
 
 @keras.saving.register_keras_serializable("trivit")
-class TFViTModel(ViTPreTrainedModel):
-    """The Vision Transformer without a head.
+class TFVisionTransformerModel(PreTrainedModel):
+    """A Vision Transformer without a head.
 
     Args:
         config: its sizes and settings.
-        add_pooling_layer: whether to add the pooler.
-        use_mask_token: whether to have a mask token, which `bool_masked_pos` needs.
+        add_pooling_layer: whether to add the pooler; as the config's architecture has it unless given.
+        use_mask_token: whether to have a mask token, which `bool_masked_pos` needs, where the architecture leaves it
+            open.
         data_format: "channels_first" or "channels_last", the order of the axes of images.
         **kwargs: what every `keras.Model` takes: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
     """
 
     task = "model"
-    output_class = TFBaseModelOutputWithPooling
+    output_class: ClassVar[type[ModelOutput] | None] = TFBaseModelOutputWithPooling
 
     def __init__(
         self,
         config: PretrainedConfig,
-        add_pooling_layer: bool = True,
+        add_pooling_layer: bool | None = None,
         use_mask_token: bool = False,
         data_format: str = "channels_first",
         **kwargs: Any,
     ) -> None:
         super().__init__(config, data_format, **kwargs)
-        self.output_shape = (None, 1 + math.prod(config.grid), config.hidden_size)  # for `summary`
-        self.main_output_name = "pooler_output" if add_pooling_layer else "last_hidden_state"
-        self.main_output_shape = (None, config.pooler_size) if add_pooling_layer else self.output_shape
-        self.add_pooling_layer = add_pooling_layer
+        architecture = config.architecture
+        self.output_shape = tokens_shape(config)  # for `summary`
+        self.add_pooling_layer = architecture.has_pooler if add_pooling_layer is None else add_pooling_layer
         self.use_mask_token = use_mask_token
         self.embeddings = ViTEmbeddings(config, use_mask_token, data_format, name="embeddings", dtype=self.dtype_policy)
         self.encoder = ViTEncoder(config, name="encoder", dtype=self.dtype_policy)
-        self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
-        self.pooler = ViTPooler(config, name="pooler", dtype=self.dtype_policy) if add_pooling_layer else None
+        self.layernorm = (
+            layer_norm(config, "layernorm", self.dtype_policy)
+            if architecture.final_norm
+            else layers.Identity(name="layernorm", dtype=self.dtype_policy)
+        )
+        pooler_class = POOLERS[architecture.pooler] if self.add_pooling_layer and architecture.pooler else None
+        self.pooler = None if pooler_class is None else pooler_class(config, name="pooler", dtype=self.dtype_policy)
+        self.main_output_name = "last_hidden_state" if self.pooler is None else "pooler_output"
+        self.main_output_shape = self.output_shape if self.pooler is None else self.pooler.output_shape
+        self.knows_grid = architecture.relative_positions is not None
         self.build(self.image_batch_shape)
 
     def build(self, input_shape: Shape) -> None:
@@ -496,8 +397,8 @@ class TFViTModel(ViTPreTrainedModel):
         )
 
     def __getattr__(self, name: str) -> Any:
-        # transformers' model has one layer, `vit`, that does all its work; here that is the model itself. Keras looks
-        # for parts among attributes and properties, and so does not find the model in itself.
+        # transformers' model has one layer, such as `vit`, that does all its work; here that is the model itself. Keras
+        # looks for parts among attributes and properties, and so does not find the model in itself.
         if name == self.base_model_prefix:
             return self
         return super().__getattr__(name)
@@ -512,7 +413,7 @@ class TFViTModel(ViTPreTrainedModel):
         return_dict: bool | None = None,
         training: bool = False,
         bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
-        class_token_only: bool = False,
+        prefix_only: bool = False,
     ) -> TFBaseModelOutputWithPooling | tuple[Tensor, ...]:
         """Run the model.
 
@@ -529,8 +430,8 @@ class TFViTModel(ViTPreTrainedModel):
             return_dict: whether to return an output object rather than a tuple; the config's setting unless given.
             training: whether dropout acts.
             bool_masked_pos: (batch, patches), true or 1 where the mask token replaces the patch.
-            class_token_only: whether the last layer computes the class token alone, which is all that the pooler and
-                a classifier see. `last_hidden_state` is (batch, 1, hidden) then.
+            prefix_only: whether the last layer computes the tokens before the patches alone, which are all that the
+                class token's readers see. `last_hidden_state` is (batch, tokens before the patches, hidden) then.
 
         Raises:
             ValueError: a shape does not fit the model; see `vit_tf.checks.require` for graphs.
@@ -551,7 +452,8 @@ class TFViTModel(ViTPreTrainedModel):
             self._per_layer(head_mask),
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
-            class_token_only=class_token_only,
+            prefix_only=prefix_only,
+            grid=self.embeddings.patch_embeddings.grid(pixel_values) if self.knows_grid else None,
             training=training,
         )
         last_hidden_state = self.layernorm(encoded.last_hidden_state)
@@ -574,14 +476,199 @@ class TFViTModel(ViTPreTrainedModel):
         return {**super().get_config(), **arguments}
 
 
+class VisionTransformerWithHead(PreTrainedModel):
+    """What the models with a head share: how they hold the base model, under the name that checkpoints give it, and run
+    it.
+    """
+
+    base_class: ClassVar[type[TFVisionTransformerModel]] = TFVisionTransformerModel
+    summary_is_prefix = False  # whether the head reads tokens before the patches alone
+
+    def _hold_base(self, **parts: bool) -> None:
+        name = self.base_model_prefix
+        base = self.base_class(self.config, data_format=self.data_format, name=name, dtype=self.dtype_policy, **parts)
+        setattr(self, name, base)
+
+    def _classifier(self, name: str) -> layers.Layer:
+        if not self.config.num_labels:
+            return layers.Identity(name=name, dtype=self.dtype_policy)
+        return linear(self.config, self.config.num_labels, name, self.dtype_policy)
+
+    def _encoded(
+        self,
+        pixel_values: Tensor,
+        head_mask: Tensor | None,
+        output_attentions: bool | None,
+        output_hidden_states: bool | None,
+        interpolate_pos_encoding: bool | None,
+        training: bool,
+        **options: Any,
+    ) -> Any:
+        """What the base model returns, of the last layer no more than the head reads."""
+        if output_attentions is None:
+            output_attentions = self.config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if self.summary_is_prefix:
+            # Nobody sees the other tokens then; in PyTorch, hooks might.
+            options["prefix_only"] = not (output_attentions or output_hidden_states)
+        return self._base_model()(
+            pixel_values,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=True,
+            training=training,
+            **options,
+        )
+
+
 @keras.saving.register_keras_serializable("trivit")
-class TFViTForMaskedImageModeling(ViTPreTrainedModel):
-    """The Vision Transformer with a decoder that reconstructs masked patches (SimMIM, https://arxiv.org/abs/2111.09886).
+class TFVisionTransformerForImageClassification(VisionTransformerWithHead, TFSequenceClassificationLoss):
+    """A Vision Transformer with a linear classifier on what its architecture says: the class token, the pooler's output
+    or the mean of the patches.
+
+    Args:
+        config: its sizes and settings; `num_labels` classes, and with 0 what the classifier would read instead of
+            logits.
+        data_format: see `TFVisionTransformerModel`.
+        **kwargs: see `TFVisionTransformerModel`.
+    """
+
+    task = "image-classification"
+    output_class = TFSequenceClassifierOutput
+    main_output_name = "logits"
+
+    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
+        super().__init__(config, data_format, **kwargs)
+        architecture = config.architecture
+        self.main_output_shape = (None, config.num_labels or config.classifier_input_size)
+        self._hold_base(add_pooling_layer=architecture.classifier_reads == "pooler")
+        self.classifier = self._classifier("classifier")
+        self.summarize = SUMMARIES[architecture.classifier_reads]
+        self.num_prefix_tokens, self.summary_is_prefix = architecture.num_prefix_tokens, architecture.summary_is_prefix
+        self.build(self.image_batch_shape)
+
+    def build(self, input_shape: Shape) -> None:
+        self.classifier.build((None, self.config.classifier_input_size))
+
+    def call(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        return_dict: bool | None = None,
+        labels: Shaped[Tensor, "*shape"] | None = None,
+        training: bool = False,
+    ) -> TFSequenceClassifierOutput | tuple[Tensor, ...]:
+        """Run the model; see `TFVisionTransformerModel.call`.
+
+        Args:
+            pixel_values: see `TFVisionTransformerModel.call`.
+            head_mask: see `TFVisionTransformerModel.call`.
+            output_attentions: see `TFVisionTransformerModel.call`.
+            output_hidden_states: see `TFVisionTransformerModel.call`.
+            interpolate_pos_encoding: see `TFVisionTransformerModel.call`.
+            return_dict: see `TFVisionTransformerModel.call`.
+            labels: what `vit_tf.losses.classification_loss` takes; with them the output has a loss, the mean of what
+                `hf_compute_loss` returns.
+            training: see `TFVisionTransformerModel.call`.
+
+        Raises:
+            ValueError: a shape does not fit the model, or a label is out of range; see `vit_tf.checks.require` for
+                graphs.
+        """
+        outputs = self._encoded(
+            pixel_values, head_mask, output_attentions, output_hidden_states, interpolate_pos_encoding, training
+        )
+        logits = self.classifier(self.summarize(outputs, self.num_prefix_tokens))
+        loss = None if labels is None else self.mean_of(self.hf_compute_loss(labels, logits))
+        output = TFSequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+        return self._returned(output, return_dict)
+
+    def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Tensor:
+        """The loss that the config or the labels name, which `fit` minimises when `compile` names none."""
+        if y is None:
+            raise ValueError(
+                "there are no labels; call fit(x, y), or use batches {'pixel_values': ..., 'labels': ...}."
+            )
+        return mean_loss(self.hf_compute_loss(y, self.main_output(y_pred)), sample_weight)
+
+
+@keras.saving.register_keras_serializable("trivit")
+class TFVisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHead):
+    """A Vision Transformer with a classifier on the class token and one on the distillation token, whose mean counts
+    (DeiT, https://arxiv.org/abs/2012.12877, section 4). It is trained with `vit_tf.distillation`.
+
+    Args:
+        config: see `TFVisionTransformerForImageClassification`.
+        data_format: see `TFVisionTransformerModel`.
+        **kwargs: see `TFVisionTransformerModel`.
+
+    Raises:
+        ValueError: the config's model has no two tokens before the patches.
+    """
+
+    task = "image-classification-with-teacher"
+    output_class = TFDeiTForImageClassificationWithTeacherOutput
+    main_output_name = "logits"
+
+    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
+        super().__init__(config, data_format, **kwargs)
+        tokens = config.architecture.prefix_tokens
+        if tokens != ("cls_token", "distillation_token"):
+            raise ValueError(
+                f"the tokens before the patches are {tokens!r}; a model with a teacher needs 'cls_token' and "
+                f"'distillation_token'."
+            )
+        self.main_output_shape = (None, config.num_labels or config.hidden_size)
+        self._hold_base(add_pooling_layer=False)
+        self.cls_classifier = self._classifier("cls_classifier")
+        self.distillation_classifier = self._classifier("distillation_classifier")
+        self.summary_is_prefix = True
+        self.build(self.image_batch_shape)
+
+    def build(self, input_shape: Shape) -> None:
+        self.cls_classifier.build((None, self.config.hidden_size))
+        self.distillation_classifier.build((None, self.config.hidden_size))
+
+    def call(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        training: bool = False,
+    ) -> TFDeiTForImageClassificationWithTeacherOutput | tuple[Tensor, ...]:
+        """Run the model; see `TFVisionTransformerModel.call`."""
+        outputs = self._encoded(
+            pixel_values, head_mask, output_attentions, output_hidden_states, interpolate_pos_encoding, training
+        )
+        cls_logits = self.cls_classifier(outputs.last_hidden_state[:, 0])
+        distillation_logits = self.distillation_classifier(outputs.last_hidden_state[:, 1])
+        output = TFDeiTForImageClassificationWithTeacherOutput(
+            (cls_logits + distillation_logits) / 2,
+            cls_logits,
+            distillation_logits,
+            outputs.hidden_states,
+            outputs.attentions,
+        )
+        return self._returned(output, return_dict)
+
+
+@keras.saving.register_keras_serializable("trivit")
+class TFVisionTransformerForMaskedImageModeling(VisionTransformerWithHead):
+    """A Vision Transformer with a decoder that reconstructs masked patches (SimMIM, https://arxiv.org/abs/2111.09886).
 
     Args:
         config: its sizes and settings; a patch is `encoder_stride` pixels high and wide.
-        data_format: see `TFViTModel`.
-        **kwargs: see `TFViTModel`.
+        data_format: see `TFVisionTransformerModel`.
+        **kwargs: see `TFVisionTransformerModel`.
     """
 
     task = "masked-image-modeling"
@@ -590,14 +677,12 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
 
     def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(config, data_format, **kwargs)
+        architecture = config.architecture
         self.main_output_shape = self.image_batch_shape
-        self.vit = TFViTModel(
-            config,
-            add_pooling_layer=False,
-            use_mask_token=True,
-            data_format=data_format,
-            name="vit",
-            dtype=self.dtype_policy,
+        self._hold_base(add_pooling_layer=False, use_mask_token=True)
+        # As many tokens as there are patches, from the first that stands for one.
+        self.masked = slice(
+            architecture.first_masked, architecture.first_masked - architecture.num_prefix_tokens or None
         )
         self.decoder = [
             layers.Conv2D(
@@ -627,7 +712,7 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
         return_dict: bool | None = None,
         training: bool = False,
     ) -> TFMaskedImageModelingOutput | tuple[Tensor, ...]:
-        """Run the model; see `TFViTModel.call`. With `bool_masked_pos` the output has a loss.
+        """Run the model; see `TFVisionTransformerModel.call`. With `bool_masked_pos` the output has a loss.
 
         Raises:
             ValueError: a shape does not fit the model, or there is a mask and patches are not `encoder_stride` pixels
@@ -639,18 +724,17 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
                 f"patch_size is {config.patch_size} and encoder_stride {config.encoder_stride}; with bool_masked_pos "
                 f"they must be equal, so that the reconstruction has the image's size."
             )
-        outputs = self.vit(
+        outputs = self._encoded(
             pixel_values,
+            head_mask,
+            output_attentions,
+            output_hidden_states,
+            interpolate_pos_encoding,
+            training,
             bool_masked_pos=bool_masked_pos,
-            head_mask=head_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            return_dict=True,
-            training=training,
         )
-        patches = outputs.last_hidden_state[:, 1:]
-        rows, columns = self.vit.embeddings.patch_embeddings.grid(pixel_values)
+        patches = outputs.last_hidden_state[:, self.masked]
+        rows, columns = self._base_model().embeddings.patch_embeddings.grid(pixel_values)
         reconstruction = ops.reshape(patches, (-1, rows, columns, config.hidden_size))
         for layer in self.decoder:
             reconstruction = layer(reconstruction)
@@ -673,102 +757,91 @@ class TFViTForMaskedImageModeling(ViTPreTrainedModel):
 
 
 @keras.saving.register_keras_serializable("trivit")
-class TFViTForImageClassification(ViTPreTrainedModel, TFSequenceClassificationLoss):
-    """The Vision Transformer with a linear classifier on the class token or on the pooler's output.
+class TFVisionTransformerForMaskedTokenModeling(VisionTransformerWithHead):
+    """A Vision Transformer that tells the visual tokens of masked patches (BEiT, https://arxiv.org/abs/2106.08254).
 
     Args:
-        config: its sizes and settings; `num_labels` classes, and with 0 what the classifier would read instead of
-            logits. With `classifier_uses_pooler` that is the pooler's output.
-        data_format: see `TFViTModel`.
-        **kwargs: see `TFViTModel`.
+        config: its sizes and settings; `vocab_size` visual tokens.
+        data_format: see `TFVisionTransformerModel`.
+        **kwargs: see `TFVisionTransformerModel`.
     """
 
-    task = "image-classification"
-    output_class = TFSequenceClassifierOutput
+    task = "masked-token-modeling"
+    output_class = TFMaskedLMOutput
     main_output_name = "logits"
 
     def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(config, data_format, **kwargs)
-        self.main_output_shape = (None, config.num_labels or config.classifier_input_size)
-        self.vit = TFViTModel(
-            config,
-            add_pooling_layer=config.classifier_uses_pooler,
-            data_format=data_format,
-            name="vit",
-            dtype=self.dtype_policy,
-        )
-        self.classifier = (
-            linear(config, config.num_labels, "classifier", self.dtype_policy)
-            if config.num_labels
-            else layers.Identity(name="classifier", dtype=self.dtype_policy)
-        )
+        self.main_output_shape = (None, math.prod(config.grid), config.vocab_size)
+        self._hold_base(add_pooling_layer=False, use_mask_token=True)
+        self.num_prefix_tokens = config.architecture.num_prefix_tokens
+        self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
+        self.lm_head = linear(config, config.vocab_size, "lm_head", self.dtype_policy)
         self.build(self.image_batch_shape)
 
     def build(self, input_shape: Shape) -> None:
-        self.classifier.build((None, self.config.classifier_input_size))
+        self.layernorm.build((None, None, self.config.hidden_size))
+        self.lm_head.build((None, None, self.config.hidden_size))
 
     def call(
         self,
         pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
         head_mask: Shaped[Tensor, "*layers heads"] | None = None,
+        labels: Shaped[Tensor, "*shape"] | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         interpolate_pos_encoding: bool | None = None,
         return_dict: bool | None = None,
-        labels: Shaped[Tensor, "*shape"] | None = None,
         training: bool = False,
-    ) -> TFSequenceClassifierOutput | tuple[Tensor, ...]:
-        """Run the model; see `TFViTModel.call`.
+    ) -> TFMaskedLMOutput | tuple[Tensor, ...]:
+        """Run the model; see `TFVisionTransformerModel.call`.
 
         Args:
-            pixel_values: see `TFViTModel.call`.
-            head_mask: see `TFViTModel.call`.
-            output_attentions: see `TFViTModel.call`.
-            output_hidden_states: see `TFViTModel.call`.
-            interpolate_pos_encoding: see `TFViTModel.call`.
-            return_dict: see `TFViTModel.call`.
-            labels: what `vit_tf.losses.classification_loss` takes; with them the output has a loss, the mean of what
-                `hf_compute_loss` returns.
-            training: see `TFViTModel.call`.
+            pixel_values: see `TFVisionTransformerModel.call`.
+            bool_masked_pos: see `TFVisionTransformerModel.call`.
+            head_mask: see `TFVisionTransformerModel.call`.
+            labels: what `vit_tf.losses.masked_token_loss` takes; with them the output has a loss.
+            output_attentions: see `TFVisionTransformerModel.call`.
+            output_hidden_states: see `TFVisionTransformerModel.call`.
+            interpolate_pos_encoding: see `TFVisionTransformerModel.call`.
+            return_dict: see `TFVisionTransformerModel.call`.
+            training: see `TFVisionTransformerModel.call`.
 
         Raises:
-            ValueError: a shape does not fit the model, or a label is out of range; see `vit_tf.checks.require` for
-                graphs.
+            ValueError: a shape does not fit the model, a label is out of range, or there are labels and no mask; see
+                `vit_tf.checks.require` for graphs.
         """
-        config = self.config
-        if output_attentions is None:
-            output_attentions = config.output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = config.output_hidden_states
-        outputs = self.vit(
+        outputs = self._encoded(
             pixel_values,
-            head_mask=head_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            return_dict=True,
-            training=training,
-            # Nobody sees the other tokens then; in PyTorch, hooks might.
-            class_token_only=not (output_attentions or output_hidden_states),
+            head_mask,
+            output_attentions,
+            output_hidden_states,
+            interpolate_pos_encoding,
+            training,
+            bool_masked_pos=bool_masked_pos,
         )
-        summary = outputs.pooler_output if config.classifier_uses_pooler else outputs.last_hidden_state[:, 0]
-        logits = self.classifier(summary)
-        loss = None if labels is None else self.mean_of(self.hf_compute_loss(labels, logits))
-        output = TFSequenceClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+        logits = self.lm_head(self.layernorm(outputs.last_hidden_state[:, self.num_prefix_tokens :]))
+        loss = None if labels is None else masked_token_loss(logits, labels, bool_masked_pos)
+        output = TFMaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)
 
     def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Tensor:
-        """The loss that the config or the labels name, which `fit` minimises when `compile` names none."""
-        if y is None:
+        """The loss of the masked patches, which `fit` minimises when `compile` names none."""
+        if y is None or not isinstance(x, Mapping):
             raise ValueError(
-                "there are no labels; call fit(x, y), or use batches {'pixel_values': ..., 'labels': ...}."
+                "there are no labels or no bool_masked_pos; fit on batches {'pixel_values': ..., "
+                "'bool_masked_pos': ..., 'labels': ...}."
             )
-        return mean_loss(self.hf_compute_loss(y, self.main_output(y_pred)), sample_weight)
+        loss = masked_token_loss(self.main_output(y_pred), y, x.get("bool_masked_pos"))
+        return mean_loss(loss, sample_weight)
 
 
-ViTModel = TFViTModel
-ViTForMaskedImageModeling = TFViTForMaskedImageModeling
-ViTForImageClassification = TFViTForImageClassification
+VisionTransformerModel = TFVisionTransformerModel
+VisionTransformerForImageClassification = TFVisionTransformerForImageClassification
+VisionTransformerForImageClassificationWithTeacher = TFVisionTransformerForImageClassificationWithTeacher
+VisionTransformerForMaskedImageModeling = TFVisionTransformerForMaskedImageModeling
+VisionTransformerForMaskedTokenModeling = TFVisionTransformerForMaskedTokenModeling
 
 # The names of parts in scripts for transformers
 TFViTPatchEmbeddings = ViTPatchEmbeddings
@@ -781,4 +854,12 @@ TFViTOutput = ViTOutput
 TFViTLayer = ViTLayer
 TFViTEncoder = ViTEncoder
 TFViTPooler = ViTPooler
-TFViTMainLayer = TFViTModel
+
+
+def __getattr__(name: str) -> Any:
+    """The classes of ViT, which older scripts import from here; see `vit_tf.relatives`."""
+    if name.removeprefix("TF") not in OF_VIT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from vit_tf import relatives
+
+    return getattr(relatives, name)

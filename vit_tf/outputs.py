@@ -10,8 +10,18 @@ from typing import Any
 
 import optree
 
-from vit_core import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
-from vit_core.outputs import ModelOutput
+from vit_core.outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPooling,
+    DeiTForImageClassificationWithTeacherOutput,
+    ImageClassifierOutput,
+    MaskedImageModelingOutput,
+    MaskedLMOutput,
+    ModelOutput,
+    ViTMAEDecoderOutput,
+    ViTMAEForPreTrainingOutput,
+    ViTMAEModelOutput,
+)
 
 
 @dataclass(eq=False)
@@ -34,6 +44,31 @@ class TFMaskedImageModelingOutput(MaskedImageModelingOutput):
     """What TFViTForMaskedImageModeling returns; see `vit_core.MaskedImageModelingOutput`."""
 
 
+@dataclass(eq=False)
+class TFDeiTForImageClassificationWithTeacherOutput(DeiTForImageClassificationWithTeacherOutput):
+    """What TFDeiTForImageClassificationWithTeacher returns; see the class of `vit_core.outputs`."""
+
+
+@dataclass(eq=False)
+class TFMaskedLMOutput(MaskedLMOutput):
+    """What TFBeitForMaskedImageModeling returns; see `vit_core.outputs.MaskedLMOutput`."""
+
+
+@dataclass(eq=False)
+class TFViTMAEModelOutput(ViTMAEModelOutput):
+    """What TFViTMAEModel returns; see `vit_core.outputs.ViTMAEModelOutput`."""
+
+
+@dataclass(eq=False)
+class TFViTMAEDecoderOutput(ViTMAEDecoderOutput):
+    """What the decoder of TFViTMAEForPreTraining returns; see `vit_core.outputs.ViTMAEDecoderOutput`."""
+
+
+@dataclass(eq=False)
+class TFViTMAEForPreTrainingOutput(ViTMAEForPreTrainingOutput):
+    """What TFViTMAEForPreTraining returns; see `vit_core.outputs.ViTMAEForPreTrainingOutput`."""
+
+
 def _register(output_class: type[ModelOutput]) -> None:
     """Tell Keras, which uses optree, how to take an output apart; TensorFlow takes it apart as any dict."""
 
@@ -49,5 +84,10 @@ for _output_class in (
     TFBaseModelOutputWithPooling,
     TFSequenceClassifierOutput,
     TFMaskedImageModelingOutput,
+    TFDeiTForImageClassificationWithTeacherOutput,
+    TFMaskedLMOutput,
+    TFViTMAEModelOutput,
+    TFViTMAEDecoderOutput,
+    TFViTMAEForPreTrainingOutput,
 ):
     _register(_output_class)

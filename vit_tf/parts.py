@@ -10,6 +10,7 @@ from typing import Any, Self
 import keras
 
 from vit_core import PretrainedConfig, ViTConfig
+from vit_core.auto import CONFIGS
 from vit_tf.ours import is_ours
 from vit_tf.replacing import Replaceable
 
@@ -47,7 +48,10 @@ class Part(Replaceable, keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """A part from what `get_config` returned."""
         fields = config.get("config")
-        return cls(**config if fields is None else {**config, "config": ViTConfig.from_dict(fields)})
+        if fields is None:
+            return cls(**config)
+        config_class = CONFIGS.get(fields.get("model_type"), ViTConfig)
+        return cls(**{**config, "config": config_class.from_dict(fields)})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the part; see `call`."""

@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,9 +17,10 @@ from keras import ops
 
 from conversion.checkpoint import open_for_loading
 from conversion.description import Description, described
-from vit_core import PretrainedConfig, ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.array_bytes import contiguous
 from vit_core.checks import check_head_mask, require_choice
+from vit_core.families.vision_transformer import VisionTransformerConfig
 from vit_core.layouts import KERAS
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan
@@ -35,6 +35,7 @@ from vit_tf.dtypes import default_policy, dtype_policy
 from vit_tf.fitting import FittingModel
 from vit_tf.initialization import initialize, left_unfilled
 from vit_tf.keras_files import KerasFiles
+from vit_tf.layers import LayerStack
 from vit_tf.ours import is_ours
 from vit_tf.placement import single_device
 from vit_tf.replacing import Replaceable
@@ -46,12 +47,12 @@ from vit_tf.state_dict import stored_arrays
 DATA_FORMATS = ("channels_first", "channels_last")
 
 
-class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, PushableModel, DatasetMethods):
+class PreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, PushableModel, DatasetMethods):
     """What the models share: a config, weights from and to checkpoints, and a few conveniences."""
 
     task: ClassVar[Task | None] = None  # a subclass of this class has no head that the table of parameters knows
-    config_class = ViTConfig
-    base_model_prefix = ViTConfig.base_model_prefix
+    config_class: type[PretrainedConfig] = VisionTransformerConfig
+    base_model_prefix: str = VisionTransformerConfig.base_model_prefix
     main_input_name = "pixel_values"
 
     def __init__(
@@ -61,8 +62,8 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
         super().__init__(name=name or _unique_name(self._class_name()), autocast=False, **kwargs)
         if not isinstance(config, PretrainedConfig):
             raise TypeError(
-                f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
-                f"{type(self).__name__}.from_pretrained."
+                f"{type(self).__name__} takes a config such as {self.config_class.__name__}, not a "
+                f"{type(config).__name__}; to load a checkpoint call {type(self).__name__}.from_pretrained."
             )
         config.validate()
         require_choice("data_format", data_format, DATA_FORMATS)
@@ -86,14 +87,15 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
         takes_more = any(each.kind is each.VAR_KEYWORD for each in parameters)
         arguments = self._named(names, args, kwargs, takes_more)
         pixel_values, head_mask = arguments.pop(self.main_input_name, None), arguments.get("head_mask")
-        interpolate_pos_encoding = bool(arguments.get("interpolate_pos_encoding"))
+        has_any_size = bool(arguments.get("interpolate_pos_encoding")) or self.config.architecture.resamples_unasked
         # Here and not in `call`, around whose errors Keras writes a page about each argument.
-        check_pixel_values(pixel_values, self.config, self.data_format, interpolate_pos_encoding)
+        check_pixel_values(pixel_values, self.config, self.data_format, has_any_size)
         if head_mask is not None:
             arguments["head_mask"] = ops.convert_to_tensor(head_mask)
             check_head_mask(arguments["head_mask"], self.config)
-        if arguments.get("bool_masked_pos") is not None:
-            arguments["bool_masked_pos"] = ops.convert_to_tensor(arguments["bool_masked_pos"])
+        for name in ("bool_masked_pos", "noise"):
+            if arguments.get(name) is not None:
+                arguments[name] = ops.convert_to_tensor(arguments[name])
         return super().__call__(pixel_values, **arguments)
 
     def _parameters_of_call(self) -> list[inspect.Parameter]:
@@ -133,15 +135,11 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
         config = config or self.config
         if self.task is not None:
             return parameters(config, self.task)
-        held = {name: part for name, part in vars(self).items() if isinstance(part, ViTPreTrainedModel)}
+        held = {name: part for name, part in vars(self).items() if isinstance(part, PreTrainedModel)}
         has_classifier = isinstance(vars(self).get("classifier"), keras.layers.Dense)
         head = parameters(config, "image-classification") if has_classifier else ()
         return (
-            *(
-                replace(row, name=f"{name}.{row.name}")
-                for name, part in held.items()
-                for row in part.parameter_table(config)
-            ),
+            *(row.under(f"{name}.") for name, part in held.items() for row in part.parameter_table(config)),
             *(row for row in head if row.part == "head"),
         )
 
@@ -278,8 +276,8 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
         if policy is not None:
             model_arguments["dtype"] = policy
         if cls.task is not None:  # says what does not fit before memory is taken
-            parts = dict(zip(PARTS, model_args, strict=False)) if cls.task == "model" else {}
-            parts |= {name: value for name, value in model_arguments.items() if name in PARTS}
+            named = dict(zip(list(inspect.signature(cls).parameters)[1:], model_args, strict=False))
+            parts = {name: value for name, value in {**named, **model_arguments}.items() if name in PARTS}
             if "__init__" in vars(cls) and is_ours(cls):
                 loading.plan(parameters(loading.config, cls.task, **parts))
         with left_unfilled(), tf.device(device), default_policy(policy):
@@ -299,7 +297,7 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
     @classmethod
     def _argument_names(cls) -> list[str]:
         """The names of the constructor's arguments, those that a subclass passes on included."""
-        classes = [each for each in cls.__mro__ if issubclass(each, ViTPreTrainedModel) and "__init__" in vars(each)]
+        classes = [each for each in cls.__mro__ if issubclass(each, PreTrainedModel) and "__init__" in vars(each)]
         named = [name for each in classes for name in list(inspect.signature(each).parameters)[1:]]
         return [*dict.fromkeys((*named, "trainable"))]
 
@@ -416,11 +414,16 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
 
     def gradient_checkpointing_enable(self) -> None:
         """Compute each layer's activations again in the backward pass instead of keeping them."""
-        self._base_model().encoder.gradient_checkpointing = True
+        self._set_gradient_checkpointing(True)
 
     def gradient_checkpointing_disable(self) -> None:
         """Keep activations again."""
-        self._base_model().encoder.gradient_checkpointing = False
+        self._set_gradient_checkpointing(False)
+
+    def _set_gradient_checkpointing(self, is_on: bool) -> None:
+        for layer in self._flatten_layers():
+            if isinstance(layer, LayerStack):
+                layer.gradient_checkpointing = is_on
 
     @property
     def is_gradient_checkpointing(self) -> bool:
@@ -457,7 +460,7 @@ class ViTPreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, P
 
     def _base_name(self) -> str:
         """The attribute that holds the base model; a subclass may call it otherwise than `base_model_prefix`."""
-        held = [name for name, part in vars(self).items() if isinstance(part, ViTPreTrainedModel)]
+        held = [name for name, part in vars(self).items() if isinstance(part, PreTrainedModel)]
         return held[0] if len(held) == 1 else self.base_model_prefix
 
     def _returned(self, output: Any, return_dict: bool | None) -> Any:
@@ -497,3 +500,12 @@ def _stored(name: str, variable: Any, row: Parameter | None = None) -> StoredTen
 
     shape = tuple(variable.shape) if row is None else _canonical_shape(row, variable)
     return StoredTensor(FLOAT_CODES[dtype], shape, read)
+
+
+def __getattr__(name: str) -> Any:
+    """`ViTPreTrainedModel`, which older scripts import from here; see `vit_tf.relatives`."""
+    if name != "ViTPreTrainedModel":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from vit_tf import relatives
+
+    return relatives.TFViTPreTrainedModel

@@ -279,7 +279,7 @@ def test_the_class_token_alone_is_what_it_is_among_all(tiny_config, num_hidden_l
     options = {"head_mask": np.linspace(0, 1, 4), "output_attentions": True, "interpolate_pos_encoding": True}
     for pixel_values in (images(2, 3, 32, 32), images(3, 3, 24, 40)):
         everything = model(pixel_values, **options)
-        alone = model(pixel_values, class_token_only=True, **options)
+        alone = model(pixel_values, prefix_only=True, **options)
         assert alone.last_hidden_state.shape == (len(pixel_values), 1, 32) or not num_hidden_layers
         assert_close(alone.last_hidden_state[:, 0], everything.last_hidden_state[:, 0])
         assert_close(alone.pooler_output, everything.pooler_output)
@@ -364,9 +364,9 @@ def test_a_classifiers_last_layer_computes_the_class_token_alone_where_nobody_se
     tiny_config.classifier_uses_pooler = uses_pooler
     model, call, seen = TFViTForImageClassification(tiny_config), ViTLayer.call, []
 
-    def watched(self, *args, class_token_only=False, **kwargs):
-        seen.append(class_token_only)
-        return call(self, *args, class_token_only=class_token_only, **kwargs)
+    def watched(self, *args, prefix_only=False, **kwargs):
+        seen.append(prefix_only)
+        return call(self, *args, prefix_only=prefix_only, **kwargs)
 
     monkeypatch.setattr(ViTLayer, "call", watched)
     model(images(1, 3, 32, 32))
@@ -440,7 +440,9 @@ def test_dropout_has_no_parameters(tiny_config):
 
 
 def test_something_else_than_a_config_is_named():
-    with pytest.raises(TypeError, match="TFViTModel takes a ViTConfig, not a str; .* TFViTModel.from_pretrained"):
+    with pytest.raises(
+        TypeError, match="TFViTModel takes a config such as ViTConfig, not a str; .* TFViTModel.from_pretrained"
+    ):
         TFViTModel("bundled/vit-digits")
 
 

@@ -1,0 +1,394 @@
+"""The layers of the transformer, each once, with its options; see `vit_core.architecture`.
+
+Attention, the MLP, and the layers made of them, in the order in which they use each other. Layers are nested and named
+as the canonical names of `vit_core.parameters` say; `vit_core.layouts` has the few exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import keras
+from jaxtyping import Float, Shaped
+from keras import layers, ops
+from tensorflow import Tensor
+
+from vit_core import PretrainedConfig
+from vit_core.relative_position import table_length
+from vit_tf.activations import activation
+from vit_tf.initialization import Start
+from vit_tf.outputs import TFBaseModelOutput
+from vit_tf.parts import Linear, Part, run_part
+from vit_tf.position import is_same_grid
+from vit_tf.relative_position import relative_position_index, resample_table
+from vit_tf.rematerialization import recomputed
+
+Shape = tuple[int | None, ...]
+Grid = tuple[int | Tensor, int | Tensor]
+
+
+def linear(config: PretrainedConfig, units: int, name: str, dtype: Any, use_bias: bool = True) -> Linear:
+    """A linear layer."""
+    return Linear(units, use_bias=use_bias, kernel_initializer=Start(config), name=name, dtype=dtype)
+
+
+def layer_norm(config: PretrainedConfig, name: str, dtype: Any) -> layers.LayerNormalization:
+    """A LayerNorm; under half-precision policies it still computes in float32."""
+    return layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
+
+
+class RelativePositionBias(Part):
+    """What attention adds to the scores of two tokens for the way from one to the other; see
+    `vit_core.relative_position`.
+    """
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.grid, self.num_prefix_tokens = config.grid, config.architecture.num_prefix_tokens
+        self.num_heads = len(config.kept_heads(layer))
+
+    def build(self, input_shape: Shape | None = None) -> None:
+        self.relative_position_bias_table = self.add_weight(
+            name="relative_position_bias_table",
+            shape=(table_length(self.grid, self.num_prefix_tokens), self.num_heads),
+            initializer="zeros",
+        )
+
+    def call(self, grid: Grid | None = None) -> Float[Tensor, "1 heads tokens tokens"]:
+        """The bias for a grid of patches, the config's unless given; for another the table is resampled."""
+        grid = self.grid if grid is None else grid
+        table = ops.convert_to_tensor(self.relative_position_bias_table)
+        if not is_same_grid(self.grid, grid):
+            table = resample_table(table, self.grid, grid)
+        index = relative_position_index(grid, self.num_prefix_tokens)
+        return ops.transpose(ops.take(table, index, axis=0), (2, 0, 1))[None]
+
+
+class ViTSelfAttention(Part):
+    """Multi-head self-attention (equations 5 to 7 of the paper), up to the output projection."""
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        architecture = config.architecture
+        self.num_prefix_tokens = architecture.num_prefix_tokens
+        self.heads = config.kept_heads(layer)
+        self.is_pruned = len(self.heads) < config.num_attention_heads
+        self.head_dim = config.head_dim
+        self.width = len(self.heads) * self.head_dim
+        self.num_attention_heads, self.attention_head_size, self.all_head_size = (
+            len(self.heads),
+            self.head_dim,
+            self.width,
+        )
+        self.query = linear(config, self.width, "query", self.dtype_policy, config.qkv_bias)
+        self.key = linear(config, self.width, "key", self.dtype_policy, config.qkv_bias and architecture.key_bias)
+        self.value = linear(config, self.width, "value", self.dtype_policy, config.qkv_bias)
+        self.dropout = layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy)
+        self.relative_position_bias = (
+            RelativePositionBias(config, layer, name="relative_position_bias", dtype=self.dtype_policy)
+            if architecture.relative_positions == "layers"
+            else None
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        for projection in (self.query, self.key, self.value):
+            projection.build(input_shape)
+        if self.relative_position_bias is not None:
+            self.relative_position_bias.build()
+
+    def call(
+        self,
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, " heads"] | None = None,
+        output_attentions: bool = False,
+        prefix_only: bool = False,
+        relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
+        grid: Grid | None = None,
+    ) -> tuple[Float[Tensor, "batch queries width"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
+        """Attend.
+
+        Args:
+            hidden_states: (batch, tokens, hidden).
+            head_mask: (heads,), factors for attention heads.
+            output_attentions: whether to return attention maps as well.
+            prefix_only: whether to compute the tokens before the patches alone.
+            relative_position_bias: what to add to the scores, for all heads, where one table is for all layers.
+            grid: rows and columns of patches, where the layer has a table of its own; the config's unless given.
+        """
+        queried = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
+        query = self._split(self.query(queried) * self.head_dim**-0.5)
+        key, value = self._split(self.key(hidden_states)), self._split(self.value(hidden_states))
+        scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))
+        bias = self._bias(relative_position_bias, grid)
+        if bias is not None:
+            scores = scores + ops.cast(bias[:, :, : ops.shape(queried)[1]], scores.dtype)
+        probabilities = self.dropout(ops.softmax(scores))
+        if head_mask is not None:
+            if self.is_pruned:
+                head_mask = ops.take(head_mask, self.heads)
+            probabilities = probabilities * ops.cast(head_mask, probabilities.dtype)[:, None, None]
+        context = ops.matmul(probabilities, ops.transpose(value, (0, 2, 1, 3)))
+        context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, ops.shape(queried)[1], self.width))
+        return (context, probabilities) if output_attentions else (context,)
+
+    def _bias(self, shared: Tensor | None, grid: Grid | None) -> Float[Tensor, "1 heads tokens tokens"] | None:
+        """What the way from one token to another adds to their scores."""
+        if self.relative_position_bias is not None:
+            return self.relative_position_bias(grid=grid)
+        return ops.take(shared, self.heads, axis=1) if shared is not None and self.is_pruned else shared
+
+    def _split(self, projected: Tensor) -> Float[Tensor, "batch tokens heads head_dim"]:
+        return ops.reshape(projected, (-1, ops.shape(projected)[1], len(self.heads), self.head_dim))
+
+    def transpose_for_scores(
+        self, tensor: Tensor, batch_size: Any = None
+    ) -> Float[Tensor, "batch heads tokens head_dim"]:
+        """A projection of hidden states (batch, tokens, hidden), with the heads as an axis of their own."""
+        return ops.transpose(self._split(tensor), (0, 2, 1, 3))
+
+
+class ViTSelfOutput(Part):
+    """The output projection of attention; the residual is added in ViTLayer."""
+
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy)
+        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+
+    def build(self, input_shape: Shape) -> None:
+        self.dense.build(input_shape)
+
+    def call(
+        self, context: Float[Tensor, "batch tokens width"], input_tensor: Tensor | None = None
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """Project; `input_tensor` is not looked at, as in transformers, whose layers pass it on."""
+        return self.dropout(self.dense(context))
+
+
+class ViTAttention(Part):
+    """Self-attention with its output projection."""
+
+    names_in_scripts: ClassVar[dict[str, str]] = {"self_attention": "attention", "dense_output": "output_"}
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.attention = ViTSelfAttention(config, layer, name="attention", dtype=self.dtype_policy)
+        self.output_ = ViTSelfOutput(config, name="output", dtype=self.dtype_policy)
+
+    def build(self, input_shape: Shape) -> None:
+        self.attention.build(input_shape)
+        self.output_.build((None, self.attention.width))
+
+    def call(
+        self,
+        input_tensor: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, " heads"] | None = None,
+        output_attentions: bool = False,
+        prefix_only: bool = False,
+        relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
+        grid: Grid | None = None,
+    ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
+        """Attend and project; the arguments are those of `ViTSelfAttention.call`."""
+        context, probabilities = run_part(
+            self.attention,
+            input_tensor,
+            head_mask,
+            output_attentions,
+            own=ViTSelfAttention,
+            prefix_only=prefix_only,
+            relative_position_bias=relative_position_bias,
+            grid=grid,
+        )
+        attended = self.output_(context, input_tensor)
+        return (attended, probabilities) if output_attentions else (attended,)
+
+
+class ViTIntermediate(Part):
+    """The first half of the MLP."""
+
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense = linear(config, config.intermediate_size, "dense", self.dtype_policy)
+        self.intermediate_act_fn = activation(config.hidden_act)
+
+    def build(self, input_shape: Shape) -> None:
+        self.dense.build(input_shape)
+
+    def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens mlp"]:
+        return self.intermediate_act_fn(self.dense(hidden_states))
+
+
+class ViTOutput(Part):
+    """The second half of the MLP; the residual is added in ViTLayer."""
+
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy)
+        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+
+    def build(self, input_shape: Shape) -> None:
+        self.dense.build(input_shape)
+
+    def call(
+        self, hidden_states: Float[Tensor, "batch tokens mlp"], input_tensor: Tensor | None = None
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """Project, and add `input_tensor` if it is given."""
+        hidden_states = self.dropout(self.dense(hidden_states))
+        return hidden_states if input_tensor is None else hidden_states + input_tensor
+
+
+class ViTLayer(Part):
+    """One transformer layer, with LayerNorm before each half (equations 2 and 3)."""
+
+    names_in_scripts: ClassVar[dict[str, str]] = {"vit_output": "output_"}
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.num_prefix_tokens = config.architecture.num_prefix_tokens
+        self.attention = ViTAttention(config, layer, name="attention", dtype=self.dtype_policy)
+        self.intermediate = ViTIntermediate(config, name="intermediate", dtype=self.dtype_policy)
+        self.output_ = ViTOutput(config, name="output", dtype=self.dtype_policy)
+        self.layernorm_before = layer_norm(config, "layernorm_before", self.dtype_policy)
+        self.layernorm_after = layer_norm(config, "layernorm_after", self.dtype_policy)
+
+    def build(self, input_shape: Shape) -> None:
+        self.attention.build(input_shape)
+        self.intermediate.build(input_shape)
+        self.output_.build((None, self.intermediate.dense.units))
+        self.layernorm_before.build(input_shape)
+        self.layernorm_after.build(input_shape)
+
+    def call(
+        self,
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, " heads"] | None = None,
+        output_attentions: bool = False,
+        prefix_only: bool = False,
+        relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
+        grid: Grid | None = None,
+    ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"] | None, ...]]:
+        """Run the layer; the arguments are those of `ViTSelfAttention.call`."""
+        attended, probabilities = run_part(
+            self.attention,
+            self.layernorm_before(hidden_states),
+            head_mask,
+            output_attentions,
+            own=ViTAttention,
+            prefix_only=prefix_only,
+            relative_position_bias=relative_position_bias,
+            grid=grid,
+        )
+        kept = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
+        hidden_states = self._halves(kept, attended)
+        return (hidden_states, probabilities) if output_attentions else (hidden_states,)
+
+    def _halves(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+        """The hidden states with what attention adds to them, and then with what the MLP adds."""
+        hidden_states = attended + hidden_states
+        mlp = self.intermediate(self.layernorm_after(hidden_states))
+        return self.output_(mlp, hidden_states)
+
+
+class DropPath(layers.Dropout):
+    """Leaves out what a branch adds to whole images of a batch, at random and in training only, and makes the rest as
+    much larger (stochastic depth, Huang et al. 2016, https://arxiv.org/abs/1603.09382).
+    """
+
+    def __init__(self, rate: float, **kwargs: Any) -> None:
+        super().__init__(rate, **{"noise_shape": (None, 1, 1), **kwargs})
+
+
+class ScaledLayer(ViTLayer):
+    """A transformer layer whose halves are scaled channel by channel (Touvron et al. 2021,
+    https://arxiv.org/abs/2103.17239) and skipped at random in training.
+    """
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
+        super().__init__(config, layer, **kwargs)
+        self.start = config.architecture.layer_scale
+        rates = config.architecture.drop_path_rates(config.num_hidden_layers)
+        self.drop_path = DropPath(0.0 if layer is None else rates[layer], dtype=self.dtype_policy)
+
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
+        self.lambda_1, self.lambda_2 = (
+            None if self.start is None else self._gain(name, input_shape[-1]) for name in ("lambda_1", "lambda_2")
+        )
+
+    def _gain(self, name: str, width: int | None) -> keras.Variable:
+        start = keras.initializers.Constant(self.start)
+        return self.add_weight(name=name, shape=(width,), initializer=start)
+
+    def _halves(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+        hidden_states = hidden_states + self._branch(self.lambda_1, attended)
+        mlp = self.output_(self.intermediate(self.layernorm_after(hidden_states)))
+        return hidden_states + self._branch(self.lambda_2, mlp)
+
+    def _branch(self, gain: keras.Variable | None, added: Tensor) -> Tensor:
+        return self.drop_path(added if gain is None else gain * added)
+
+
+class LayerStack(Part):
+    """What runs transformer layers one after the other."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.gradient_checkpointing = False
+
+    def run_layers(
+        self,
+        stack: Sequence[Any],
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, "layers heads"] | Sequence[Tensor | None] | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        prefix_only: bool = False,
+        training: bool = False,
+        **options: Any,
+    ) -> TFBaseModelOutput:
+        """Run layers, ours or what scripts have put in their place.
+
+        Args:
+            stack: the layers.
+            hidden_states: (batch, tokens, hidden).
+            head_mask: for each layer.
+            output_attentions: whether to return attention maps.
+            output_hidden_states: whether to return hidden states before each layer and after the last.
+            prefix_only: whether the last layer computes the tokens before the patches alone.
+            training: whether gradient checkpointing acts, where it is on.
+            **options: see `ViTSelfAttention.call`.
+        """
+        all_hidden_states, all_attentions = [], []
+        is_narrow = prefix_only and bool(stack) and _computes_prefix_alone(stack[-1])
+        for index, layer in enumerate(stack):
+            if output_hidden_states:
+                all_hidden_states.append(hidden_states)
+            hidden_states, attentions = run_part(
+                layer,
+                hidden_states,
+                None if head_mask is None else head_mask[index],
+                output_attentions,
+                own=ViTLayer,
+                wrapper=recomputed if self.gradient_checkpointing and training else None,
+                prefix_only=is_narrow and index == len(stack) - 1,
+                **options,
+            )
+            if output_attentions:
+                all_attentions.append(attentions)
+        if output_hidden_states:
+            all_hidden_states.append(hidden_states)
+        return TFBaseModelOutput(
+            last_hidden_state=hidden_states,
+            hidden_states=tuple(all_hidden_states) or None,
+            attentions=tuple(all_attentions) or None,
+        )
+
+
+def _computes_prefix_alone(layer: Any) -> bool:
+    """Whether neither the layer nor its attention was replaced by one that computes all tokens."""
+    return (
+        isinstance(layer, ViTLayer)
+        and isinstance(layer.attention, ViTAttention)
+        and isinstance(layer.attention.attention, ViTSelfAttention)
+    )

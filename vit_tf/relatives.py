@@ -1,0 +1,291 @@
+"""The published models: each a config and a name for what `vit_tf.modeling` and `vit_tf.masked_autoencoder` build.
+
+Their signatures are those of transformers 4.47's TensorFlow models, as far as it has them. Each has its name without
+"TF" as well, which is what checkpoints say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from vit_core import (
+    BeitConfig,
+    Data2VecVisionConfig,
+    DeiTConfig,
+    IJepaConfig,
+    PretrainedConfig,
+    ViTConfig,
+    ViTMAEConfig,
+    ViTMSNConfig,
+)
+from vit_tf.masked_autoencoder import MaskedAutoencoderForPreTraining, MaskedAutoencoderModel
+from vit_tf.modeling import (
+    TFVisionTransformerForImageClassification,
+    TFVisionTransformerForImageClassificationWithTeacher,
+    TFVisionTransformerForMaskedImageModeling,
+    TFVisionTransformerForMaskedTokenModeling,
+    TFVisionTransformerModel,
+)
+from vit_tf.pretrained import PreTrainedModel
+
+registered = keras.saving.register_keras_serializable("trivit")
+
+
+class MaskSecond(TFVisionTransformerModel):
+    """A base model whose `call` takes the mask before the head mask, as all but ViT's do."""
+
+    def call(  # type: ignore[override]
+        self,
+        pixel_values: Any = None,
+        bool_masked_pos: Any = None,
+        head_mask: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        training: bool = False,
+        prefix_only: bool = False,
+    ) -> Any:
+        """See `vit_tf.modeling.TFVisionTransformerModel.call`."""
+        return super().call(
+            pixel_values,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=return_dict,
+            training=training,
+            bool_masked_pos=bool_masked_pos,
+            prefix_only=prefix_only,
+        )
+
+
+class LabelsThird(TFVisionTransformerForImageClassification):
+    """A classifier whose `call` takes the labels after the head mask."""
+
+    def call(  # type: ignore[override]
+        self,
+        pixel_values: Any = None,
+        head_mask: Any = None,
+        labels: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        training: bool = False,
+    ) -> Any:
+        """See `vit_tf.modeling.TFVisionTransformerForImageClassification.call`."""
+        return super().call(
+            pixel_values,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=return_dict,
+            labels=labels,
+            training=training,
+        )
+
+
+class TFViTPreTrainedModel(PreTrainedModel):
+    """What the models of ViT share (https://arxiv.org/abs/2010.11929)."""
+
+    config_class = ViTConfig
+    base_model_prefix = ViTConfig.base_model_prefix
+
+
+@registered
+class TFViTModel(TFViTPreTrainedModel, TFVisionTransformerModel):
+    """ViT without a head; see `TFVisionTransformerModel`."""
+
+
+@registered
+class TFViTForMaskedImageModeling(TFViTPreTrainedModel, TFVisionTransformerForMaskedImageModeling):
+    """ViT with a decoder that reconstructs masked patches; see `TFVisionTransformerForMaskedImageModeling`."""
+
+    base_class = TFViTModel
+
+
+@registered
+class TFViTForImageClassification(TFViTPreTrainedModel, TFVisionTransformerForImageClassification):
+    """ViT with a linear classifier; see `TFVisionTransformerForImageClassification`."""
+
+    base_class = TFViTModel
+
+
+class TFDeiTPreTrainedModel(PreTrainedModel):
+    """What the models of DeiT share (https://arxiv.org/abs/2012.12877)."""
+
+    config_class = DeiTConfig
+    base_model_prefix = DeiTConfig.base_model_prefix
+
+
+@registered
+class TFDeiTModel(TFDeiTPreTrainedModel, MaskSecond):
+    """DeiT without a head; see `TFVisionTransformerModel`."""
+
+
+@registered
+class TFDeiTForMaskedImageModeling(TFDeiTPreTrainedModel, TFVisionTransformerForMaskedImageModeling):
+    """DeiT with a decoder that reconstructs masked patches; see `TFVisionTransformerForMaskedImageModeling`."""
+
+    base_class = TFDeiTModel
+
+
+@registered
+class TFDeiTForImageClassification(TFDeiTPreTrainedModel, LabelsThird):
+    """DeiT with a linear classifier; see `TFVisionTransformerForImageClassification`."""
+
+    base_class = TFDeiTModel
+
+
+@registered
+class TFDeiTForImageClassificationWithTeacher(
+    TFDeiTPreTrainedModel, TFVisionTransformerForImageClassificationWithTeacher
+):
+    """DeiT with a classifier on the class token and one on the distillation token.
+
+    See `TFVisionTransformerForImageClassificationWithTeacher`.
+    """
+
+    base_class = TFDeiTModel
+
+
+class TFViTMAEPreTrainedModel(PreTrainedModel):
+    """What the models of MAE share (https://arxiv.org/abs/2111.06377)."""
+
+    config_class = ViTMAEConfig
+    base_model_prefix = ViTMAEConfig.base_model_prefix
+
+
+@registered
+class TFViTMAEModel(TFViTMAEPreTrainedModel, MaskedAutoencoderModel):
+    """MAE without a head; see `MaskedAutoencoderModel`."""
+
+
+@registered
+class TFViTMAEForPreTraining(TFViTMAEPreTrainedModel, MaskedAutoencoderForPreTraining):
+    """MAE with its decoder; see `MaskedAutoencoderForPreTraining`."""
+
+    base_class = TFViTMAEModel
+
+
+class TFBeitPreTrainedModel(PreTrainedModel):
+    """What the models of BEiT share (https://arxiv.org/abs/2106.08254)."""
+
+    config_class = BeitConfig
+    base_model_prefix = BeitConfig.base_model_prefix
+
+
+@registered
+class TFBeitModel(TFBeitPreTrainedModel, MaskSecond):
+    """BEiT without a head; see `TFVisionTransformerModel`."""
+
+
+@registered
+class TFBeitForMaskedImageModeling(TFBeitPreTrainedModel, TFVisionTransformerForMaskedTokenModeling):
+    """BEiT that tells the visual tokens of masked patches; see `TFVisionTransformerForMaskedTokenModeling`."""
+
+    base_class = TFBeitModel
+
+
+@registered
+class TFBeitForImageClassification(TFBeitPreTrainedModel, LabelsThird):
+    """BEiT with a linear classifier; see `TFVisionTransformerForImageClassification`."""
+
+    base_class = TFBeitModel
+
+
+class TFData2VecVisionPreTrainedModel(PreTrainedModel):
+    """What the models of data2vec share (https://arxiv.org/abs/2202.03555)."""
+
+    config_class = Data2VecVisionConfig
+    base_model_prefix = Data2VecVisionConfig.base_model_prefix
+
+
+@registered
+class TFData2VecVisionModel(TFData2VecVisionPreTrainedModel, MaskSecond):
+    """data2vec without a head; see `TFVisionTransformerModel`."""
+
+
+@registered
+class TFData2VecVisionForImageClassification(TFData2VecVisionPreTrainedModel, LabelsThird):
+    """data2vec with a linear classifier; see `TFVisionTransformerForImageClassification`."""
+
+    base_class = TFData2VecVisionModel
+
+
+class TFViTMSNPreTrainedModel(PreTrainedModel):
+    """What the models of ViT-MSN share (https://arxiv.org/abs/2204.07141)."""
+
+    config_class = ViTMSNConfig
+    base_model_prefix = ViTMSNConfig.base_model_prefix
+
+
+@registered
+class TFViTMSNModel(TFViTMSNPreTrainedModel, MaskSecond):
+    """ViT-MSN without a head; see `TFVisionTransformerModel`."""
+
+    def __init__(self, config: PretrainedConfig, use_mask_token: bool = False, **kwargs: Any) -> None:
+        super().__init__(config, use_mask_token=use_mask_token, **kwargs)
+
+
+@registered
+class TFViTMSNForImageClassification(TFViTMSNPreTrainedModel, LabelsThird):
+    """ViT-MSN with a linear classifier; see `TFVisionTransformerForImageClassification`."""
+
+    base_class = TFViTMSNModel
+
+
+class TFIJepaPreTrainedModel(PreTrainedModel):
+    """What the models of I-JEPA share (https://arxiv.org/abs/2301.08243)."""
+
+    config_class = IJepaConfig
+    base_model_prefix = IJepaConfig.base_model_prefix
+
+
+@registered
+class TFIJepaModel(TFIJepaPreTrainedModel, MaskSecond):
+    """I-JEPA without a head; see `TFVisionTransformerModel`."""
+
+
+@registered
+class TFIJepaForImageClassification(TFIJepaPreTrainedModel, LabelsThird):
+    """I-JEPA with a linear classifier; see `TFVisionTransformerForImageClassification`."""
+
+    base_class = TFIJepaModel
+
+
+ViTPreTrainedModel = TFViTPreTrainedModel
+ViTModel = TFViTModel
+ViTForMaskedImageModeling = TFViTForMaskedImageModeling
+ViTForImageClassification = TFViTForImageClassification
+DeiTPreTrainedModel = TFDeiTPreTrainedModel
+DeiTModel = TFDeiTModel
+DeiTForMaskedImageModeling = TFDeiTForMaskedImageModeling
+DeiTForImageClassification = TFDeiTForImageClassification
+DeiTForImageClassificationWithTeacher = TFDeiTForImageClassificationWithTeacher
+ViTMAEPreTrainedModel = TFViTMAEPreTrainedModel
+ViTMAEModel = TFViTMAEModel
+ViTMAEForPreTraining = TFViTMAEForPreTraining
+BeitPreTrainedModel = TFBeitPreTrainedModel
+BeitModel = TFBeitModel
+BeitForMaskedImageModeling = TFBeitForMaskedImageModeling
+BeitForImageClassification = TFBeitForImageClassification
+Data2VecVisionPreTrainedModel = TFData2VecVisionPreTrainedModel
+Data2VecVisionModel = TFData2VecVisionModel
+Data2VecVisionForImageClassification = TFData2VecVisionForImageClassification
+ViTMSNPreTrainedModel = TFViTMSNPreTrainedModel
+ViTMSNModel = TFViTMSNModel
+ViTMSNForImageClassification = TFViTMSNForImageClassification
+IJepaPreTrainedModel = TFIJepaPreTrainedModel
+IJepaModel = TFIJepaModel
+IJepaForImageClassification = TFIJepaForImageClassification
+
+# The names that the base models have in scripts for transformers, as layers of models
+TFViTMainLayer = TFViTModel
+TFDeiTMainLayer = TFDeiTModel
+TFViTMAEMainLayer = TFViTMAEModel
+TFData2VecVisionMainLayer = TFData2VecVisionModel
