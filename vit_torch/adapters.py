@@ -26,7 +26,7 @@ class Adapters:
     _hf_peft_config_loaded = False
     peft_config: dict[str, Any]
 
-    # For the methods below; see torch.nn.Module and ViTPreTrainedModel.
+    # For the methods below; see torch.nn.Module and PreTrainedModel.
     device: Any
     modules: Any
 

@@ -1,47 +1,72 @@
-"""The Auto classes of PyTorch: the models by the class of their config; see `vit_core.auto`."""
+"""The Auto classes of PyTorch: the models by the class of their config; see `vit_core.auto` and `vit_core.families`."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from vit_core import PretrainedConfig, ViTConfig, ViTImageProcessor
+import vit_core
+from vit_core import PretrainedConfig
 from vit_core.auto import CONFIGS, AutoConfig, AutoModelClass
-from vit_torch.modeling import ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
+from vit_core.families import FAMILIES
+from vit_core.parameters import Task
+from vit_torch import relatives
 
 __all__ = [
     "CONFIG_MAPPING",
     "IMAGE_PROCESSOR_MAPPING",
     "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
     "MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING",
+    "MODEL_FOR_PRETRAINING_MAPPING",
     "MODEL_MAPPING",
     "AutoConfig",
     "AutoModel",
     "AutoModelForImageClassification",
     "AutoModelForMaskedImageModeling",
+    "AutoModelForPreTraining",
 ]
+
+Models = dict[type[PretrainedConfig], type[Any]]
+
+
+def models_for(*tasks: Task) -> Models:
+    """The models for the first of some tasks that a family has, by the class of their config."""
+    named = {
+        family.config_class: next((family.models[task] for task in tasks if task in family.models), "")
+        for family in FAMILIES.values()
+    }
+    return {config_class: getattr(relatives, name) for config_class, name in named.items() if hasattr(relatives, name)}
 
 
 class AutoModel(AutoModelClass):
     """Finds out which model without a head a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: ViTModel}
+    models: ClassVar[Models] = models_for("model")
 
 
 class AutoModelForImageClassification(AutoModelClass):
     """Finds out which model for image classification a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: ViTForImageClassification}
+    models: ClassVar[Models] = models_for("image-classification")
 
 
 class AutoModelForMaskedImageModeling(AutoModelClass):
     """Finds out which model for masked image modeling a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: ViTForMaskedImageModeling}
+    models: ClassVar[Models] = models_for("masked-image-modeling", "masked-token-modeling")
+
+
+class AutoModelForPreTraining(AutoModelClass):
+    """Finds out which model for pre-training a checkpoint or a config is for."""
+
+    models: ClassVar[Models] = models_for("pre-training")
 
 
 # The tables themselves, under the names by which scripts list the model types that they can train.
 CONFIG_MAPPING = CONFIGS
-IMAGE_PROCESSOR_MAPPING: dict[type[PretrainedConfig], type[Any]] = {ViTConfig: ViTImageProcessor}
+IMAGE_PROCESSOR_MAPPING: Models = {
+    family.config_class: getattr(vit_core, family.image_processor) for family in FAMILIES.values()
+}
 MODEL_MAPPING = AutoModel.models
 MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING = AutoModelForImageClassification.models
 MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING = AutoModelForMaskedImageModeling.models
+MODEL_FOR_PRETRAINING_MAPPING = AutoModelForPreTraining.models

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from vit_core import PretrainedConfig
 from vit_core.parameters import INITIALIZER_CUT, INITIALIZERS, Initializer, Kind, Parameter
+from vit_core.position import sincos_positions
 
 #: The kinds of the parameters of torch's modules.
 KINDS: dict[type[nn.Module], dict[str, Kind]] = {
@@ -15,32 +17,37 @@ KINDS: dict[type[nn.Module], dict[str, Kind]] = {
     nn.Conv2d: {"weight": "conv", "bias": "bias"},
     nn.LayerNorm: {"weight": "scale", "bias": "shift"},
 }
+#: The numbers that are named.
+CONSTANTS = {"zeros": 0.0, "ones": 1.0}
 
 
-def start_module(module: nn.Module, initializer_range: float) -> None:
+def start_module(module: nn.Module, config: PretrainedConfig) -> None:
     """Give the parameters of a linear layer, a convolution or a LayerNorm their start; leave other modules be."""
     for module_class, kinds in KINDS.items():
         if isinstance(module, module_class):
             for name, kind in kinds.items():
                 if isinstance(parameter := getattr(module, name, None), nn.Parameter):
-                    start(parameter, INITIALIZERS[kind], initializer_range)
+                    start(parameter, INITIALIZERS[kind], config)
 
 
-def start_rows(model: nn.Module, rows: Iterable[Parameter], initializer_range: float) -> None:
-    """Give parameters of a model the random start that the table names."""
+def start_rows(model: nn.Module, rows: Iterable[Parameter], config: PretrainedConfig) -> None:
+    """Give parameters of a model the start that the table names."""
     for row in rows:
-        start(model.get_parameter(row.name), row.initializer, initializer_range)
+        start(model.get_parameter(row.name), row.initializer, config)
 
 
 @torch.no_grad()
-def start(parameter: Tensor, initializer: Initializer, initializer_range: float) -> None:
+def start(parameter: Tensor, initializer: Initializer, config: PretrainedConfig) -> None:
     """Give one parameter its start, unless it is on `meta` and has no values."""
     if parameter.is_meta:
         return
     if initializer == "normal":
         # float32, whatever the parameter's dtype
         values = torch.empty(parameter.shape, dtype=torch.float32, device=parameter.device)
-        nn.init.trunc_normal_(values, std=initializer_range, a=-INITIALIZER_CUT, b=INITIALIZER_CUT)
+        nn.init.trunc_normal_(values, std=config.initializer_range, a=-INITIALIZER_CUT, b=INITIALIZER_CUT)
         parameter.copy_(values)
+    elif initializer == "sincos":
+        prefix_tokens = config.architecture.num_prefix_tokens
+        parameter.copy_(torch.from_numpy(sincos_positions(config.grid, parameter.shape[-1], prefix_tokens)))
     else:
-        parameter.fill_(1.0 if initializer == "ones" else 0.0)
+        parameter.fill_(CONSTANTS[initializer] if isinstance(initializer, str) else initializer)

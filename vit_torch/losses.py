@@ -59,6 +59,38 @@ def masked_reconstruction_loss(
     return (error * mask).sum() / (mask.sum() + 1e-5) / channels  # 1e-5: nothing masked is no loss rather than 0 / 0
 
 
+def masked_token_loss(
+    logits: Float[Tensor, "batch patches vocabulary"],
+    labels: Shaped[Tensor, " masked"],
+    bool_masked_pos: Shaped[Tensor, "batch patches"],
+) -> Float[Tensor, ""]:
+    """Cross-entropy over the masked patches (BEiT, Bao et al. 2021, https://arxiv.org/abs/2106.08254, 2.3).
+
+    Args:
+        logits: for each patch and visual token.
+        labels: the visual tokens of the masked patches of all images, one after the other; -100 leaves a patch out.
+        bool_masked_pos: true or 1 where a patch is masked.
+
+    Returns:
+        The mean; of half precision in float32, and 0 where nothing is masked.
+
+    Raises:
+        ValueError: there is not one label for each masked patch, or one on the CPU is out of range; for those on a GPU
+            it would have to be waited.
+    """
+    mask = bool_masked_pos.bool().flatten().to(logits.device)
+    labels = labels.reshape(-1).long().to(logits.device)
+    if _can_be_read(mask) and labels.numel() != (masked := int(mask.sum())):
+        raise ValueError(f"labels hold {labels.numel()} visual tokens for {masked} masked patches; give one for each.")
+    _require_classes(labels, logits.shape[-1])
+    # A label for every patch, so that no size depends on values, as compilers want it.
+    of_masked = functional.pad(labels, (0, 1), value=IGNORED_LABEL)
+    of_patches = of_masked[(mask.cumsum(0) - 1).clamp(0, labels.shape[0])].where(mask, IGNORED_LABEL)
+    exact = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
+    total = functional.cross_entropy(exact, of_patches, ignore_index=IGNORED_LABEL, reduction="sum")
+    return total / (of_patches != IGNORED_LABEL).sum().clamp(min=1)
+
+
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     batch, count = logits.shape
     if labels.numel() != batch:
@@ -82,18 +114,26 @@ def _mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _require_classes(labels: Tensor, count: int) -> None:
     """Raise ValueError if a label is none of the classes, as far as values can be seen without waiting for them."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not labels.is_cpu:
+    if not _can_be_read(labels):
         return
-    try:
-        values = labels.numpy()
-    except RuntimeError:  # inside of vmap and other transforms there are none
-        return
+    values = labels.numpy()
     outside = values[((values < 0) | (values >= count)) & (values != IGNORED_LABEL)]
     if outside.size:
         raise ValueError(
             f"labels hold {outside[0]}; with num_labels={count} they go from 0 to {count - 1}, or are "
             f"{IGNORED_LABEL} to leave an image out."
         )
+
+
+def _can_be_read(tensor: Tensor) -> bool:
+    """Whether the values of a tensor can be seen without waiting for them."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not tensor.is_cpu:
+        return False
+    try:
+        tensor.numpy()
+    except RuntimeError:  # inside of vmap and other transforms there are none
+        return False
+    return True
 
 
 def _require_shape(labels: Tensor, logits: Tensor) -> None:

@@ -1,37 +1,71 @@
-"""Vision Transformer in PyTorch, from top to bottom as the image travels.
+"""Vision Transformers in PyTorch, from top to bottom as the image travels: from embeddings to models with a head.
 
-Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929. Modules are nested and named
-so that `state_dict()` has the canonical names of `vit_core.parameters`, which are those of transformers.
+What a model is made of, its config's `architecture` says (`vit_core.architecture`): an option is chosen in a
+constructor, and no class here knows a type of model. The layers are in `vit_torch.layers`, the classes that scripts
+know by name (ViTModel, DeiTModel, ...) in `vit_torch.relatives`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
-from vit_core import PretrainedConfig
+from vit_core import PretrainedConfig, VisionTransformerConfig
+from vit_core.architecture import Pooler, RelativePositions, Summary
 from vit_core.checks import check_head_mask
 from vit_core.parameters import INITIALIZERS, Parameter, parameters
 from vit_torch.activations import activation
 from vit_torch.filling import own_parts
 from vit_torch.initialization import start
-from vit_torch.losses import classification_loss, masked_reconstruction_loss
+from vit_torch.layers import (
+    LayerStack,
+    RelativePositionBias,
+    ViTAttention,
+    ViTIntermediate,
+    ViTLayer,
+    ViTOutput,
+    ViTSdpaAttention,
+    ViTSdpaSelfAttention,
+    ViTSelfAttention,
+    ViTSelfOutput,
+    layers_of,
+)
+from vit_torch.losses import classification_loss, masked_reconstruction_loss, masked_token_loss
 from vit_torch.outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    DeiTForImageClassificationWithTeacherOutput,
     ImageClassifierOutput,
     MaskedImageModelingOutput,
+    MaskedLMOutput,
 )
 from vit_torch.position import resample_grid
-from vit_torch.pretrained import ViTPreTrainedModel
-from vit_torch.pruning import prune_attention
+from vit_torch.pretrained import PreTrainedModel
+
+__all__ = [
+    "ViTAttention",
+    "ViTEmbeddings",
+    "ViTEncoder",
+    "ViTIntermediate",
+    "ViTLayer",
+    "ViTOutput",
+    "ViTPatchEmbeddings",
+    "ViTPooler",
+    "ViTSdpaAttention",
+    "ViTSdpaSelfAttention",
+    "ViTSelfAttention",
+    "ViTSelfOutput",
+    "VisionTransformerForImageClassification",
+    "VisionTransformerForImageClassificationWithTeacher",
+    "VisionTransformerForMaskedImageModeling",
+    "VisionTransformerForMaskedTokenModeling",
+    "VisionTransformerModel",
+    "VisionTransformerPreTrainedModel",
+]
 
 
 class ViTPatchEmbeddings(nn.Module):
@@ -62,6 +96,10 @@ class ViTPatchEmbeddings(nn.Module):
         patch_height, patch_width = self.patch_size
         return (height - patch_height) // patch_height + 1, (width - patch_width) // patch_width + 1
 
+    def is_own_size(self, pixel_values: Tensor) -> bool:
+        """Whether images have the size that the model is for."""
+        return tuple(pixel_values.shape[-2:]) == self.image_size
+
     def _check(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
         if pixel_values.ndim != 4:
             raise ValueError(
@@ -86,27 +124,35 @@ class ViTPatchEmbeddings(nn.Module):
 
 
 class ViTEmbeddings(nn.Module):
-    """Turns an image into tokens: the class token, then the patches, each with its position added."""
+    """Turns an image into tokens: those before the patches, such as a class token, then the patches; with positions."""
 
     def __init__(self, config: PretrainedConfig, use_mask_token: bool = False) -> None:
         super().__init__()
         self.config = config
-        hidden = config.hidden_size
-        self.cls_token = nn.Parameter(torch.empty(1, 1, hidden))
-        self.mask_token = nn.Parameter(torch.empty(1, 1, hidden)) if use_mask_token else None
+        architecture, hidden = config.architecture, config.hidden_size
+        self.prefix_tokens = architecture.prefix_tokens
+        for name in self.prefix_tokens:
+            self.register_parameter(name, nn.Parameter(torch.empty(1, 1, hidden)))
+        has_mask_token = use_mask_token if architecture.mask_token is None else architecture.mask_token
+        self.mask_token = nn.Parameter(torch.empty(1, 1, hidden)) if has_mask_token else None
         self.grid = config.grid
-        self.position_embeddings = nn.Parameter(torch.empty(1, 1 + self.grid[0] * self.grid[1], hidden))
+        self.absolute_positions = architecture.absolute_positions
+        self.position_embeddings = self._positions()
+        self.resamples_unasked = architecture.resamples_unasked
         self.patch_embeddings = ViTPatchEmbeddings(config)
         self.patch_size = config.patch_size
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.start_parameters()
 
     def start_parameters(self) -> None:
-        """Give the tokens and positions their random start."""
-        start(self.cls_token, INITIALIZERS["token"], self.config.initializer_range)
-        start(self.position_embeddings, INITIALIZERS["positions"], self.config.initializer_range)
+        """Give the tokens and positions their start."""
+        for name in self.prefix_tokens:
+            start(getattr(self, name), INITIALIZERS["token"], self.config)
         if self.mask_token is not None:
-            start(self.mask_token, "zeros", self.config.initializer_range)
+            start(self.mask_token, "zeros", self.config)
+        if self.position_embeddings is not None:
+            is_fixed = self.absolute_positions == "sincos"
+            start(self.position_embeddings, "sincos" if is_fixed else INITIALIZERS["positions"], self.config)
 
     def forward(
         self,
@@ -114,15 +160,24 @@ class ViTEmbeddings(nn.Module):
         bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
         interpolate_pos_encoding: bool = False,
     ) -> Float[Tensor, "batch tokens hidden"]:
-        patches = self.patch_embeddings(pixel_values, interpolate_pos_encoding)
+        interpolate = self.interpolates(pixel_values, interpolate_pos_encoding)
+        patches = self.patch_embeddings(pixel_values, interpolate)
         if bool_masked_pos is not None:
             patches = self._mask(patches, bool_masked_pos)
-        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1)
-        if interpolate_pos_encoding:
+        tokens = self._with_prefix(patches)
+        if self.position_embeddings is None:
+            return self.dropout(tokens)
+        if interpolate:
             positions = self.interpolate_pos_encoding(tokens, *pixel_values.shape[-2:])
         else:
             positions = self.position_embeddings
         return self.dropout(tokens + positions)
+
+    def interpolates(self, pixel_values: Tensor, interpolate_pos_encoding: bool | None) -> bool:
+        """Whether positions are resampled: where it is asked for, or unasked for images of another size."""
+        return bool(interpolate_pos_encoding) or (
+            self.resamples_unasked and not self.patch_embeddings.is_own_size(pixel_values)
+        )
 
     def interpolate_pos_encoding(
         self, embeddings: Float[Tensor, "batch tokens hidden"], height: int, width: int
@@ -134,10 +189,24 @@ class ViTEmbeddings(nn.Module):
             height: of the images, in pixels.
             width: likewise.
         """
-        grid = self.patch_embeddings.grid(height, width)
-        cls_position, patches = self.position_embeddings[:, :1], self.position_embeddings[:, 1:]
+        grid, before = self.patch_embeddings.grid(height, width), len(self.prefix_tokens)
+        positions: Any = self.position_embeddings
+        of_prefix, patches = positions[:, :before], positions[:, before:]
         resampled = resample_grid(patches[0].unflatten(0, self.grid), grid)
-        return torch.cat([cls_position, resampled.flatten(0, 1)[None]], dim=1)
+        return torch.cat([of_prefix, resampled.flatten(0, 1)[None]], dim=1)
+
+    def _positions(self) -> nn.Parameter | None:
+        if self.absolute_positions is None:
+            return None
+        tokens = len(self.prefix_tokens) + self.grid[0] * self.grid[1]
+        positions = torch.empty(1, tokens, self.config.hidden_size)
+        return nn.Parameter(positions, requires_grad=self.absolute_positions != "sincos")
+
+    def _with_prefix(self, patches: Tensor) -> Tensor:
+        if not self.prefix_tokens:
+            return patches
+        prefix = [getattr(self, name).expand(patches.shape[0], -1, -1) for name in self.prefix_tokens]
+        return torch.cat([*prefix, patches], dim=1)
 
     def _mask(self, patches: Tensor, bool_masked_pos: Tensor) -> Tensor:
         if self.mask_token is None:
@@ -150,175 +219,15 @@ class ViTEmbeddings(nn.Module):
         return torch.where(bool_masked_pos.bool().unsqueeze(-1), self.mask_token, patches)
 
 
-class ViTSelfAttention(nn.Module):
-    """Multi-head self-attention (equations 5 to 7 of the paper), up to the output projection."""
-
-    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
-        super().__init__()
-        self.config = config  # attn_implementation is read at each call, so that it can be changed
-        self.heads = config.kept_heads(layer)
-        self.attention_head_size = config.head_dim
-        self.query = nn.Linear(config.hidden_size, self.all_head_size, bias=config.qkv_bias)
-        self.key = nn.Linear(config.hidden_size, self.all_head_size, bias=config.qkv_bias)
-        self.value = nn.Linear(config.hidden_size, self.all_head_size, bias=config.qkv_bias)
-        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
-
-    @property
-    def num_attention_heads(self) -> int:
-        """The number of heads that are not pruned."""
-        return len(self.heads)
-
-    @property
-    def all_head_size(self) -> int:
-        """The width of all heads side by side."""
-        return self.num_attention_heads * self.attention_head_size
-
-    def transpose_for_scores(
-        self, x: Float[Tensor, "batch tokens width"]
-    ) -> Float[Tensor, "batch heads tokens head_width"]:
-        """Take the heads, which lie side by side, apart."""
-        return torch.unflatten(x, -1, (-1, self.attention_head_size)).transpose(1, 2)
-
-    def forward(
-        self,
-        hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, "*head"] | None = None,
-        output_attentions: bool = False,
-    ) -> tuple[Float[Tensor, "batch tokens width"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        query = self.transpose_for_scores(self.query(hidden_states))
-        key = self.transpose_for_scores(self.key(hidden_states))
-        value = self.transpose_for_scores(self.value(hidden_states))
-        dropout = self.dropout
-        is_usual = self.config.attn_implementation == "sdpa" and isinstance(dropout, nn.Dropout)
-        if is_usual and head_mask is None and not output_attentions:
-            dropout_prob = dropout.p if dropout.training else 0.0
-            context = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout_prob)
-            return context.transpose(1, 2).flatten(2), None
-        scores = query @ key.transpose(-1, -2) / self.attention_head_size**0.5
-        probabilities = dropout(scores.softmax(dim=-1))
-        if head_mask is not None:
-            probabilities = probabilities * self._kept(head_mask).to(probabilities)
-        context = (probabilities @ value).transpose(1, 2).flatten(2)
-        return (context, probabilities) if output_attentions else (context,)
-
-    def _kept(self, head_mask: Tensor) -> Tensor:
-        """The entries of a mask, (heads,) or (1, heads, 1, 1), for the heads that are not pruned."""
-        mask = head_mask[None, :, None, None] if head_mask.ndim == 1 else head_mask
-        return mask if mask.shape[1] == self.num_attention_heads else mask[:, self.heads]
-
-
-class ViTSelfOutput(nn.Module):
-    """The output projection of attention; the residual is added in ViTLayer."""
-
-    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
-        super().__init__()
-        self.dense = nn.Linear(len(config.kept_heads(layer)) * config.head_dim, config.hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(
-        self,
-        hidden_states: Float[Tensor, "batch tokens width"],
-        input_tensor: Float[Tensor, "batch tokens hidden"] | None = None,  # for parts that scripts put here
-    ) -> Float[Tensor, "batch tokens hidden"]:
-        return self.dropout(self.dense(hidden_states))
-
-
-class ViTAttention(nn.Module):
-    """Self-attention with its output projection."""
-
-    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
-        super().__init__()
-        self.attention = ViTSelfAttention(config, layer)
-        self.output = ViTSelfOutput(config, layer)
-
-    @property
-    def pruned_heads(self) -> set[int]:
-        """The heads that are gone, in the numbering before any pruning."""
-        return set(range(self.attention.config.num_attention_heads)) - set(self.attention.heads)
-
-    def prune_heads(self, heads: Iterable[int]) -> None:
-        """Remove attention heads for good, in the numbering before any pruning; see `ViTModel.prune_heads`."""
-        prune_attention(self, heads)
-
-    def forward(
-        self,
-        hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, "*head"] | None = None,
-        output_attentions: bool = False,
-    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        context, *probabilities = items_of(self.attention(hidden_states, head_mask, output_attentions))
-        return self.output(context, hidden_states), *probabilities
-
-
-# The names that transformers 4 has for these with scaled dot product attention.
-ViTSdpaSelfAttention = ViTSelfAttention
-ViTSdpaAttention = ViTAttention
-
-
-class ViTIntermediate(nn.Module):
-    """The first half of the MLP."""
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.intermediate_act_fn = activation(config.hidden_act)
-
-    def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens mlp"]:
-        return self.intermediate_act_fn(self.dense(hidden_states))
-
-
-class ViTOutput(nn.Module):
-    """The second half of the MLP, with the residual."""
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(
-        self, hidden_states: Float[Tensor, "batch tokens mlp"], input_tensor: Float[Tensor, "batch tokens hidden"]
-    ) -> Float[Tensor, "batch tokens hidden"]:
-        return self.dropout(self.dense(hidden_states)) + input_tensor
-
-
-class ViTLayer(nn.Module):
-    """One transformer layer, with LayerNorm before each half (equations 2 and 3)."""
-
-    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
-        super().__init__()
-        self.attention = ViTAttention(config, layer)
-        self.intermediate = ViTIntermediate(config)
-        self.output = ViTOutput(config)
-        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(
-        self,
-        hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, "*head"] | None = None,
-        output_attentions: bool = False,
-    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        returned = self.attention(self.layernorm_before(hidden_states), head_mask, output_attentions)
-        attended, *probabilities = items_of(returned)
-        hidden_states = attended + hidden_states
-        mlp = self.intermediate(self.layernorm_after(hidden_states))
-        return self.output(mlp, hidden_states), *probabilities
-
-
-def items_of(returned: Any) -> Sequence[Any]:
-    """What a layer or an attention returns, which may be someone else's and return a tensor alone."""
-    return (returned,) if isinstance(returned, Tensor) else returned
-
-
-class ViTEncoder(nn.Module):
+class ViTEncoder(LayerStack):
     """The transformer layers, one after the other."""
 
     def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.layer = nn.ModuleList(ViTLayer(config, layer) for layer in range(config.num_hidden_layers))
-        self.gradient_checkpointing = False
-        self._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        super().__init__(config)
+        self.relative_positions = config.architecture.relative_positions
+        if self.relative_positions == "shared":
+            self.relative_position_bias = RelativePositionBias(config)
+        self.layer = layers_of(config)
 
     def forward(
         self,
@@ -327,24 +236,29 @@ class ViTEncoder(nn.Module):
         output_attentions: bool = False,
         output_hidden_states: bool = False,
         return_dict: bool = True,
+        grid: tuple[int, int] | None = None,
     ) -> BaseModelOutput | tuple[Any, ...]:
-        """Run the layers; on request with the hidden states before each layer and after the last, and the attention."""
-        all_hidden_states, all_attentions = [], []
-        for index, layer in enumerate(self.layer):
-            if output_hidden_states:
-                all_hidden_states.append(hidden_states)
-            arguments = (hidden_states, None if head_mask is None else head_mask[index], output_attentions)
-            if self.gradient_checkpointing and self.training:
-                returned = self._gradient_checkpointing_func(layer, *arguments)
-            else:
-                returned = layer(*arguments)
-            hidden_states, *attentions = items_of(returned)
-            if output_attentions:
-                all_attentions.append(attentions[0] if attentions else None)
-        if output_hidden_states:
-            all_hidden_states.append(hidden_states)
-        output = BaseModelOutput(hidden_states, tuple(all_hidden_states) or None, tuple(all_attentions) or None)
+        """Run the layers; on request with the hidden states before each layer and after the last, and the attention.
+
+        Args:
+            hidden_states: the embedded tokens.
+            head_mask: factors for the heads of each layer.
+            output_attentions: whether to return attention maps.
+            output_hidden_states: whether to return hidden states.
+            return_dict: whether to return an output object rather than a tuple.
+            grid: rows and columns of patches, where relative positions are resampled.
+        """
+        relative = RELATIVE[self.relative_positions](self, grid)
+        output = self.run(self.layer, hidden_states, head_mask, output_attentions, output_hidden_states, **relative)
         return output if return_dict else output.to_tuple()
+
+
+#: What the layers of an encoder are handed by name to place tokens relative to each other.
+RELATIVE: dict[RelativePositions | None, Callable[[Any, tuple[int, int] | None], dict[str, Any]]] = {
+    None: lambda encoder, grid: {},
+    "layers": lambda encoder, grid: {"grid": grid},
+    "shared": lambda encoder, grid: {"relative_position_bias": encoder.relative_position_bias(grid)},
+}
 
 
 class ViTPooler(nn.Module):
@@ -359,24 +273,78 @@ class ViTPooler(nn.Module):
         return self.activation(self.dense(hidden_states[:, 0]))
 
 
-class ViTModel(ViTPreTrainedModel):
-    """The Vision Transformer without a head.
+class MeanNormPooler(nn.Module):
+    """A summary of the image: the mean of the patches, normed."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__()
+        self.num_prefix_tokens = config.architecture.num_prefix_tokens
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
+        return self.layernorm(hidden_states[:, self.num_prefix_tokens :].mean(1))
+
+
+class ClassTokenPooler(nn.Module):
+    """A summary of the image: the class token as it is."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__()
+
+    def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
+        return hidden_states[:, 0]
+
+
+POOLERS: dict[Pooler, Callable[[PretrainedConfig], nn.Module]] = {
+    "dense": ViTPooler,
+    "mean-norm": MeanNormPooler,
+    "class-token": ClassTokenPooler,
+}
+
+#: What a classifier reads of a base model's output, which has so many tokens before the patches.
+SUMMARIES: dict[Summary, Callable[[BaseModelOutputWithPooling, int], Tensor]] = {
+    "class-token": lambda outputs, num_prefix_tokens: outputs.last_hidden_state[:, 0],
+    "pooler": lambda outputs, num_prefix_tokens: outputs.pooler_output,
+    "mean": lambda outputs, num_prefix_tokens: outputs.last_hidden_state[:, num_prefix_tokens:].mean(1),
+}
+
+
+class VisionTransformerPreTrainedModel(PreTrainedModel):
+    """What the models of a `VisionTransformerConfig` share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = VisionTransformerConfig
+    base_model_prefix = VisionTransformerConfig.base_model_prefix
+
+
+class VisionTransformerModel(VisionTransformerPreTrainedModel):
+    """A Vision Transformer without a head.
 
     Args:
-        config: its sizes and settings.
-        add_pooling_layer: whether to add the pooler.
-        use_mask_token: whether to have a mask token, which `bool_masked_pos` needs.
+        config: its sizes and settings, and what it is made of.
+        add_pooling_layer: whether to add the pooler; as its architecture has it unless given.
+        use_mask_token: whether to have a mask token, which `bool_masked_pos` needs, where its architecture leaves that
+            open.
     """
 
     task = "model"
+    embeddings_class: ClassVar[Callable[..., nn.Module]] = ViTEmbeddings
 
-    def __init__(self, config: PretrainedConfig, add_pooling_layer: bool = True, use_mask_token: bool = False) -> None:
+    def __init__(
+        self, config: PretrainedConfig, add_pooling_layer: bool | None = None, use_mask_token: bool = False
+    ) -> None:
         super().__init__(config)
+        architecture = config.architecture
+        self.has_relative_positions = architecture.relative_positions is not None
+        has_pooler = architecture.has_pooler if add_pooling_layer is None else add_pooling_layer
         with own_parts():
-            self.embeddings = ViTEmbeddings(config, use_mask_token)
+            self.embeddings: Any = type(self).embeddings_class(config, use_mask_token)
             self.encoder = ViTEncoder(config)
-            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-            self.pooler = ViTPooler(config) if add_pooling_layer else None
+            self.layernorm = (
+                nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+                if architecture.final_norm
+                else nn.Identity()
+            )
+            self.pooler = POOLERS[architecture.pooler](config) if has_pooler and architecture.pooler else None
         self.post_init()
 
     def parameter_table(self, config: PretrainedConfig | None = None) -> tuple[Parameter, ...]:
@@ -407,34 +375,19 @@ class ViTModel(ViTPreTrainedModel):
                 count as before pruning.
             output_attentions: whether to return attention maps; the config's setting unless given.
             output_hidden_states: whether to return every layer's hidden states; likewise.
-            interpolate_pos_encoding: whether to resample the position embeddings, so that images may have any size.
+            interpolate_pos_encoding: whether to resample positions, so that images may have any size. Models whose
+                architecture `resamples_unasked` do so anyway where the size is another.
             return_dict: whether to return an output object rather than a tuple; the config's setting unless given.
 
         Raises:
             ValueError: a shape does not fit the model.
         """
-        config = self.config
-        if pixel_values is None:
-            raise ValueError("pixel_values are missing; pass images of shape (batch, channels, height, width).")
-        if output_attentions is None:
-            output_attentions = config.output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = config.output_hidden_states
-
-        hidden_states = self.embeddings(
-            self._as_tensor(pixel_values), self._as_tensor(bool_masked_pos), bool(interpolate_pos_encoding)
+        pixel_values = self._images(pixel_values)
+        interpolate = bool(interpolate_pos_encoding)
+        hidden_states = self.embeddings(pixel_values, self._as_tensor(bool_masked_pos), interpolate)
+        encoded = self._encoded(
+            hidden_states, pixel_values, head_mask, output_attentions, output_hidden_states, interpolate
         )
-        encoded = self.encoder(
-            hidden_states,
-            head_mask=self._per_layer(self._as_tensor(head_mask)),
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
-        if isinstance(encoded, tuple):  # of an encoder that scripts put here
-            rest = iter(encoded[1:])
-            all_hidden_states = next(rest, None) if output_hidden_states else None
-            encoded = BaseModelOutput(encoded[0], all_hidden_states, next(rest, None))
         last_hidden_state = self.layernorm(encoded[0])
         output = BaseModelOutputWithPooling(
             last_hidden_state=last_hidden_state,
@@ -443,6 +396,41 @@ class ViTModel(ViTPreTrainedModel):
             attentions=encoded.attentions,
         )
         return self._returned(output, return_dict)
+
+    def _encoded(
+        self,
+        hidden_states: Tensor,
+        pixel_values: Tensor,
+        head_mask: Any,
+        output_attentions: bool | None,
+        output_hidden_states: bool | None,
+        interpolate_pos_encoding: bool,
+    ) -> BaseModelOutput:
+        """What the encoder makes of embedded tokens."""
+        config = self.config
+        if output_attentions is None:
+            output_attentions = config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = config.output_hidden_states
+        encoded = self.encoder(
+            hidden_states,
+            head_mask=self._per_layer(self._as_tensor(head_mask)),
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+            **self._resampled_grid(pixel_values, interpolate_pos_encoding),
+        )
+        if isinstance(encoded, tuple):  # of an encoder that scripts put here
+            rest = iter(encoded[1:])
+            all_hidden_states = next(rest, None) if output_hidden_states else None
+            encoded = BaseModelOutput(encoded[0], all_hidden_states, next(rest, None))
+        return encoded
+
+    def _resampled_grid(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> dict[str, tuple[int, int]]:
+        """The grid for which an encoder with relative positions has to resample them, if it has to."""
+        if self.has_relative_positions and self.embeddings.interpolates(pixel_values, interpolate_pos_encoding):
+            return {"grid": self.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])}
+        return {}
 
     def _per_layer(self, head_mask: Tensor | None) -> Tensor | None:
         """A head mask for each layer, (layers, 1, heads, 1, 1); one of that form is taken as it is."""
@@ -453,8 +441,151 @@ class ViTModel(ViTPreTrainedModel):
         return head_mask.expand(layers, -1)[:, None, :, None, None]
 
 
-class ViTForMaskedImageModeling(ViTPreTrainedModel):
-    """The Vision Transformer with a decoder that reconstructs masked patches (SimMIM, https://arxiv.org/abs/2111.09886).
+class VisionTransformerWithHead(VisionTransformerPreTrainedModel):
+    """What models with a head share: the base model, under the name that its family has for it."""
+
+    base_model_class: ClassVar[Callable[..., VisionTransformerModel]] = VisionTransformerModel
+
+    def add_base_model(self, **options: Any) -> None:
+        """Make the base model; the options are those of its constructor."""
+        self.add_module(self.config.base_model_prefix, type(self).base_model_class(self.config, **options))
+        self.num_prefix_tokens = self.config.architecture.num_prefix_tokens
+        self.first_masked = self.config.architecture.first_masked
+
+    def patches_of(self, outputs: BaseModelOutputWithPooling, grid: tuple[int, int]) -> Tensor:
+        """The tokens that stand for the patches in masked image modeling, (batch, patches, hidden)."""
+        return outputs.last_hidden_state[:, self.first_masked : self.first_masked + grid[0] * grid[1]]
+
+
+class VisionTransformerForImageClassification(VisionTransformerWithHead):
+    """A Vision Transformer with a linear classifier on the summary of the image that its architecture names.
+
+    Args:
+        config: its sizes and settings; `num_labels` classes, and with 0 what the classifier would read instead of
+            logits.
+    """
+
+    task = "image-classification"
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.classifier_reads = config.architecture.classifier_reads
+        self.add_base_model(add_pooling_layer=self.classifier_reads == "pooler")
+        with own_parts():
+            self.classifier = (
+                nn.Linear(config.classifier_input_size, config.num_labels) if config.num_labels else nn.Identity()
+            )
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
+        labels: Shaped[Tensor, "*shape"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> ImageClassifierOutput | tuple[Tensor, ...]:
+        """Run the model; see `VisionTransformerModel.forward`.
+
+        Args:
+            pixel_values: images, (batch, channels, height, width).
+            head_mask: see `VisionTransformerModel.forward`.
+            labels: what `vit_torch.losses.classification_loss` takes; with them the output has a loss.
+            output_attentions: see `VisionTransformerModel.forward`.
+            output_hidden_states: see `VisionTransformerModel.forward`.
+            interpolate_pos_encoding: see `VisionTransformerModel.forward`.
+            return_dict: see `VisionTransformerModel.forward`.
+
+        Raises:
+            ValueError: a shape does not fit the model, or a label is out of range.
+        """
+        outputs = self.base_model(
+            pixel_values,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=True,
+        )
+        summary = SUMMARIES[self.classifier_reads](outputs, self.num_prefix_tokens)
+        logits = self.classifier(summary)
+        loss = None if labels is None else classification_loss(logits, self._as_tensor(labels), self.config)
+        output = ImageClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+        return self._returned(output, return_dict)
+
+
+class VisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHead):
+    """A Vision Transformer with one classifier on the class token and one on the distillation token.
+
+    The first learns from labels and the second from a teacher (Touvron et al. 2020, https://arxiv.org/abs/2012.12877,
+    section 4), with `vit_torch.distillation.distillation_loss`; the answer is the mean of both.
+
+    Args:
+        config: its sizes and settings; its architecture has both tokens.
+
+    Raises:
+        ValueError: it has not.
+    """
+
+    task = "image-classification-with-teacher"
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        prefix_tokens = config.architecture.prefix_tokens
+        if not {"cls_token", "distillation_token"} <= set(prefix_tokens):
+            raise ValueError(
+                f"prefix_tokens are {prefix_tokens!r}; a model with a teacher needs 'cls_token' and "
+                f"'distillation_token'."
+            )
+        self.tokens = [prefix_tokens.index(name) for name in ("cls_token", "distillation_token")]
+        self.add_base_model(add_pooling_layer=False)
+        size = config.hidden_size
+        with own_parts():
+            self.cls_classifier = nn.Linear(size, config.num_labels) if config.num_labels else nn.Identity()
+            self.distillation_classifier = nn.Linear(size, config.num_labels) if config.num_labels else nn.Identity()
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> DeiTForImageClassificationWithTeacherOutput | tuple[Tensor, ...]:
+        """Run the model; see `VisionTransformerModel.forward`.
+
+        Raises:
+            ValueError: a shape does not fit the model.
+        """
+        outputs = self.base_model(
+            pixel_values,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=True,
+        )
+        class_token, distillation_token = (outputs.last_hidden_state[:, place] for place in self.tokens)
+        cls_logits = self.cls_classifier(class_token)
+        distillation_logits = self.distillation_classifier(distillation_token)
+        output = DeiTForImageClassificationWithTeacherOutput(
+            logits=(cls_logits + distillation_logits) / 2,
+            cls_logits=cls_logits,
+            distillation_logits=distillation_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return self._returned(output, return_dict)
+
+
+class VisionTransformerForMaskedImageModeling(VisionTransformerWithHead):
+    """A Vision Transformer with a decoder that reconstructs masked patches (SimMIM, https://arxiv.org/abs/2111.09886).
 
     Args:
         config: its sizes and settings; a patch is `encoder_stride` pixels high and wide.
@@ -464,7 +595,7 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
-        self.vit = ViTModel(config, add_pooling_layer=False, use_mask_token=True)
+        self.add_base_model(add_pooling_layer=False, use_mask_token=True)
         pixels = config.encoder_stride**2 * config.num_channels
         with own_parts():
             self.decoder = nn.Sequential(
@@ -482,19 +613,19 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
         interpolate_pos_encoding: bool | None = None,
         return_dict: bool | None = None,
     ) -> MaskedImageModelingOutput | tuple[Tensor, ...]:
-        """Run the model; see `ViTModel.forward`. With `bool_masked_pos` the output has a loss.
+        """Run the model; see `VisionTransformerModel.forward`. With `bool_masked_pos` the output has a loss.
 
         Raises:
             ValueError: a shape does not fit the model, or there is a mask and patches are not `encoder_stride` pixels
                 high and wide.
         """
-        config = self.config
+        config, pixel_values = self.config, self._images(pixel_values)
         if bool_masked_pos is not None and config.patch_shape != (config.encoder_stride, config.encoder_stride):
             raise ValueError(
                 f"patch_size is {config.patch_size} and encoder_stride {config.encoder_stride}; with bool_masked_pos "
                 f"they must be equal, so that the reconstruction has the image's size."
             )
-        outputs = self.vit(
+        outputs = self.base_model(
             pixel_values,
             bool_masked_pos=bool_masked_pos,
             head_mask=head_mask,
@@ -503,10 +634,8 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
         )
-        assert pixel_values is not None  # or the base model would have raised
-        pixel_values = self._as_tensor(pixel_values)
-        patches = outputs.last_hidden_state[:, 1:]
-        grid = self.vit.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])
+        grid = self.base_model.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])
+        patches = self.patches_of(outputs, grid)
         reconstruction = self.decoder(patches.transpose(1, 2).unflatten(2, grid))
         loss = None
         if bool_masked_pos is not None:
@@ -516,60 +645,76 @@ class ViTForMaskedImageModeling(ViTPreTrainedModel):
         return self._returned(output, return_dict)
 
 
-class ViTForImageClassification(ViTPreTrainedModel):
-    """The Vision Transformer with a linear classifier on the class token or on the pooler's output.
+class VisionTransformerForMaskedTokenModeling(VisionTransformerWithHead):
+    """A Vision Transformer that predicts visual tokens of masked patches (BEiT, https://arxiv.org/abs/2106.08254).
 
     Args:
-        config: its sizes and settings; `num_labels` classes, and with 0 what the classifier would read instead of
-            logits. With `classifier_uses_pooler` that is the pooler's output.
+        config: its sizes and settings; there are `vocab_size` visual tokens.
     """
 
-    task = "image-classification"
+    task = "masked-token-modeling"
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.vit = ViTModel(config, add_pooling_layer=config.classifier_uses_pooler)
+        self.add_base_model(add_pooling_layer=False, use_mask_token=True)
         with own_parts():
-            self.classifier = (
-                nn.Linear(config.classifier_input_size, config.num_labels) if config.num_labels else nn.Identity()
-            )
+            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
         self.post_init()
 
     def forward(
         self,
         pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
         head_mask: Shaped[Tensor, "*layers heads"] | None = None,
-        labels: Shaped[Tensor, "*shape"] | None = None,
+        labels: Shaped[Tensor, " masked"] | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         interpolate_pos_encoding: bool | None = None,
         return_dict: bool | None = None,
-    ) -> ImageClassifierOutput | tuple[Tensor, ...]:
-        """Run the model; see `ViTModel.forward`.
+    ) -> MaskedLMOutput | tuple[Tensor, ...]:
+        """Run the model; see `VisionTransformerModel.forward`.
 
         Args:
             pixel_values: images, (batch, channels, height, width).
-            head_mask: see `ViTModel.forward`.
-            labels: what `vit_torch.losses.classification_loss` takes; with them the output has a loss.
-            output_attentions: see `ViTModel.forward`.
-            output_hidden_states: see `ViTModel.forward`.
-            interpolate_pos_encoding: see `ViTModel.forward`.
-            return_dict: see `ViTModel.forward`.
+            bool_masked_pos: (batch, patches), true or 1 where the mask token replaces the patch.
+            head_mask: see `VisionTransformerModel.forward`.
+            labels: the visual tokens of the masked patches of all images, one after the other; see
+                `vit_torch.losses.masked_token_loss`. With them the output has a loss.
+            output_attentions: see `VisionTransformerModel.forward`.
+            output_hidden_states: see `VisionTransformerModel.forward`.
+            interpolate_pos_encoding: see `VisionTransformerModel.forward`.
+            return_dict: see `VisionTransformerModel.forward`.
 
         Raises:
-            ValueError: a shape does not fit the model, or a label is out of range.
+            ValueError: a shape does not fit the model, or there are labels without a mask.
         """
-        outputs = self.vit(
+        pixel_values = self._images(pixel_values)
+        if labels is not None and bool_masked_pos is None:
+            raise ValueError("labels are the visual tokens of masked patches; pass bool_masked_pos with them.")
+        outputs = self.base_model(
             pixel_values,
+            bool_masked_pos=bool_masked_pos,
             head_mask=head_mask,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
         )
-        summary = outputs.pooler_output if self.config.classifier_uses_pooler else outputs.last_hidden_state[:, 0]
-        logits = self.classifier(summary)
-        loss = None if labels is None else classification_loss(logits, self._as_tensor(labels), self.config)
-        output = ImageClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions)
+        grid = self.base_model.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])
+        logits = self.lm_head(self.layernorm(self.patches_of(outputs, grid)))
+        loss = None
+        if labels is not None:
+            loss = masked_token_loss(logits, self._as_tensor(labels), self._as_tensor(bool_masked_pos))
+        output = MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)
+
+
+def __getattr__(name: str) -> Any:
+    """The models of ViT, which scripts import from here too; they are in `vit_torch.relatives`."""
+    if name in ("ViTModel", "ViTForImageClassification", "ViTForMaskedImageModeling", "ViTPreTrainedModel"):
+        from vit_torch import relatives
+
+        return getattr(relatives, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

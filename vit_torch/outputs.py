@@ -5,10 +5,43 @@ from typing import Any
 
 from torch.utils import _pytree as pytree  # torch.export's own way registers nothing but the fields of dataclasses
 
-from vit_core import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
+from vit_core import (
+    BaseModelOutput,
+    BaseModelOutputWithPooling,
+    DeiTForImageClassificationWithTeacherOutput,
+    ImageClassifierOutput,
+    MaskedImageModelingOutput,
+    MaskedLMOutput,
+    ViTMAEDecoderOutput,
+    ViTMAEForPreTrainingOutput,
+    ViTMAEModelOutput,
+)
 from vit_core.outputs import WITH_EACH_CLASS, ModelOutput
 
-__all__ = ["BaseModelOutput", "BaseModelOutputWithPooling", "ImageClassifierOutput", "MaskedImageModelingOutput"]
+__all__ = [
+    "BaseModelOutput",
+    "BaseModelOutputWithPooling",
+    "DeiTForImageClassificationWithTeacherOutput",
+    "ImageClassifierOutput",
+    "MaskedImageModelingOutput",
+    "MaskedLMOutput",
+    "ViTMAEDecoderOutput",
+    "ViTMAEForPreTrainingOutput",
+    "ViTMAEModelOutput",
+]
+
+#: The classes that were written before this module.
+OUTPUTS = (
+    BaseModelOutput,
+    BaseModelOutputWithPooling,
+    DeiTForImageClassificationWithTeacherOutput,
+    ImageClassifierOutput,
+    MaskedImageModelingOutput,
+    MaskedLMOutput,
+    ViTMAEDecoderOutput,
+    ViTMAEForPreTrainingOutput,
+    ViTMAEModelOutput,
+)
 
 
 def _register(output_class: type[ModelOutput]) -> None:
@@ -32,6 +65,6 @@ def _register(output_class: type[ModelOutput]) -> None:
     )
 
 
-for _output_class in (BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput):
+for _output_class in OUTPUTS:
     _register(_output_class)
 WITH_EACH_CLASS.append(_register)

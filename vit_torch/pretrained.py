@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from conversion.checkpoint import open_for_loading
 from conversion.description import described
-from vit_core import PretrainedConfig, ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan, unwrapped
 from vit_core.parameters import Parameter, Task, parameters
@@ -33,11 +33,12 @@ from vit_torch.script_methods import ScriptMethods
 from vit_torch.tensors import as_tensor, dtype_of, state_dict_for_loading
 
 
-class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
+class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
     """What the models share, and what models of one's own are built on: a config, weights from and to checkpoints.
 
-    A subclass makes its parts in `__init__` and calls `self.post_init()` at the end. The parameters of every `ViTModel`
-    in it are described by the table of parameters; what it adds is loaded and saved beside them, under its own names.
+    A subclass makes its parts in `__init__` and calls `self.post_init()` at the end. The parameters of every model of
+    this package in it are described by the table of parameters; what it adds is loaded and saved beside them, under its
+    own names.
 
     Args:
         config: its sizes and settings.
@@ -46,15 +47,16 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
     """
 
     task: ClassVar[Task | None] = None
-    config_class = ViTConfig
-    base_model_prefix = ViTConfig.base_model_prefix
+    config_class: type[PretrainedConfig] = PretrainedConfig
+    base_model_prefix = PretrainedConfig.base_model_prefix
     main_input_name = "pixel_values"
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         super().__init__()
         if not isinstance(config, PretrainedConfig):
             raise TypeError(
-                f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
+                f"{type(self).__name__} takes a {self.config_class.__name__}, not a {type(config).__name__}; to load "
+                f"a checkpoint call "
                 f"{type(self).__name__}.from_pretrained."
             )
         config.validate()
@@ -79,11 +81,11 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
             for row in model.parameter_table(config if model.config is self.config else None)
         )
 
-    def inner_models(self) -> Iterator[tuple[str, ViTPreTrainedModel]]:
+    def inner_models(self) -> Iterator[tuple[str, PreTrainedModel]]:
         """The models of this package that this one is built on, with the names that they have in it."""
         paths: list[str] = []
         for path, module in self.named_modules():
-            if path and isinstance(module, ViTPreTrainedModel) and not path.startswith(tuple(f"{p}." for p in paths)):
+            if path and isinstance(module, PreTrainedModel) and not path.startswith(tuple(f"{p}." for p in paths)):
                 paths.append(path)
                 yield path, module
 
@@ -96,7 +98,7 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
         return f"{self.base_model_prefix if self.base_model_prefix in paths else paths[0]}."
 
     @classmethod
-    def _own_class(cls) -> type[ViTPreTrainedModel]:
+    def _own_class(cls) -> type[PreTrainedModel]:
         """The class as it was written, without what FSDP2 and parametrizations make of it."""
         return next(each for each in cls.__mro__ if not each.__module__.startswith("torch."))
 
@@ -125,7 +127,7 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
         if callable(start_parameters := getattr(module, "start_parameters", None)):  # of ViTEmbeddings
             start_parameters()
         else:
-            start_module(module, self.config.initializer_range)
+            start_module(module, self.config)
 
     def start_missing(self, rows: Sequence[Parameter], extras: Sequence[str]) -> None:
         """Give parameters that a checkpoint lacks their random start, as a constructor would.
@@ -135,8 +137,8 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
             extras: those that a subclass added. They have the start that its constructor gave them, and get the one
                 that its `_init_weights` gives if the constructor did not ask for that.
         """
-        start_rows(self, rows, self.config.initializer_range)
-        if self._own_class()._init_weights is not ViTPreTrainedModel._init_weights:
+        start_rows(self, rows, self.config)
+        if self._own_class()._init_weights is not PreTrainedModel._init_weights:
             for path in dict.fromkeys(row.name.rpartition(".")[0] for row in rows):
                 self._init_weights(self.get_submodule(path))
             for path in dict.fromkeys(name.rpartition(".")[0] for name in extras):
@@ -466,6 +468,17 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
         """The dtype of the parameters."""
         return next(parameter.dtype for parameter in self.parameters() if parameter.is_floating_point())
 
+    def _images(self, pixel_values: Any) -> Tensor:
+        """The images of a forward pass as a tensor.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if pixel_values is None:
+            raise ValueError("pixel_values are missing; pass images of shape (batch, channels, height, width).")
+        images: Tensor = self._as_tensor(pixel_values)
+        return images
+
     def _as_tensor(self, value: Any) -> Any:
         """An argument of a forward pass, which may also be an array or a list, as a tensor."""
         return value if value is None or isinstance(value, Tensor) else as_tensor(value, self.device)
@@ -475,3 +488,12 @@ class ViTPreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
         if return_dict is None:
             return_dict = self.config.use_return_dict
         return output if return_dict else output.to_tuple()
+
+
+def __getattr__(name: str) -> Any:
+    """What ViT's models share, which scripts import from here too; it is in `vit_torch.relatives`."""
+    if name == "ViTPreTrainedModel":
+        from vit_torch.relatives import ViTPreTrainedModel
+
+        return ViTPreTrainedModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from vit_core import PretrainedConfig
 
 
 def prune_heads(model: Any, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
-    """Remove attention heads from a model and record it in its config; see `ViTPreTrainedModel.prune_heads`."""
+    """Remove attention heads from a model and record it in its config; see `PreTrainedModel.prune_heads`."""
     config: PretrainedConfig = model.config
     layers = model.base_model.encoder.layer
     pruned = {layer: set(heads) for layer, heads in config.pruned_heads.items()}
@@ -27,7 +27,7 @@ def prune_heads(model: Any, heads_to_prune: Mapping[int, Iterable[int]]) -> None
 
 
 def prune_attention(attention: Any, heads: Iterable[int]) -> None:
-    """Remove heads of one attention, a `vit_torch.modeling.ViTAttention`; those that are gone already do not matter.
+    """Remove heads of one attention, a `vit_torch.layers.ViTAttention`; those that are gone already do not matter.
 
     Raises:
         ValueError: there is no such head, or none would stay.
@@ -47,6 +47,10 @@ def prune_attention(attention: Any, heads: Iterable[int]) -> None:
     for name in ("query", "key", "value"):
         setattr(inner, name, _selected(getattr(inner, name), rows, axis=0))
     attention.output.dense = _selected(attention.output.dense, rows, axis=1)
+    if (positions := getattr(inner, "relative_position_bias", None)) is not None:
+        table = positions.relative_position_bias_table
+        columns = table.detach().index_select(1, places.to(table.device))
+        positions.relative_position_bias_table = nn.Parameter(columns, requires_grad=table.requires_grad)
     inner.heads = kept
 
 

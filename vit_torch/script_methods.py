@@ -29,7 +29,7 @@ class ScriptMethods:
     generation_config = None
 
     #: Parts that programs which distribute a model must leave whole.
-    _no_split_modules: ClassVar[list[str]] = ["ViTEmbeddings", "ViTLayer"]
+    _no_split_modules: ClassVar[list[str]] = ["ViTEmbeddings", "ViTLayer", "ScaledLayer"]
     #: Regular expressions that a subclass may set: of names that may be missing from or left over in a checkpoint
     #: without a warning, and of names that are not saved.
     _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
@@ -50,7 +50,7 @@ class ScriptMethods:
     _supports_static_cache = False
     _supports_quantized_cache = False
 
-    # For the methods below; see ViTPreTrainedModel.
+    # For the methods below; see PreTrainedModel.
     config: PretrainedConfig
     main_input_name: str
     base_model: Any
@@ -123,9 +123,9 @@ class ScriptMethods:
     def tie_weights(self) -> None:
         """Have parameters be shared, if a subclass does; called when a model was made and when it was loaded."""
 
-    def get_position_embeddings(self) -> nn.Parameter:
-        """The position embeddings, (1, 1 + patches, hidden)."""
-        positions: nn.Parameter = self.base_model.embeddings.position_embeddings
+    def get_position_embeddings(self) -> nn.Parameter | None:
+        """The position embeddings, (1, tokens, hidden); None where all positions are relative."""
+        positions: nn.Parameter | None = self.base_model.embeddings.position_embeddings
         return positions
 
     def resize_position_embeddings(self, new_num_position_embeddings: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vit_torch.pretrained import ViTPreTrainedModel
+from vit_torch.pretrained import PreTrainedModel
 
 try:
     import transformers
@@ -32,7 +32,7 @@ class Trainer(transformers.Trainer):
 
     def __init__(self, *arguments: Any, **named_arguments: Any) -> None:
         super().__init__(*arguments, **named_arguments)
-        if isinstance(self._unwrapped(), ViTPreTrainedModel) and not getattr(self.args, "save_safetensors", True):
+        if isinstance(self._unwrapped(), PreTrainedModel) and not getattr(self.args, "save_safetensors", True):
             warnings.warn(
                 "save_safetensors=False asks for pickled weights; they are written as safetensors all the same.",
                 stacklevel=2,
@@ -41,7 +41,7 @@ class Trainer(transformers.Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         model = self._unwrapped()
-        if not isinstance(model, ViTPreTrainedModel):
+        if not isinstance(model, PreTrainedModel):
             super()._save(output_dir, state_dict)
             return
         if not self.args.should_save:

@@ -1,0 +1,120 @@
+"""The numbers that transformers returns for the relatives of ViT, to 1e-5 in float32."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import vit_torch
+from vit_core.auto import AutoConfig
+
+TOLERANCE = 1e-5
+
+#: Each fixture with what its expected results were computed from, besides the images.
+FIXTURES = {
+    "hf_deit": (),
+    "hf_deit_classifier": ("labels",),
+    "hf_deit_masked": ("bool_masked_pos",),
+    "hf_beit_layerwise": (),
+    "hf_beit_shared": (),
+    "hf_beit_grads": ("labels",),
+    "hf_beit_large": (),
+    "hf_beit_masked_grads": ("labels", "bool_masked_pos"),
+    "hf_data2vec_vision": ("labels",),
+    "hf_vit_msn": ("labels",),
+    "hf_ijepa": ("labels",),
+}
+OUTPUTS = ("loss", "logits", "cls_logits", "distillation_logits", "reconstruction", "mask", "ids_restore")
+
+
+@pytest.fixture
+def loaded(fixture_folder):
+    """Load a checkpoint; returns the model, what it is called with, and the results that belong to it."""
+
+    def loaded(name, **options):
+        folder = fixture_folder / name
+        config = AutoConfig.from_pretrained(folder)
+        with np.load(folder / "expected.npz") as results:
+            expected = {key: torch.from_numpy(results[key]) for key in results}
+        model = getattr(vit_torch, config.architectures[0]).from_pretrained(folder, **options)
+        inputs = {key: expected[key] for key in ("pixel_values", *FIXTURES[name])}
+        return model, inputs, expected
+
+    return loaded
+
+
+def assert_close(actual, expected):
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= TOLERANCE
+
+
+def with_(fixtures, key, fixture_folder=None):
+    return [name for name, inputs in fixtures.items() if key in inputs]
+
+
+@pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", FIXTURES)
+def test_every_output(loaded, name, attn_implementation):
+    model, inputs, expected = loaded(name, attn_implementation=attn_implementation)
+    outputs = model(**inputs)
+    assert set(outputs) == set(OUTPUTS) & set(expected)
+    for key, value in outputs.items():
+        assert_close(value, expected[key])
+
+
+@pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", FIXTURES)
+def test_every_hidden_state_and_attention_map(loaded, name, attn_implementation):
+    model, inputs, expected = loaded(name, attn_implementation=attn_implementation)
+    outputs = model(**inputs, output_hidden_states=True, output_attentions=True)
+    for kind in ("hidden_states", "attentions"):
+        assert len(outputs[kind]) == sum(key.startswith(kind) for key in expected)
+        for index, value in enumerate(outputs[kind]):
+            assert_close(value, expected[f"{kind}.{index}"])
+
+
+@pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", [name for name, inputs in FIXTURES.items() if inputs])
+def test_the_gradient_of_every_parameter(loaded, name, attn_implementation):
+    model, inputs, expected = loaded(name, attn_implementation=attn_implementation)
+    model(**inputs).loss.backward()
+    gradients = {key.removeprefix("grad/"): value for key, value in expected.items() if key.startswith("grad/")}
+    trained = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.requires_grad}
+    idle = {key for key, gradient in trained.items() if gradient is None}
+    assert gradients.keys() == trained.keys() - idle
+    largest_of_all = max(gradient.abs().max() for gradient in gradients.values())
+    for key, reference in gradients.items():
+        # Softmax does not change when the same is added to all scores, so a key bias has no gradient but rounding.
+        largest = 0.01 * largest_of_all if key.endswith("key.bias") else reference.abs().max()
+        assert (trained[key] - reference).abs().max() <= TOLERANCE * largest, key
+
+
+@pytest.mark.parametrize(
+    "name", ["hf_deit_classifier", "hf_beit_large", "hf_data2vec_vision", "hf_vit_msn", "hf_ijepa"]
+)
+def test_logits_of_a_larger_image(loaded, name):
+    model, _, expected = loaded(name)
+    images = expected["pixel_values_large"]
+    assert_close(model(images, interpolate_pos_encoding=True).logits, expected["large/logits"])
+    if model.config.architecture.resamples_unasked:
+        assert_close(model(images).logits, expected["large/logits"])
+    else:
+        with pytest.raises(ValueError, match="48 x 72 pixels do not fit a model for 32 x 32"):
+            model(images)
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_a_checkpoint_is_written_as_it_was_read(loaded, fixture_folder, tmp_path, name):
+    model, inputs, _ = loaded(name)
+    model.save_pretrained(tmp_path)
+    stored, written = (load_file(folder / "model.safetensors") for folder in (fixture_folder / name, tmp_path))
+    assert written.keys() == stored.keys() == model.state_dict().keys()
+    for key, tensor in stored.items():
+        assert torch.equal(written[key], tensor), key
+    shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    assert {row.name: row.shape for row in model.parameter_table()} == shapes
+    again = type(model).from_pretrained(tmp_path)
+    assert again.config == copy.deepcopy(model.config)
+    torch.testing.assert_close(again(**inputs).to_tuple(), model(**inputs).to_tuple(), atol=0, rtol=0)

@@ -1,0 +1,368 @@
+"""The layers of Vision Transformers in PyTorch, each once, with its options; see `vit_core.architecture`.
+
+Modules are nested and named so that `state_dict()` has the canonical names of `vit_core.parameters`, which are those of
+transformers. An option that is off has no module and costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from vit_core import PretrainedConfig
+from vit_core.parameters import INITIALIZERS
+from vit_core.relative_position import table_length
+from vit_torch.activations import activation
+from vit_torch.initialization import start
+from vit_torch.outputs import BaseModelOutput
+from vit_torch.position import relative_position_index, resample_table
+from vit_torch.pruning import prune_attention
+
+
+class RelativePositionBias(nn.Module):
+    """What is added to attention scores for where two tokens stand, relative to each other.
+
+    See `vit_core.relative_position`.
+
+    Args:
+        config: the model's.
+        layer: the number of the layer that owns it, of whose heads it has those that are not pruned; all without one.
+    """
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = config.grid
+        self.num_prefix_tokens = config.architecture.num_prefix_tokens
+        rows = table_length(self.grid, self.num_prefix_tokens)
+        self.relative_position_bias_table = nn.Parameter(torch.empty(rows, len(config.kept_heads(layer))))
+        self.start_parameters()
+
+    def start_parameters(self) -> None:
+        """Have no place differ from any other."""
+        start(self.relative_position_bias_table, INITIALIZERS["table"], self.config)
+
+    def forward(self, grid: tuple[int, int] | None = None) -> Float[Tensor, "1 heads tokens tokens"]:
+        """What to add to the scores.
+
+        Args:
+            grid: rows and columns of patches, for which the table is resampled; the model's own unless given.
+        """
+        table: Tensor = self.relative_position_bias_table
+        if grid is not None:
+            table = resample_table(table, self.grid, grid)
+        index = relative_position_index(grid or self.grid, self.num_prefix_tokens, table.device)
+        return table[index].permute(2, 0, 1)[None]
+
+
+class ViTSelfAttention(nn.Module):
+    """Multi-head self-attention (equations 5 to 7 of ViT's paper), up to the output projection."""
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
+        super().__init__()
+        self.config = config  # attn_implementation is read at each call, so that it can be changed
+        self.heads = config.kept_heads(layer)
+        self.attention_head_size = config.head_dim
+        key_bias = config.qkv_bias and config.architecture.key_bias
+        self.query = nn.Linear(config.hidden_size, self.all_head_size, bias=config.qkv_bias)
+        self.key = nn.Linear(config.hidden_size, self.all_head_size, bias=key_bias)
+        self.value = nn.Linear(config.hidden_size, self.all_head_size, bias=config.qkv_bias)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    @property
+    def num_attention_heads(self) -> int:
+        """The number of heads that are not pruned."""
+        return len(self.heads)
+
+    @property
+    def all_head_size(self) -> int:
+        """The width of all heads side by side."""
+        return self.num_attention_heads * self.attention_head_size
+
+    def transpose_for_scores(
+        self, x: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch heads tokens head_width"]:
+        """Take the heads, which lie side by side, apart."""
+        return torch.unflatten(x, -1, (-1, self.attention_head_size)).transpose(1, 2)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, "*head"] | None = None,
+        output_attentions: bool = False,
+        relative_position_bias: Float[Tensor, "1 all_heads tokens tokens"] | None = None,
+    ) -> tuple[Float[Tensor, "batch tokens width"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
+        query = self.transpose_for_scores(self.query(hidden_states))
+        key = self.transpose_for_scores(self.key(hidden_states))
+        value = self.transpose_for_scores(self.value(hidden_states))
+        dropout = self.dropout
+        bias = None if relative_position_bias is None else self._kept(relative_position_bias).to(query)
+        is_usual = self.config.attn_implementation == "sdpa" and isinstance(dropout, nn.Dropout)
+        if is_usual and head_mask is None and not output_attentions:
+            dropout_prob = dropout.p if dropout.training else 0.0
+            context = functional.scaled_dot_product_attention(query, key, value, bias, dropout_p=dropout_prob)
+            return context.transpose(1, 2).flatten(2), None
+        scores = query @ key.transpose(-1, -2) / self.attention_head_size**0.5
+        if bias is not None:
+            scores = scores + bias
+        probabilities = dropout(scores.softmax(dim=-1))
+        if head_mask is not None:
+            probabilities = probabilities * self._kept(head_mask).to(probabilities)
+        context = (probabilities @ value).transpose(1, 2).flatten(2)
+        return (context, probabilities) if output_attentions else (context,)
+
+    def _kept(self, of_heads: Tensor) -> Tensor:
+        """The entries for the heads that are not pruned, of a mask (heads,) or of anything (1, heads, ...)."""
+        entries = of_heads[None, :, None, None] if of_heads.ndim == 1 else of_heads
+        return entries if entries.shape[1] == self.num_attention_heads else entries[:, self.heads]
+
+
+class RelativeSelfAttention(ViTSelfAttention):
+    """Self-attention with a table of relative positions of its own."""
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
+        super().__init__(config, layer)
+        self.relative_position_bias = RelativePositionBias(config, layer)
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, "*head"] | None = None,
+        output_attentions: bool = False,
+        grid: tuple[int, int] | None = None,
+    ) -> tuple[Float[Tensor, "batch tokens width"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
+        return super().forward(hidden_states, head_mask, output_attentions, self.relative_position_bias(grid))
+
+
+class ViTSelfOutput(nn.Module):
+    """The output projection of attention; the residual is added in ViTLayer."""
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
+        super().__init__()
+        self.dense = nn.Linear(len(config.kept_heads(layer)) * config.head_dim, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch tokens width"],
+        input_tensor: Float[Tensor, "batch tokens hidden"] | None = None,  # for parts that scripts put here
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        return self.dropout(self.dense(hidden_states))
+
+
+class ViTAttention(nn.Module):
+    """Self-attention with its output projection."""
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
+        super().__init__()
+        has_table = config.architecture.relative_positions == "layers"
+        self.attention = (RelativeSelfAttention if has_table else ViTSelfAttention)(config, layer)
+        self.output = ViTSelfOutput(config, layer)
+
+    @property
+    def pruned_heads(self) -> set[int]:
+        """The heads that are gone, in the numbering before any pruning."""
+        return set(range(self.attention.config.num_attention_heads)) - set(self.attention.heads)
+
+    def prune_heads(self, heads: Iterable[int]) -> None:
+        """Remove attention heads for good, in the numbering before any pruning; see `PreTrainedModel.prune_heads`."""
+        prune_attention(self, heads)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, "*head"] | None = None,
+        output_attentions: bool = False,
+        **relative: Any,
+    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
+        context, *probabilities = items_of(self.attention(hidden_states, head_mask, output_attentions, **relative))
+        return self.output(context, hidden_states), *probabilities
+
+
+# The names that transformers 4 has for these with scaled dot product attention.
+ViTSdpaSelfAttention = ViTSelfAttention
+ViTSdpaAttention = ViTAttention
+
+
+class ViTIntermediate(nn.Module):
+    """The first half of the MLP."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.intermediate_act_fn = activation(config.hidden_act)
+
+    def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens mlp"]:
+        return self.intermediate_act_fn(self.dense(hidden_states))
+
+
+class ViTOutput(nn.Module):
+    """The second half of the MLP, with the residual."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self, hidden_states: Float[Tensor, "batch tokens mlp"], input_tensor: Float[Tensor, "batch tokens hidden"]
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        return self.dropout(self.dense(hidden_states)) + input_tensor
+
+
+class ScaledOutput(ViTOutput):
+    """The second half of the MLP; the residual is added in ScaledLayer."""
+
+    def forward(  # type: ignore[override]
+        self, hidden_states: Float[Tensor, "batch tokens mlp"]
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        return self.dropout(self.dense(hidden_states))
+
+
+class ViTLayer(nn.Module):
+    """One transformer layer, with LayerNorm before each half (equations 2 and 3 of ViT's paper).
+
+    What its `forward` gets by name, it hands to attention: where tokens stand relative to each other; see ViTEncoder.
+    """
+
+    output_class = ViTOutput
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
+        super().__init__()
+        self.attention = ViTAttention(config, layer)
+        self.intermediate = ViTIntermediate(config)
+        self.output = self.output_class(config)
+        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, "*head"] | None = None,
+        output_attentions: bool = False,
+        **relative: Any,
+    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
+        returned = self.attention(self.layernorm_before(hidden_states), head_mask, output_attentions, **relative)
+        attended, *probabilities = items_of(returned)
+        hidden_states = attended + hidden_states
+        mlp = self.intermediate(self.layernorm_after(hidden_states))
+        return self.output(mlp, hidden_states), *probabilities
+
+
+class DropPath(nn.Module):
+    """Leaves out, in training, what a layer adds to an image's tokens (https://arxiv.org/abs/1603.09382).
+
+    Args:
+        rate: how often, in [0, 1). What stays is scaled by 1 / (1 - rate).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
+        if not self.training or not self.rate:
+            return hidden_states
+        one_an_image = (hidden_states.shape[0],) + (1,) * (hidden_states.ndim - 1)
+        is_kept = torch.rand(one_an_image, device=hidden_states.device) >= self.rate
+        return hidden_states * is_kept / (1 - self.rate)
+
+    def extra_repr(self) -> str:
+        """What `print` shows."""
+        return f"rate={self.rate}"
+
+
+class ScaledLayer(ViTLayer):
+    """A transformer layer that scales what its halves add, channel by channel, and leaves them out now and then."""
+
+    output_class = ScaledOutput
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
+        super().__init__(config, layer)
+        self.config = config
+        self.lambda_1, self.lambda_2 = self._factors(), self._factors()
+        rates = config.architecture.drop_path_rates(config.num_hidden_layers)
+        self.drop_path = DropPath(0.0 if layer is None else rates[layer])
+        self.start_parameters()
+
+    def start_parameters(self) -> None:
+        """Give the factors their start."""
+        for factors in (self.lambda_1, self.lambda_2):
+            if factors is not None:
+                start(factors, self.config.architecture.layer_scale or 0.0, self.config)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, "*head"] | None = None,
+        output_attentions: bool = False,
+        **relative: Any,
+    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
+        returned = self.attention(self.layernorm_before(hidden_states), head_mask, output_attentions, **relative)
+        attended, *probabilities = items_of(returned)
+        hidden_states = self._added(self.lambda_1, attended, hidden_states)
+        mlp = self.output(self.intermediate(self.layernorm_after(hidden_states)))
+        return self._added(self.lambda_2, mlp, hidden_states), *probabilities
+
+    def _factors(self) -> nn.Parameter | None:
+        has_factors = self.config.architecture.layer_scale is not None
+        return nn.Parameter(torch.empty(self.config.hidden_size)) if has_factors else None
+
+    def _added(self, factors: Tensor | None, branch: Tensor, hidden_states: Tensor) -> Tensor:
+        return self.drop_path(branch if factors is None else factors * branch) + hidden_states
+
+
+class LayerStack(nn.Module):
+    """What modules that have transformer layers have in common: how these are run, one after the other."""
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+
+    def run(
+        self,
+        layers: Iterable[nn.Module],
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, "layers ..."] | Sequence[Any] | None = None,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        **relative: Any,
+    ) -> BaseModelOutput:
+        """Run layers; on request with the hidden states before each layer and after the last, and the attention."""
+        all_hidden_states, all_attentions = [], []
+        for index, layer in enumerate(layers):
+            if output_hidden_states:
+                all_hidden_states.append(hidden_states)
+            arguments = (hidden_states, None if head_mask is None else head_mask[index], output_attentions)
+            if self.gradient_checkpointing and self.training:
+                returned = self._gradient_checkpointing_func(layer, *arguments, **relative)
+            else:
+                returned = layer(*arguments, **relative)
+            hidden_states, *attentions = items_of(returned)
+            if output_attentions:
+                all_attentions.append(attentions[0] if attentions else None)
+        if output_hidden_states:
+            all_hidden_states.append(hidden_states)
+        return BaseModelOutput(hidden_states, tuple(all_hidden_states) or None, tuple(all_attentions) or None)
+
+
+def layers_of(config: PretrainedConfig) -> nn.ModuleList:
+    """The transformer layers that a config describes."""
+    architecture = config.architecture
+    is_scaled = architecture.layer_scale is not None or architecture.drop_path_rate > 0
+    layer_class = ScaledLayer if is_scaled else ViTLayer
+    return nn.ModuleList(layer_class(config, layer) for layer in range(config.num_hidden_layers))
+
+
+def items_of(returned: Any) -> Sequence[Any]:
+    """What a layer or an attention returns, which may be someone else's and return a tensor alone."""
+    return (returned,) if isinstance(returned, Tensor) else returned

@@ -1,0 +1,300 @@
+"""The public models of ViT and its relatives, with the names and signatures of transformers 4.
+
+What they compute is in `vit_torch.modeling` and `vit_torch.masked_autoencoder`; what each is made of, its config says
+(`vit_core.families`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vit_core import (
+    BeitConfig,
+    Data2VecVisionConfig,
+    DeiTConfig,
+    IJepaConfig,
+    PretrainedConfig,
+    ViTConfig,
+    ViTMSNConfig,
+)
+from vit_torch.modeling import (
+    VisionTransformerForImageClassification,
+    VisionTransformerForImageClassificationWithTeacher,
+    VisionTransformerForMaskedImageModeling,
+    VisionTransformerForMaskedTokenModeling,
+    VisionTransformerModel,
+    VisionTransformerPreTrainedModel,
+)
+from vit_torch.pretrained import PreTrainedModel
+
+__all__ = [
+    "BeitForImageClassification",
+    "BeitForMaskedImageModeling",
+    "BeitModel",
+    "BeitPreTrainedModel",
+    "Data2VecVisionForImageClassification",
+    "Data2VecVisionModel",
+    "Data2VecVisionPreTrainedModel",
+    "DeiTForImageClassification",
+    "DeiTForImageClassificationWithTeacher",
+    "DeiTForMaskedImageModeling",
+    "DeiTModel",
+    "DeiTPreTrainedModel",
+    "IJepaForImageClassification",
+    "IJepaModel",
+    "IJepaPreTrainedModel",
+    "ViTForImageClassification",
+    "ViTForMaskedImageModeling",
+    "ViTMSNForImageClassification",
+    "ViTMSNModel",
+    "ViTMSNPreTrainedModel",
+    "ViTModel",
+    "ViTPreTrainedModel",
+    "VisionTransformerForImageClassification",
+    "VisionTransformerForImageClassificationWithTeacher",
+    "VisionTransformerForMaskedImageModeling",
+    "VisionTransformerForMaskedTokenModeling",
+    "VisionTransformerModel",
+    "VisionTransformerPreTrainedModel",
+]
+
+# ViT, and DINO's backbones with it: https://arxiv.org/abs/2010.11929
+
+
+class ViTPreTrainedModel(PreTrainedModel):
+    """What the models of ViT share, and what models of one's own are built on; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = ViTConfig
+    base_model_prefix = ViTConfig.base_model_prefix
+
+
+class ViTModel(ViTPreTrainedModel, VisionTransformerModel):
+    """The Vision Transformer without a head.
+
+    Args:
+        config: its sizes and settings.
+        add_pooling_layer: whether to add the pooler; it is unless told otherwise.
+        use_mask_token: whether to have a mask token, which `bool_masked_pos` needs.
+    """
+
+
+class ViTForMaskedImageModeling(ViTPreTrainedModel, VisionTransformerForMaskedImageModeling):
+    """The Vision Transformer with a decoder that reconstructs masked patches (SimMIM, https://arxiv.org/abs/2111.09886).
+
+    Args:
+        config: its sizes and settings; a patch is `encoder_stride` pixels high and wide.
+    """
+
+    base_model_class = ViTModel
+
+
+class ViTForImageClassification(ViTPreTrainedModel, VisionTransformerForImageClassification):
+    """The Vision Transformer with a linear classifier on the class token or on the pooler's output.
+
+    Args:
+        config: its sizes and settings; `num_labels` classes, and with 0 what the classifier would read instead of
+            logits. With `classifier_uses_pooler` that is the pooler's output.
+    """
+
+    base_model_class = ViTModel
+
+
+# DeiT: https://arxiv.org/abs/2012.12877. transformers has the last two arguments in another order here.
+
+
+class DeiTPreTrainedModel(PreTrainedModel):
+    """What the models of DeiT share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = DeiTConfig
+    base_model_prefix = DeiTConfig.base_model_prefix
+
+
+class DeiTModel(DeiTPreTrainedModel, VisionTransformerModel):
+    """DeiT without a head; see `VisionTransformerModel`."""
+
+    def forward(  # type: ignore[override]  # noqa: D102
+        self,
+        pixel_values: Any = None,
+        bool_masked_pos: Any = None,
+        head_mask: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+    ) -> Any:
+        return super().forward(
+            pixel_values,
+            bool_masked_pos,
+            head_mask,
+            output_attentions,
+            output_hidden_states,
+            interpolate_pos_encoding,
+            return_dict,
+        )
+
+
+class DeiTForMaskedImageModeling(DeiTPreTrainedModel, VisionTransformerForMaskedImageModeling):
+    """DeiT with a decoder that reconstructs masked patches; see `VisionTransformerForMaskedImageModeling`.
+
+    As in transformers, the distillation token stands for the first patch and the last patch is not decoded.
+    """
+
+    base_model_class = DeiTModel
+
+    def forward(  # type: ignore[override]  # noqa: D102
+        self,
+        pixel_values: Any = None,
+        bool_masked_pos: Any = None,
+        head_mask: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+    ) -> Any:
+        return super().forward(
+            pixel_values,
+            bool_masked_pos,
+            head_mask,
+            output_attentions,
+            output_hidden_states,
+            interpolate_pos_encoding,
+            return_dict,
+        )
+
+
+class DeiTForImageClassification(DeiTPreTrainedModel, VisionTransformerForImageClassification):
+    """DeiT with a linear classifier on the class token; see `VisionTransformerForImageClassification`."""
+
+    base_model_class = DeiTModel
+
+    def forward(  # type: ignore[override]  # noqa: D102
+        self,
+        pixel_values: Any = None,
+        head_mask: Any = None,
+        labels: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+    ) -> Any:
+        return super().forward(
+            pixel_values,
+            head_mask,
+            labels,
+            output_attentions,
+            output_hidden_states,
+            interpolate_pos_encoding,
+            return_dict,
+        )
+
+
+class DeiTForImageClassificationWithTeacher(DeiTPreTrainedModel, VisionTransformerForImageClassificationWithTeacher):
+    """DeiT with two classifiers; see `VisionTransformerForImageClassificationWithTeacher`."""
+
+    base_model_class = DeiTModel
+
+    def forward(  # type: ignore[override]  # noqa: D102
+        self,
+        pixel_values: Any = None,
+        head_mask: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+    ) -> Any:
+        return super().forward(
+            pixel_values, head_mask, output_attentions, output_hidden_states, interpolate_pos_encoding, return_dict
+        )
+
+
+# BEiT: https://arxiv.org/abs/2106.08254
+
+
+class BeitPreTrainedModel(PreTrainedModel):
+    """What the models of BEiT share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = BeitConfig
+    base_model_prefix = BeitConfig.base_model_prefix
+    _keys_to_ignore_on_load_unexpected = (r"relative_position_index$",)  # which older checkpoints hold
+
+
+class BeitModel(BeitPreTrainedModel, VisionTransformerModel):
+    """BEiT without a head; see `VisionTransformerModel`."""
+
+
+class BeitForMaskedImageModeling(BeitPreTrainedModel, VisionTransformerForMaskedTokenModeling):
+    """BEiT with a head that predicts visual tokens; see `VisionTransformerForMaskedTokenModeling`."""
+
+    base_model_class = BeitModel
+
+
+class BeitForImageClassification(BeitPreTrainedModel, VisionTransformerForImageClassification):
+    """BEiT with a linear classifier; see `VisionTransformerForImageClassification`."""
+
+    base_model_class = BeitModel
+
+
+# data2vec: https://arxiv.org/abs/2202.03555
+
+
+class Data2VecVisionPreTrainedModel(PreTrainedModel):
+    """What the models of data2vec share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = Data2VecVisionConfig
+    base_model_prefix = Data2VecVisionConfig.base_model_prefix
+    _keys_to_ignore_on_load_unexpected = (r"relative_position_index$",)  # which older checkpoints hold
+
+
+class Data2VecVisionModel(Data2VecVisionPreTrainedModel, VisionTransformerModel):
+    """data2vec without a head and, unless told otherwise, without a pooler; see `VisionTransformerModel`."""
+
+
+class Data2VecVisionForImageClassification(Data2VecVisionPreTrainedModel, VisionTransformerForImageClassification):
+    """data2vec with a linear classifier; see `VisionTransformerForImageClassification`."""
+
+    base_model_class = Data2VecVisionModel
+
+
+# ViT-MSN: https://arxiv.org/abs/2204.07141
+
+
+class ViTMSNPreTrainedModel(PreTrainedModel):
+    """What the models of ViT-MSN share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = ViTMSNConfig
+    base_model_prefix = ViTMSNConfig.base_model_prefix
+
+
+class ViTMSNModel(ViTMSNPreTrainedModel, VisionTransformerModel):
+    """ViT-MSN without a head; see `VisionTransformerModel`. It has no pooler."""
+
+    def __init__(
+        self, config: PretrainedConfig, use_mask_token: bool = False, add_pooling_layer: bool | None = None
+    ) -> None:
+        super().__init__(config, add_pooling_layer, use_mask_token)
+
+
+class ViTMSNForImageClassification(ViTMSNPreTrainedModel, VisionTransformerForImageClassification):
+    """ViT-MSN with a linear classifier on the class token; see `VisionTransformerForImageClassification`."""
+
+    base_model_class = ViTMSNModel
+
+
+# I-JEPA: https://arxiv.org/abs/2301.08243
+
+
+class IJepaPreTrainedModel(PreTrainedModel):
+    """What the models of I-JEPA share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = IJepaConfig
+    base_model_prefix = IJepaConfig.base_model_prefix
+
+
+class IJepaModel(IJepaPreTrainedModel, VisionTransformerModel):
+    """I-JEPA without a head and, unless told otherwise, without a pooler; see `VisionTransformerModel`."""
+
+
+class IJepaForImageClassification(IJepaPreTrainedModel, VisionTransformerForImageClassification):
+    """I-JEPA with a linear classifier on the mean of the patches; see `VisionTransformerForImageClassification`."""
+
+    base_model_class = IJepaModel
