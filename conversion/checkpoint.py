@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -17,6 +17,7 @@ from conversion.assumptions import (
     fields_from_shapes,
     warn_of_assumptions,
 )
+from conversion.canonical import family_like, heads, in_words, key_of, rows, without_layer
 from conversion.formats import FORMATS, rules
 from conversion.formats.format import Format, Found, Tensors, matching
 from conversion.formats.transformers import TRANSFORMERS
@@ -25,7 +26,7 @@ from conversion.sources import ANY_WEIGHTS, open_files
 from vit_core.checkpoint import OpenCheckpoint
 from vit_core.checks import shown
 from vit_core.config import PretrainedConfig
-from vit_core.families import vit
+from vit_core.families import FAMILIES, Family, family_of
 from vit_core.families.vit import ViTConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource, locate
@@ -35,7 +36,7 @@ from vit_core.stored_tensor import FLOAT_NAMES, StoredTensor
 from vit_core.weights_choice import WeightsChoice
 
 #: Fields of a config that decide what the tensors are, and that their shapes may leave open.
-LEFT_OPEN = ("num_attention_heads", "pruned_heads", "classifier_uses_pooler")
+LEFT_OPEN = ("num_attention_heads", "decoder_num_attention_heads", "pruned_heads", "classifier_uses_pooler")
 
 Understood = TypeVar("Understood")
 
@@ -113,17 +114,25 @@ def load(
     return read_source(located, config_fields, under)
 
 
-def read_source(source: ModelSource, config_fields: Mapping[str, Any], under: str | None = None) -> Checkpoint:
-    """What `load` does once it is known where the checkpoint is."""
+def read_source(
+    source: ModelSource, config_fields: Mapping[str, Any], under: str | None = None, *, other_fields: bool = False
+) -> Checkpoint:
+    """What `load` does once it is known where the checkpoint is; fields that its config has not may be let pass."""
     require_fields(config_fields)
     files = open_files(source)
-    return _first_that_fits(source, files, lambda files: _translate(source, files, config_fields, config_fields, under))
+    checkpoint = _first_that_fits(source, files, lambda files: _understood(source, files, config_fields, under))
+    if not other_fields:
+        require_fields(config_fields, [checkpoint.config])
+    return checkpoint
 
 
-def require_fields(config_fields: Mapping[str, Any]) -> None:
-    """Raise TypeError if there is no such field of a config."""
-    if unknown := [name for name in config_fields if not hasattr(ViTConfig(), name)]:
-        raise TypeError(f"{unknown[0]!r} is no field of a config.")
+def require_fields(config_fields: Mapping[str, Any], configs: Iterable[PretrainedConfig] = ()) -> None:
+    """Raise TypeError if there is no such field of a config, one of those that are given or of any family."""
+    known = list(configs) or [family.config_class() for family in FAMILIES.values()]
+    for name in config_fields:
+        if not any(hasattr(config, name) for config in known):
+            whose = f"a {type(known[0]).__name__}" if len(known) == 1 else "a config"
+            raise TypeError(f"{name!r} is no field of {whose}.")
 
 
 def open_for_loading(
@@ -154,11 +163,13 @@ def open_for_loading(
         ValueError: a file is corrupt, or tensors are missing or of a wrong shape.
     """
     opened = open_files(source, choice)
+    wanted = family_of(config_class)
     is_own = config_class.describes(opened.config.get("model_type"))
-    files = replace(opened, config={**opened.config, "model_type": ViTConfig.model_type}) if is_own else opened
-    if not source.weights and (is_own or TRANSFORMERS.config_fields(files.config) is not None):
+    files = replace(opened, config={**opened.config, "model_type": wanted.model_type}) if is_own else opened
+    is_readable = is_own or (TRANSFORMERS.config_fields(files.config) is not None and "model_type" not in files.config)
+    if not source.weights and is_readable:
         readable = {TRANSFORMERS.name, own_format}
-        if _is_of_a_subclass(files.config) and choice.under is None and _formats_in(files) <= readable:
+        if _is_of_a_subclass(files.config, wanted) and choice.under is None and _formats_in(files) <= readable:
             return opened  # whose names only that class knows
         recognised = recognised_in(source, files, choice.under)
         if recognised is None:
@@ -172,16 +183,19 @@ def open_for_loading(
 
     def translated(files: OpenCheckpoint) -> OpenCheckpoint:
         form, found = _require_recognised(source, files, choice.under)
-        is_canonical = form is TRANSFORMERS
-        holds_more = is_own and _is_of_a_subclass(files.config)  # beside what it holds of ours
+        holds_more = is_own and _is_of_a_subclass(files.config, wanted)  # beside what it holds of ours
+        model = _read(source.name, form, found, files.config, holds_more, wanted)
+        is_canonical = form is TRANSFORMERS and model.family is wanted
         try:
-            checkpoint = _translate(source, files, told, config_fields, choice.under, holds_more)
+            checkpoint = _translate(source, files, model.of_family(wanted), told, config_fields)
         except ValueError:
             if is_canonical and not files.config and "hidden_size" in config_fields:  # the caller knows better
                 return replace(files, tensors={**found.beside, **found.whole})
             raise
         fields = checkpoint.config.to_dict()
-        warn_of_assumptions(source.name, form.unsure, checkpoint.assumed, fields, config_fields)
+        warn_of_assumptions(
+            source.name, form.unsure, checkpoint.assumed, fields, config_fields, wanted.config_class.__name__
+        )
         warn_of_others(source.name, found)
         tensors = {**found.beside, **found.whole} if is_canonical else dict(checkpoint.tensors)
         if holds_more:
@@ -191,10 +205,10 @@ def open_for_loading(
     return _first_that_fits(source, files, translated)
 
 
-def _is_of_a_subclass(metadata: Mapping[str, Any]) -> bool:
-    """Whether a `config.json` names a class that is none of Trivit's."""
+def _is_of_a_subclass(metadata: Mapping[str, Any], family: Family) -> bool:
+    """Whether a `config.json` names a class that is none of Trivit's for a family."""
     named = metadata.get("architectures")
-    return isinstance(named, list) and bool(named) and named[0] not in vit.FAMILY.models.values()
+    return isinstance(named, list) and bool(named) and named[0] not in family.models.values()
 
 
 def _formats_in(files: OpenCheckpoint) -> set[str]:
@@ -234,36 +248,72 @@ def _unrecognised(name: str, files: OpenCheckpoint) -> str:
     return f"{name} is in no format that Trivit knows: it holds {some or 'no tensors'}; looked for {looked_for}."
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A model as its files have it, before it has a config.
+
+    Attributes:
+        form: the format.
+        found: its tensors there.
+        said: what the `config.json` says, as fields of a config.
+        family: whose model it is.
+        reading: the canonical tensors.
+    """
+
+    form: Format
+    found: Found
+    said: Mapping[str, Any]
+    family: Family
+    reading: rules.Reading
+
+    def of_family(self, wanted: Family) -> _Model:
+        """The same as a model of another family, which takes the weights of its base model for its own."""
+        if wanted is self.family:
+            return self
+        own = self.family.config_class().to_dict().keys() - wanted.config_class().to_dict().keys()
+        dropped = {"model_type", "architectures", *own}
+        templates = rows(wanted.model_type)
+        shared = {key: each for key, each in self.reading.tensors.items() if without_layer(key)[0] in templates}
+        said = {name: value for name, value in self.said.items() if name not in dropped}
+        return replace(self, said=said, family=wanted, reading=replace(self.reading, tensors=shared))
+
+
+def _understood(
+    source: ModelSource, files: OpenCheckpoint, config_fields: Mapping[str, Any], under: str | None
+) -> Checkpoint:
+    form, found = _require_recognised(source, files, under)
+    wanted = FAMILIES.get(str(config_fields.get("model_type")))
+    model = _read(source.name, form, found, files.config, wanted=wanted)
+    return _translate(source, files, model.of_family(wanted or model.family), config_fields, config_fields)
+
+
 def _translate(
     source: ModelSource,
     files: OpenCheckpoint,
+    model: _Model,
     overrides: Mapping[str, Any],
     given: Mapping[str, Any],
-    under: str | None = None,
-    may_hold_more: bool = False,
 ) -> Checkpoint:
     """The checkpoint in Trivit's terms, with everything checked that can be before weights are read.
 
     Args:
         source: where it is.
         files: what is there.
+        model: what was read of it.
         overrides: fields of the config that the caller knows better.
         given: fields of the config that is wanted, of which the size of images helps where positions are for no square.
-        under: see `load`.
-        may_hold_more: whether there may be tensors that the format does not know, as a subclass adds them.
     """
-    form, found = _require_recognised(source, files, under)
-    reading = _read(source.name, form, found, may_hold_more)
-    config, task, assumed = _configured(source, files, form, reading, overrides, given)
+    form, reading = model.form, model.reading
+    config, task, assumed = _configured(source, files, model, overrides, given)
     table = parameters(
         config,
         task,
-        add_pooling_layer="pooler.dense.weight" in reading.tensors,
+        add_pooling_layer=any(row.part == "pooler" for row in _rows_in(model)),
         use_mask_token="embeddings.mask_token" in reading.tensors,
     )
     tensors = {row.name: _checked(source.name, row, reading, form) for row in table}
-    known = {row.base_name for row in table}
-    left_out = (*reading.unused, *(reading.sources[name] for name in reading.tensors if name not in known))
+    known = {key_of(row) for row in table}
+    left_out = (*reading.unused, *(reading.sources[key] for key in reading.tensors if key not in known))
     preprocessing, more = _preprocessing(source, files, form, config)
     return Checkpoint(
         config,
@@ -273,7 +323,7 @@ def _translate(
         preprocessing,
         assumed=(*assumed, *more),
         left_out=left_out,
-        wrapper=found.wrapper,
+        wrapper=model.found.wrapper,
         files=files.files,
     )
 
@@ -281,17 +331,17 @@ def _translate(
 def _configured(
     source: ModelSource,
     files: OpenCheckpoint,
-    form: Format,
-    reading: rules.Reading,
+    model: _Model,
     overrides: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> tuple[PretrainedConfig, Task, list[Assumption]]:
     """A config, of what the `config.json` says, shapes tell or the format takes for granted; and the model it is of."""
-    said = _said(source.name, files.config, form)
+    form, family, reading, said = model.form, model.family, model.reading, model.said
     try:
         sizes = [size for size in (said.get("image_size"), given.get("image_size")) if size is not None]
         inferred = fields_from_shapes(
-            {name: tensor.shape for name, tensor in reading.tensors.items()},
+            family,
+            {key: tensor.shape for key, tensor in reading.tensors.items()},
             reading.sources,
             sizes,
             form.head_reads_pooler,
@@ -301,25 +351,45 @@ def _configured(
             fields["qkv_bias"] = inferred.get("qkv_bias", True)
         if reading.heads:
             fields["num_attention_heads"] = reading.heads
-        fields |= overrides
-        assumed = assumed_fields(fields, inferred["hidden_size"], form.conventions, form.title)
+        known = family.config_class()
+        fields |= {name: value for name, value in overrides.items() if hasattr(known, name)}
+        assumed = assumed_fields(fields, form.conventions_of(family), form.title)
         fields |= assumed_values(assumed)
         if "num_labels" in fields and "id2label" in fields:
             del fields["num_labels"]
-        task = _task(reading.tensors, said)
-        config = ViTConfig.from_dict({**fields, "architectures": [vit.FAMILY.models[task]]})
+        task = _task(model)
+        config = family.config_class.from_dict({**fields, "architectures": [family.models[task]]})
     except (ValueError, TypeError) as error:  # a stranger's config.json may hold anything
         raise ValueError(f"{source.name}, read as {form.title}: {str(error).rstrip('.')}.") from error
     return config, task, assumed
 
 
-def _read(name: str, form: Format, found: Found, may_hold_more: bool = False) -> rules.Reading:
-    """The canonical tensors of a model, unless it is of a kind that its format has and Trivit has not."""
+def _read(
+    name: str,
+    form: Format,
+    found: Found,
+    metadata: Mapping[str, Any],
+    may_hold_more: bool = False,
+    wanted: Family | None = None,
+) -> _Model:
+    """A model with its canonical tensors, unless it is of a kind that its format has and Trivit has not.
+
+    Args:
+        name: what to call the checkpoint.
+        form: its format.
+        found: the model in it.
+        metadata: what the `config.json` says.
+        may_hold_more: whether there may be tensors that the format does not know, as a subclass adds them.
+        wanted: the family whose model it is to be.
+
+    Raises:
+        ValueError: it is no such model; the message says what it is.
+    """
     for pattern, reason in form.refused.items():
         if refused := matching(found.tensors, [pattern]):
             raise ValueError(f"{name} is no plain Vision Transformer: {reason} ({refused[0]}); it is not supported.")
     try:
-        reading = rules.read(form.rules, found.tensors)
+        reading = rules.read(form.rules, found.whole, found.base_prefix)
     except ValueError as error:
         raise ValueError(f"{name}, read as {form.title}: {error}") from error
     strange = sorted(set(reading.unused) - set(matching(reading.unused, form.left_out)))
@@ -328,7 +398,25 @@ def _read(name: str, form: Format, found: Found, may_hold_more: bool = False) ->
             f"{name} was recognised as {form.title}, but holds {strange[0]}, which such models do not have; it is "
             f"another kind of model, and its answers would be wrong."
         )
-    return reading
+    said = _said(name, metadata, form)
+    templates = {without_layer(key)[0] for key in reading.tensors}
+    if (model_type := str(said.get("model_type", metadata.get("model_type")))) in form.models:
+        family = FAMILIES[model_type]
+    else:
+        family = family_like(templates, found.base_prefix, form.models, wanted)
+    model = _Model(form, found, said, family, reading)
+    if wanted is not None and wanted.model_type not in (family.model_type, family.encoder_is):
+        raise ValueError(
+            f"{name} holds a {family.title} and no {wanted.title}; load it with {family.models[_task(model)]}, or with "
+            f"one of the Auto classes."
+        )
+    return model
+
+
+def _rows_in(model: _Model) -> list[Parameter]:
+    """The rows of its family's table that a model has, each once for all layers."""
+    table = rows(model.family.model_type)
+    return [table[template] for key in model.reading.tensors if (template := without_layer(key)[0]) in table]
 
 
 def _said(name: str, metadata: Mapping[str, Any], form: Format) -> dict[str, Any]:
@@ -339,43 +427,51 @@ def _said(name: str, metadata: Mapping[str, Any], form: Format) -> dict[str, Any
                 return {field: value for field, value in fields.items() if field != "torch_dtype"}
     except ValueError as error:
         raise ValueError(f"{name}, read as {form.title}: {error}") from error
-    if (model_type := metadata.get("model_type", ViTConfig.model_type)) != ViTConfig.model_type:
+    if (model_type := metadata.get("model_type", ViTConfig.model_type)) not in list(FAMILIES):
         raise ValueError(f"{name} has a config.json of model_type {shown(model_type)}; Trivit has no such model.")
     return {}
 
 
-def _task(tensors: Tensors, said: Mapping[str, Any]) -> Task:
-    if "decoder.0.weight" in tensors:
-        return "masked-image-modeling"
+def _task(model: _Model) -> Task:
+    """The model of its family, by the head that is there; a classifier for no labels has none."""
+    family, said = model.family, model.said
+    templates = {without_layer(key)[0] for key in model.reading.tensors}
+    for task, head in heads(family.model_type).items():
+        if head & templates:
+            return task
     has_no_labels = not (said.get("id2label", True) and said.get("num_labels", True))
-    is_headless_classifier = has_no_labels and said.get("architectures") == [vit.FAMILY.models["image-classification"]]
-    return "image-classification" if "classifier.weight" in tensors or is_headless_classifier else "model"
+    named = said.get("architectures")
+    task_named = family.task_of(named[0]) if isinstance(named, list) and len(named) == 1 else None
+    is_headless_classifier = has_no_labels and task_named in (
+        "image-classification",
+        "image-classification-with-teacher",
+    )
+    return task_named if is_headless_classifier and task_named else "model"
 
 
 def _checked(name: str, row: Parameter, reading: rules.Reading, form: Format) -> StoredTensor:
     """The tensor for a row of the table."""
-    base_name = row.base_name
-    tensor = reading.tensors.get(base_name)
+    key = key_of(row)
+    tensor = reading.tensors.get(key)
     if tensor is None:
-        raise ValueError(f"{name}, read as {form.title}, lacks {_their_name(base_name, form)}; get it again.")
+        raise ValueError(f"{name}, read as {form.title}, lacks {_their_name(key, form)}; get it again.")
     if tensor.shape != row.shape:
         raise ValueError(
-            f"{name} holds {reading.sources[base_name]} for {row.name} with shape {tensor.shape}, but its other "
+            f"{name} holds {reading.sources[key]} for {row.name} with shape {tensor.shape}, but its other "
             f"tensors and its config make it {row.shape}; the file or a given field is wrong."
         )
     if tensor.dtype not in FLOAT_NAMES:
         raise ValueError(
-            f"{name} holds {reading.sources[base_name]} as {tensor.dtype}; weights are of "
-            f"{', '.join(FLOAT_NAMES.values())}."
+            f"{name} holds {reading.sources[key]} as {tensor.dtype}; weights are of {', '.join(FLOAT_NAMES.values())}."
         )
     return tensor
 
 
-def _their_name(base_name: str, form: Format) -> str:
+def _their_name(key: str, form: Format) -> str:
     """What a format calls a canonical tensor."""
-    template, number = rules.template_of(base_name)
+    template, number = without_layer(key)
     found = (rule.theirs[0].replace(rules.LAYER, number) for rule in form.rules if template in rule.ours)
-    return next(found, base_name)
+    return next(found, in_words(key))
 
 
 def _preprocessing(
@@ -392,6 +488,7 @@ def _preprocessing(
     for reader in (form, *FORMATS.values()):
         if (settings := reader.preprocessing_fields(files.config, config)) is not None:
             return settings, []
-    settings = form.preprocessing.settings(config)
+    usual = form.preprocessing_of.get(config.model_type, form.preprocessing)
+    settings = usual.settings(config)
     words = f"mean {settings['image_mean']}, std {settings['image_std']}"
     return settings, [Assumption("preprocessing", words, f"as {form.title} has it")]

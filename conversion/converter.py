@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from conversion.canonical import keyed
 from conversion.casting import Cast, Progress, forget
 from conversion.checkpoint import Checkpoint, load
 from conversion.containers.weights_file import CONTAINERS
 from conversion.destination import Destination
 from conversion.formats import FORMATS, WRITABLE
-from conversion.formats.format import Format
 from conversion.formats.transformers import TRANSFORMERS
-from conversion.plan import Plan, base_names
+from conversion.plan import Plan
 from vit_core.array_bytes import contiguous
 from vit_core.checkpoint import plan_files
 from vit_core.checks import require_choice
 from vit_core.config import PretrainedConfig
-from vit_core.families import family_of
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME, WEIGHTS_NAME
 from vit_core.saving import write_flushed
 from vit_core.stored_tensor import FLOAT_CODES, first_float_name
@@ -31,7 +30,7 @@ from vit_core.stored_tensor import FLOAT_CODES, first_float_name
 #: What a file of weights alone does not tell of a model; beside the weights in a folder lies `config.json`.
 UNTOLD = (
     *("num_attention_heads", "image_size", "hidden_act", "layer_norm_eps"),
-    *("pooler_act", "classifier_uses_pooler", "pruned_heads"),
+    *("pooler_act", "classifier_uses_pooler", "pruned_heads", "decoder_num_attention_heads", "model_type"),
 )
 
 
@@ -103,30 +102,31 @@ def convert(
     reading = Cast(dtype, allow_nan, progress)
     plan = Plan.of(checkpoint, reading, form)
     with target.replacing() as staging:
-        _write(staging, target, form, plan, checkpoint.preprocessing, max_shard_size)
+        _write(staging, target, plan, checkpoint.preprocessing, max_shard_size)
         again = Plan.of(checkpoint, Cast(dtype, allow_nan=True), form)
         compared = _compare(staging, target, again) if compare else 0
         files = {file.name: file.stat().st_size for file in sorted(staging.iterdir())}
-    notes = (*plan.notes, *target.notes(plan.config, form), *reading.notes())
-    return Conversion(checkpoint, plan.config, Path(destination), form.name, files, notes, compared)
+    notes = (*plan.notes, *target.notes(plan.config, plan.form), *reading.notes())
+    return Conversion(checkpoint, plan.config, Path(destination), plan.form.name, files, notes, compared)
 
 
 def _write(
     staging: Path,
     target: Destination,
-    form: Format,
     plan: Plan,
     preprocessing: Mapping[str, Any],
     max_shard_size: int | str,
 ) -> None:
     """Write all files, each flushed to disk."""
+    form = plan.form
     config = plan.config.replaced(torch_dtype=first_float_name(plan.tensors))
-    container, written = CONTAINERS[target.container], plan.spelt(form)
-    attributes = [form.attributes(written)] if form.attributes and container.takes_attributes else []
+    container, written = CONTAINERS[target.container], plan.spelt()
+    more: list[Any] = [form.attributes(written)] if form.attributes and container.takes_attributes else []
+    more += [form.inside] if form.inside and container.takes_inside else []
     texts = {} if target.is_file else {CONFIG_NAME: form.config_file(config, preprocessing).encode()}
     if form is TRANSFORMERS and target.weights == WEIGHTS_NAME and not target.is_file:
-        shards, more = plan_files(config, written, max_shard_size)
-        texts = {**more, **texts}
+        shards, index = plan_files(config, written, max_shard_size)
+        texts = {**index, **texts}
     else:
         shards = {target.weights: list(written)}
     if not target.is_file:
@@ -134,19 +134,17 @@ def _write(
     write = container.write
     assert write is not None  # no format is written to a kind of file that is only read
     for name, names in shards.items():
-        write(staging / name, {each: written[each] for each in names}, *attributes)
+        write(staging / name, {each: written[each] for each in names}, *more)
     for name, content in texts.items():
         write_flushed(staging / name, content)
 
 
 def _compare(staging: Path, target: Destination, plan: Plan) -> int:
     """Read the result back and compare each tensor, bit for bit; the number of tensors."""
-    told = {name: getattr(plan.config, name) for name in UNTOLD}
-    result = load(staging / target.weights, **told) if target.is_file else load(staging)
-    found = base_names(result.tensors, result.config)
-    prefix = family_of(plan.config).prefix
-    for name, tensor in plan.tensors.items():
-        stored = found.pop(name.removeprefix(prefix), None)
+    result = load(staging / target.weights, **untold(plan.config)) if target.is_file else load(staging)
+    found = keyed(result.tensors, result.config, result.task)
+    for name, tensor in keyed(plan.tensors, plan.config, plan.task).items():
+        stored = found.pop(name, None)
         if stored is None or stored.shape != tensor.shape or stored.dtype != tensor.dtype:
             raise OSError(f"{name} is not in what was written as it should be; nothing was kept.")
         bits = stored.read()
@@ -156,6 +154,11 @@ def _compare(staging: Path, target: Destination, plan: Plan) -> int:
     if found:
         raise OSError(f"{min(found)} is in what was written and should not be; nothing was kept.")
     return len(plan.tensors)
+
+
+def untold(config: PretrainedConfig) -> dict[str, Any]:
+    """What a file of weights alone does not tell of a model."""
+    return {name: getattr(config, name) for name in UNTOLD if hasattr(config, name)}
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

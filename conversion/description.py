@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from conversion.assumptions import fields_from_shapes
+from conversion.canonical import HEAD, rows, without_layer
 from vit_core.config import PretrainedConfig
+from vit_core.families import family_of
 from vit_core.loading_plan import Shape, some
-from vit_core.parameters import Parameter, head_names
+from vit_core.parameters import Parameter
 
 
 @dataclass(frozen=True)
@@ -83,22 +85,27 @@ def _followed(
     fields: Sequence[str] | None,
 ) -> PretrainedConfig:
     """The config with those fields changed that the shapes contradict; of some fields alone, if they are given."""
-    head_parts = head_names(config)
-    heads = {row.name for row in table if row.part == "head"}
+    family = family_of(config)
+    known = rows(family.model_type)
+    heads = {row.name: row for row in table if not row.is_of_base}
     has_head = any(name.startswith(prefix) for name in shapes)
-    told = {
-        name.removeprefix(prefix): shape
-        for name, shape in shapes.items()  # a subclass may have a head of that name, or with parts of such names
-        if name in heads or (name.startswith(prefix) if has_head else name.split(".")[0] not in head_parts)
-    }
+    told = {}  # a subclass may have a head of that name, or with parts of such names
+    for name, shape in shapes.items():
+        if name in heads:
+            told[HEAD + name] = shape
+        elif name.startswith(prefix) or (not has_head and without_layer(name)[0] in known):
+            told[name.removeprefix(prefix)] = shape
     try:
-        changes = fields_from_shapes(told, {name: name for name in told}, [config.image_size], False)
+        changes = fields_from_shapes(family, told, {name: name for name in told}, [config.image_size], False)
     except ValueError:  # this is no whole Vision Transformer; a row that does not fit says more
         return config
     changes.pop("classifier_uses_pooler", None)  # shapes do not tell
     if changes.get("pooler_output_size", 0) is None and config.pooler_size == changes["hidden_size"]:
         del changes["pooler_output_size"]
-    if heads and not any(name.split(".")[0] in head_parts for name in shapes):
+    if config.pruned_heads:
+        changes.pop("num_attention_heads", None)  # of which a table of relative positions has those that are kept
+    parts = {name.split(".")[0] for name, row in heads.items() if "labels" in row.axes}
+    if parts and not any(name.split(".")[0] in parts for name in shapes):
         changes["num_labels"] = 0  # an identity in place of the classifier
     changes = {
         name: value

@@ -11,6 +11,7 @@ from pathlib import Path
 from conversion.containers.weights_file import CONTAINERS, SUFFIXES, container_for
 from conversion.formats.format import Format
 from vit_core.config import PretrainedConfig
+from vit_core.families import family_of
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.saving import replacing_files
 from vit_core.weights_choice import weight_files
@@ -77,7 +78,7 @@ class Destination:
         notes = [
             f"what else reads {form.title} computes with {name}={value}; this model has {getattr(config, name)}, so "
             f"its answers differ there"
-            for name, value in form.conventions.items()
+            for name, value in form.conventions_of(family_of(config)).items()
             if getattr(config, name) != value and (self.is_file or name not in form.told)
         ]
         if form.head_reads_pooler and config.classifier_uses_pooler and config.pooler_act != "tanh":

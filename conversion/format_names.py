@@ -8,6 +8,7 @@ WRITABLE_NAMES = (
     "google",
     "google-linen",
     "big-vision",
+    "mae",
     "timm",
     "dino",
     "torchvision",

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from conversion.canonical import in_words, is_of_base, key_of, keyed, named, without_layer
 from conversion.casting import Cast
 from conversion.checkpoint import Checkpoint
 from conversion.formats import rules
 from conversion.formats.format import Format, Tensors
 from vit_core.config import PretrainedConfig
-from vit_core.families import family_of
-from vit_core.parameters import Task
+from vit_core.families import FAMILIES, Family, family_of
+from vit_core.parameters import Task, parameters
 from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
 
@@ -24,12 +25,16 @@ class Plan:
     Attributes:
         tensors: by canonical name.
         config: of the model that these tensors make.
+        task: which model that is.
+        form: the format that is written: the one that was asked for, or another in its stead.
         notes: what was changed, in sentences.
-        left_out: the names in the base model of what the format has no place for.
+        left_out: the names of what the format has no place for, without what stands before those of a base model.
     """
 
     tensors: Tensors
     config: PretrainedConfig
+    task: Task
+    form: Format
     notes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
@@ -38,27 +43,34 @@ class Plan:
         """What a format takes of a checkpoint.
 
         Raises:
-            ValueError: the format has no place for something without which the model's answers would be others.
+            ValueError: the format has no place for such a model, or for something without which its answers would be
+                others.
         """
-        config, notes = copy.deepcopy(checkpoint.config), []
+        family = family_of(checkpoint.config)
+        written = form.for_family(family)
+        if written is None:
+            raise ValueError(
+                f"{form.title} has no place for a {family.title}; convert to transformers, which has one for all."
+            )
+        form, config, notes = written, copy.deepcopy(checkpoint.config), list[str]()
         if config.pruned_heads and any(_needs_whole_heads(rule) for rule in form.rules):
             raise ValueError(
                 f"attention heads are pruned, for which {form.title} has no place; convert to transformers."
             )
-        tensors = base_names(reading.through(checkpoint.tensors), config)
+        tensors, task = keyed(reading.through(checkpoint.tensors), config, checkpoint.task), checkpoint.task
+        if family.model_type not in form.models:
+            config, task = _as_encoder(config, task)
+            family = family_of(config)
         if form.has_qkv_bias and not config.qkv_bias:
             config.qkv_bias = True
-            tensors = _with_zero_biases(tensors)
+            tensors = _with_zero_biases(tensors, config, task)
             notes.append(f"{form.title} always has biases of query, key and value; zeros were written")
         for rule in form.rules:
             if any(isinstance(step, rules.FoldClassPosition) for step in rule.steps):
-                folded = rule.write([tensors[name] for name in rule.ours], config.num_attention_heads)
+                folded = rule.write([tensors[key] for key in rule.ours], config.num_attention_heads)
                 tensors |= zip(rule.ours, rule.read(folded), strict=True)
                 notes.append(f"in {form.title} the class token's position is a part of the token")
-        places = {name for rule in form.rules for name in rule.ours}
-        homeless = [name for name in tensors if rules.template_of(name)[0] not in places]
-        if form.head_reads_pooler and not config.classifier_uses_pooler:
-            homeless += [name for name in tensors if name.startswith("pooler.") and name not in homeless]
+        homeless = _homeless(tensors, form, family, task, config)
         if config.classifier_uses_pooler and "pooler.dense.weight" in homeless:
             raise ValueError(
                 f"the classifier reads a pooler (Google's representation layer), for which {form.title} has no place; "
@@ -67,41 +79,50 @@ class Plan:
         if config.classifier_uses_pooler and not form.head_reads_pooler:
             notes.append(f"what else reads {form.title} knows no classifier that reads the pooler, and differs there")
         if homeless:
-            notes.append(f"{form.title} has no place for {', '.join(homeless)}; left out")
-        kept = {name: tensor for name, tensor in tensors.items() if name not in homeless}
-        task: Task = "model" if any(map(_is_head, homeless)) else checkpoint.task
-        config.architectures = [family_of(config).models[task]]
-        prefix = "" if task == "model" else family_of(config).prefix
-        named = {name if _is_head(name) else prefix + name: tensor for name, tensor in kept.items()}
-        return cls(named, config, tuple(notes), tuple(homeless))
+            notes.append(f"{form.title} has no place for {', '.join(map(in_words, homeless))}; left out")
+        kept = {key: tensor for key, tensor in tensors.items() if key not in homeless}
+        if not all(map(is_of_base, homeless)):
+            task = "model"
+        config.architectures = [family.models[task]]
+        return cls(named(kept, config, task), config, task, form, tuple(notes), tuple(map(in_words, homeless)))
 
-    def spelt(self, form: Format) -> dict[str, StoredTensor]:
+    def spelt(self) -> dict[str, StoredTensor]:
         """The tensors under the names and with the axes of the format; they are read when they are written."""
-        has_head = self.config.architectures != [family_of(self.config).models["model"]]
-        prefix = form.base_prefix if has_head else ""
-        heads = self.config.num_attention_heads
-        return dict(form.spelt(rules.write(form.rules, base_names(self.tensors, self.config), heads, prefix)))
+        form, family = self.form, family_of(self.config)
+        prefix = "" if self.task == "model" else form.base_prefix(family)
+        tensors = keyed(self.tensors, self.config, self.task)
+        return dict(form.spelt(rules.write(form.rules, tensors, self.config.num_attention_heads, prefix), self.config))
 
 
-def _is_head(name: str) -> bool:
-    return name.split(".")[0] in rules.HEADS
+def _as_encoder(config: PretrainedConfig, task: Task) -> tuple[PretrainedConfig, Task]:
+    """The config of a family whose models take the base model for their own, and which of them the model is then."""
+    family = family_of(config)
+    assert family.encoder_is is not None  # or the format would have no place for it
+    other = FAMILIES[family.encoder_is]
+    own = family.config_class().to_dict().keys() - other.config_class().to_dict().keys()
+    fields = {name: value for name, value in config.to_dict().items() if name not in own and name != "model_type"}
+    return other.config_class.from_dict(fields), task if task in other.models else "model"
+
+
+def _homeless(tensors: Tensors, form: Format, family: Family, task: Task, config: PretrainedConfig) -> list[str]:
+    """The keys of what a format has no place for."""
+    places = {template for rule in form.rules for template in rule.ours}
+    homeless = [key for key in tensors if without_layer(key)[0] not in places]
+    if task not in form.models[family.model_type]:
+        homeless += [key for key in tensors if key in homeless or not is_of_base(key)]
+    if form.head_reads_pooler and not config.classifier_uses_pooler:
+        homeless += [key for key in tensors if key.startswith("pooler.")]
+    return [key for key in tensors if key in set(homeless)]
 
 
 def _needs_whole_heads(rule: rules.Rule) -> bool:
     return any(isinstance(step, rules.Fuse | rules.SplitHeads) for step in rule.steps)
 
 
-def _with_zero_biases(tensors: Tensors) -> dict[str, StoredTensor]:
-    """The tensors with biases of zero after the weights of query, key and value."""
-    complete: dict[str, StoredTensor] = {}
-    for name, tensor in tensors.items():
-        complete[name] = tensor
-        if ".attention.attention." in name:
-            zeros = from_numpy(np.zeros(tensor.shape[:1], DTYPES[tensor.dtype]))
-            complete[name.removesuffix("weight") + "bias"] = replace(zeros, dtype=tensor.dtype)
-    return complete
-
-
-def base_names(tensors: Tensors, config: PretrainedConfig) -> dict[str, StoredTensor]:
-    """Tensors by their names in the base model."""
-    return {name.removeprefix(family_of(config).prefix): tensor for name, tensor in tensors.items()}
+def _with_zero_biases(tensors: Tensors, config: PretrainedConfig, task: Task) -> dict[str, StoredTensor]:
+    """The tensors with biases of zero for query, key and value."""
+    has_pooler = any(key.startswith("pooler.") for key in tensors)
+    table = parameters(config, task, add_pooling_layer=has_pooler, use_mask_token="embeddings.mask_token" in tensors)
+    code = next(iter(tensors.values())).dtype
+    zeros = {key_of(row): replace(from_numpy(np.zeros(row.shape, DTYPES[code])), dtype=code) for row in table}
+    return {**{key: tensors.get(key, zero) for key, zero in zeros.items()}, **tensors}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from conversion.casting import Progress
-from conversion.converter import UNTOLD, Conversion, convert
+from conversion.converter import Conversion, convert, untold
 from conversion.formats import FORMATS
 from conversion.proof.comparison import TOLERANCE
 from conversion.proof.frameworks import FRAMEWORKS, run_forward
@@ -81,7 +81,7 @@ def _compare_answers(source: str, conversion: Conversion, options: dict[str, Any
         return None
     config, told = conversion.config, {}
     if conversion.destination.is_file():
-        told = {name: getattr(config, name) for name in UNTOLD}
+        told = untold(config)
     shape = (IMAGES, config.num_channels, *config.image_shape)
     images = np.random.default_rng(SEED).standard_normal(shape, np.float32)
     before = run_forward(framework, source, images, **options)

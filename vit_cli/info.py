@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
 
 from conversion.assumptions import Assumption
+from conversion.canonical import HEAD, key_of
 from conversion.checkpoint import read_source, recognised_in, require_fields
 from conversion.formats import FORMATS
 from conversion.formats.transformers import TRANSFORMERS
 from conversion.sources import open_files
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import bytes_in_words, printable
-from vit_core.families import family_of
-from vit_core.families.vit import ViTConfig
+from vit_core.config import PretrainedConfig
+from vit_core.families import FAMILIES, family_of
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
-from vit_core.parameters import parameters
+from vit_core.parameters import Part, parameters
 from vit_core.stored_tensor import FLOAT_NAMES
 
 LABELS_SHOWN = 8
 NUMBER_WIDTH = 15
-PARTS = ("embeddings", "encoder", "layernorm", "pooler", "head", "other")
+OTHER = "other"
+PARTS = (*get_args(Part), OTHER)
 
 #: What is shown of the preprocessing: the step, its setting, and the setting that switches it off.
 STEPS = (
@@ -88,12 +90,12 @@ def describe(
     require_fields(config_fields or {})
     source = locate(model, revision=revision)
     files = open_files(source)
-    is_own = files.config.get("model_type") == ViTConfig.model_type and not source.weights
+    family = FAMILIES.get(str(files.config.get("model_type")))
     recognised = recognised_in(source, files, under)
-    if is_own and (recognised is None or recognised[0] is TRANSFORMERS):
+    if family and not source.weights and (recognised is None or recognised[0] is TRANSFORMERS):
         # Described as it is, complete or not.
         preprocessor_file = source.file(PROCESSOR_NAME)
-        config = ViTConfig.from_dict(files.config, **(config_fields or {}))
+        config = family.config_class.from_dict(files.config, **(config_fields or {}))
         tensors = recognised[1].whole if recognised else files.tensors
         preprocessing = read_json_file(preprocessor_file) if preprocessor_file else None
         paths = [*files.files, *([preprocessor_file] if preprocessor_file else [])]
@@ -103,13 +105,13 @@ def describe(
         config, tensors, preprocessing = checkpoint.config, checkpoint.tensors, checkpoint.preprocessing
         paths, form = list(checkpoint.files), FORMATS[checkpoint.format]
         assumed, left_out = checkpoint.assumed, checkpoint.left_out
-    part_of, prefix = _parts(config), family_of(config).prefix
+    part_of = _parts(config)
     counts = dict.fromkeys(PARTS, 0)
     dtypes: dict[str, int] = {}
     total_bytes = 0
     for name, tensor in tensors.items():
         count = math.prod(tensor.shape)
-        counts[part_of.get(name.removeprefix(prefix), "other")] += count
+        counts[part_of(name)] += count
         dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + count
         total_bytes += tensor.nbytes
     return {
@@ -129,14 +131,19 @@ def describe(
     }
 
 
-def _parts(config: ViTConfig) -> dict[str, str]:
-    """The part that each parameter belongs to, by its name in the base model."""
-    rows = [
-        *parameters(config, use_mask_token=True),
-        *parameters(config, "image-classification"),
-        *parameters(config, "masked-image-modeling"),
-    ]
-    return {row.base_name: row.part for row in rows}
+def _parts(config: PretrainedConfig) -> Callable[[str], str]:
+    """What finds the part that a tensor belongs to, by its canonical name."""
+    tables = [parameters(config, add_pooling_layer=True, use_mask_token=True)]
+    tables += [parameters(config, task) for task in family_of(config).models]
+    parts: dict[str, str] = {key_of(row): row.part for table in tables for row in table}
+    prefix = f"{config.base_model_prefix}."
+
+    def part_of(name: str) -> str:
+        if name.startswith(prefix):
+            return parts.get(name.removeprefix(prefix), OTHER)
+        return parts.get(name) or parts.get(HEAD + name, OTHER)
+
+    return part_of
 
 
 def _print_description(description: Mapping[str, Any]) -> None:
@@ -144,7 +151,7 @@ def _print_description(description: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    config = ViTConfig.from_dict(description["config"])
+    config = FAMILIES[description["config"]["model_type"]].config_class.from_dict(description["config"])
     sections: dict[str, Lines] = {
         "Model": _model_lines(description, config),
         "Assumed": [(name, printable(why)) for name, why in description["assumed"].items()],
@@ -165,7 +172,7 @@ def _print_description(description: Mapping[str, Any]) -> None:
     Console(highlight=False).print(table)
 
 
-def _model_lines(description: Mapping[str, Any], config: ViTConfig) -> Lines:
+def _model_lines(description: Mapping[str, Any], config: PretrainedConfig) -> Lines:
     (height, width), (patch_height, patch_width), (rows, columns) = config.image_shape, config.patch_shape, config.grid
     return [
         ("name", printable(description["model"])),

@@ -60,7 +60,7 @@ def save(
         )
     if plan.notes:
         warnings.warn(f"{TENSORFLOW_NAME}: {'; '.join(plan.notes)}.", stacklevel=3)
-    spelt = plan.spelt(TRANSFORMERS_TF)
+    spelt = plan.spelt()
     attributes = TRANSFORMERS_TF.attributes(spelt) if TRANSFORMERS_TF.attributes else None
     config = plan.config.replaced(architectures=config.architectures)
     save_checkpoint(

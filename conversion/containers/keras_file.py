@@ -1,8 +1,8 @@
 """Keras' `.keras` files, and what Keras' files say of the model in them, which is a config where it is a ViT.
 
 A `.keras` file is a zip archive of `config.json`, which names classes to be built, and `model.weights.h5`. Nothing is
-built here: the weights are mapped, and of all that is said only a ViTConfig's fields are looked for. Keras 2 keeps the
-same text in the attribute "model_config" of an HDF5 file. Layouts: keras/src/saving/saving_lib.py and
+built here: the weights are mapped, and of all that is said only the fields of a config are looked for. Keras 2 keeps
+the same text in the attribute "model_config" of an HDF5 file. Layouts: keras/src/saving/saving_lib.py and
 legacy_h5_format.py.
 """
 
@@ -19,11 +19,12 @@ from conversion.containers.hdf5_file import hdf5_tensors
 from conversion.containers.hdf5_structure import Unfit, read_attribute
 from conversion.containers.mapped_file import map_bytes
 from conversion.containers.zip_file import open_zip
-from vit_core.families.vit import ViTConfig
+from vit_core.families import FAMILIES
 from vit_core.file_names import CONFIG_NAME, KERAS_NAME
 from vit_core.stored_tensor import StoredTensor
 
 WHAT = "Keras file"
+MODEL_TYPES = frozenset(FAMILIES)
 DESCRIPTION = "model_config"  # Keras 2's attribute
 LARGEST_DESCRIPTION = 16 * 2**20  # bytes; that of a ViT with its labels is some ten thousand
 
@@ -81,12 +82,12 @@ def _config_in(text: bytes) -> dict[str, Any]:
 
 
 def _vit_configs(described: Any) -> Iterator[dict[str, Any]]:
-    """Every ViTConfig inside of what was said, however deep."""
+    """Every config inside of what was said, however deep."""
     waiting = [described]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            if value.get("model_type") == ViTConfig.model_type and "hidden_size" in value:
+            if value.get("model_type") in MODEL_TYPES and "hidden_size" in value:
                 yield value
             else:
                 waiting += value.values()

@@ -73,18 +73,19 @@ def read_torch_file(path: Path) -> dict[str, StoredTensor]:
         raise ValueError(f"{path} {error}") from error
 
 
-def write_torch_file(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
+def write_torch_file(path: Path, tensors: Mapping[str, StoredTensor], inside: str = "") -> None:
     """Write a file that `torch.load` reads, also with `weights_only=True` and `mmap=True`, one tensor at a time.
 
     Args:
         path: the file to create. It is flushed to disk; to replace a file atomically see `vit_core.saving`.
         tensors: what it holds: a dictionary with these names in this order, each tensor with a storage of its own.
+        inside: the name of a dictionary's only entry, if the tensors are to lie in one more.
 
     Raises:
         OSError: it cannot be written.
         ValueError: a name cannot be spelled in UTF-8.
     """
-    pickled = _pickle(tensors)
+    pickled = _pickle(tensors, inside)
     with ZipWriter(path) as archive:
         archive.write(f"{_ARCHIVE}/data.pkl", pickled)
         archive.write(f"{_ARCHIVE}/byteorder", b"little")
@@ -271,13 +272,24 @@ def _stored(name: str, tensor: PickledTensor, data: np.ndarray, length: int) -> 
     return StoredTensor(tensor.dtype, tensor.shape, read)
 
 
-def _pickle(tensors: Mapping[str, StoredTensor]) -> bytes:
-    """The instructions that make a dictionary of tensors, in the protocol 2 of `torch.save`."""
-    entries = itertools.chain.from_iterable(
-        (_pickled_text(name), _pickled_tensor(str(index), tensor))
+def _pickle(tensors: Mapping[str, StoredTensor], inside: str) -> bytes:
+    """The instructions that make a dictionary of tensors, in the protocol 2 of `torch.save`.
+
+    Args:
+        tensors: by name.
+        inside: the name of the only entry, if there is one around them.
+    """
+    whole = _pickled_dictionary(
+        _pickled_text(name) + _pickled_tensor(str(index), tensor)
         for index, (name, tensor) in enumerate(tensors.items())
     )
-    return b"\x80\x02}(" + b"".join(entries) + b"u."
+    if inside:
+        whole = _pickled_dictionary([_pickled_text(inside) + whole])
+    return b"\x80\x02" + whole + b"."
+
+
+def _pickled_dictionary(entries: Iterable[bytes]) -> bytes:
+    return b"}(" + b"".join(entries) + b"u"
 
 
 def _pickled_tensor(key: str, tensor: StoredTensor) -> bytes:

@@ -35,6 +35,7 @@ class Container:
         write: writes tensors, one at a time, and flushes them to disk; None for a kind that is only read.
         describe: the config of the model that such a file describes, empty if it describes none.
         takes_attributes: whether `write` takes the attributes of groups, too.
+        takes_inside: whether `write` takes the name of a dictionary around the tensors, too.
     """
 
     suffixes: tuple[str, ...]
@@ -42,11 +43,12 @@ class Container:
     write: Callable[..., None] | None
     describe: Callable[[Path], dict[str, Any]] = _not_described
     takes_attributes: bool = False
+    takes_inside: bool = False
 
 
 CONTAINERS: dict[str, Container] = {
     "safetensors": Container((".safetensors",), map_safetensors, write_safetensors),
-    "torch": Container((".bin", ".pth", ".pt", ".ckpt"), read_torch_file, write_torch_file),
+    "torch": Container((".bin", ".pth", ".pt", ".ckpt"), read_torch_file, write_torch_file, takes_inside=True),
     "npz": Container((".npz",), read_npz, write_npz),
     "hdf5": Container((".h5", ".hdf5"), read_hdf5, write_hdf5, described_in_hdf5, takes_attributes=True),
     "keras": Container((".keras",), read_keras, None, described_in_keras),

@@ -9,14 +9,13 @@ from conversion.formats.keras_hub import KERAS_HUB
 from conversion.formats.mae import MAE
 from conversion.formats.timm import TIMM
 from conversion.formats.torchvision import TORCHVISION
-from conversion.formats.transformers import TRANSFORMERS, TRANSFORMERS_5, TRANSFORMERS_BIN, TRANSFORMERS_MAE
+from conversion.formats.transformers import TRANSFORMERS, TRANSFORMERS_5, TRANSFORMERS_BIN
 from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
 from conversion.formats.transformers_tf import TRANSFORMERS_TF
 
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
-        TRANSFORMERS_MAE,
         TRANSFORMERS_5,
         TRANSFORMERS,
         TRANSFORMERS_BIN,

@@ -12,7 +12,8 @@ from conversion.formats.timm import CONVENTIONS, REFUSED, RULES, SIGNATURE
 DINO = Format(
     name="dino",
     title="DINO",
-    rules=tuple(rule for rule in RULES if rule.ours[0].split(".")[0] != "classifier"),
+    rules=tuple(rule for rule in RULES if rule.is_of_base),
+    models={"vit": ("model",)},
     signature=SIGNATURE,
     conventions=CONVENTIONS,
     preprocessing=IMAGENET_CROP,

@@ -11,11 +11,17 @@ from typing import Any
 from conversion.formats.preprocessing import PLAIN, Preprocessing
 from conversion.formats.rules import Rule
 from vit_core.config import PretrainedConfig
-from vit_core.families.vit import ViTConfig
+from vit_core.families import FAMILIES, Family
+from vit_core.parameters import Task
 from vit_core.stored_tensor import StoredTensor
 
 Tensors = Mapping[str, StoredTensor]
 Settings = Mapping[str, Any]
+
+#: Every model of every family.
+ALL_MODELS: Mapping[str, tuple[Task, ...]] = {name: tuple(family.models) for name, family in FAMILIES.items()}
+#: Plain classifiers, the models that most formats have.
+CLASSIFIERS: Mapping[str, tuple[Task, ...]] = {"vit": ("model", "image-classification")}
 
 #: Parts of what stands before an optimizer's averages, which look like a model and are none; in older files of Flax the
 #: model itself is the optimizer's target.
@@ -38,6 +44,7 @@ class Found:
             for it in all formats.
         tensors: without the wrapper.
         whole: likewise, with the base model's prefix where there is one.
+        base_prefix: that prefix, "" where there is none.
         beside: what else is in the same dictionary and not under the wrapper, such as a head of someone's own.
         others: places of the file's other models, if this one was preferred to them and nobody has named it.
     """
@@ -46,6 +53,7 @@ class Found:
     place: str
     tensors: Tensors
     whole: Tensors
+    base_prefix: str
     beside: Tensors
     others: tuple[str, ...] = ()
 
@@ -54,12 +62,16 @@ def _as_they_are(tensors: Tensors) -> Tensors:
     return tensors
 
 
+def _spelt_as_they_are(tensors: Tensors, config: PretrainedConfig) -> Tensors:
+    return tensors
+
+
 def _whatever(model: Found, metadata: Settings) -> bool:
     return True
 
 
 def _own_config(metadata: Settings) -> dict[str, Any] | None:
-    is_own = "hidden_size" in metadata and metadata.get("model_type", ViTConfig.model_type) == ViTConfig.model_type
+    is_own = "hidden_size" in metadata and metadata.get("model_type", "vit") in list(FAMILIES)  # it may be anything
     return dict(metadata) if is_own else None
 
 
@@ -83,13 +95,18 @@ class Format:
         name: what `--to` takes.
         title: what it is called in sentences.
         rules: where it keeps each canonical tensor; names are without wrapper and without the base model's prefix.
+            Those of heads come last.
+        models: the tasks of the models that it has, by model type; where several may be meant, the first type is.
         signature: names that every such file holds; the first one finds the wrapper.
-        conventions: config fields that its tensors cannot tell, as the code that writes such files has them.
+        conventions: config fields that its tensors cannot tell, as the code that writes such files has them; with
+            `keeps_defaults`, as the family's config has them.
+        keeps_defaults: see there.
         told: those of them that `config_file` tells whoever reads it.
         unsure: fields in which such models differ, so that loading warns where they have to be assumed.
         preprocessing: what such models expect of images when no file says.
+        preprocessing_of: likewise of the models of some types, where their authors always do the same.
         files: the files that it is written to, {container: name}, the usual one first; empty if it is only read.
-        base_prefix: what stands before the base model's names in a model with a head.
+        base_prefixes: what may stand before the base model's names in a model with a head, by model type.
         claims: (the model, content of config.json) -> whether a model with the signature is of this format and not of
             one that comes after it.
         left_out: patterns of tensors that belong to such checkpoints and to no ViT that Trivit has, such as decoders.
@@ -97,10 +114,12 @@ class Format:
         head_reads_pooler: whether a classifier beside a pooler, Google's representation layer, reads it.
         has_qkv_bias: whether it always has the biases of query, key and value; zeros are written if need be.
         normalised: turns the names and arrays of a file into those of the rules.
-        spelt: the other direction.
+        spelt: the other direction, for a model with that config.
         attributes: those of HDF5's groups, from what is written: {group: {name: value}}.
-        config_fields: what a `config.json` in this format's own terms says, as fields of a ViTConfig; None if it is
-            not in them.
+        inside: the dictionary that is around the tensors, in kinds of files that have dictionaries.
+        others: formats that are written in its stead for models that they have and it has not.
+        config_fields: what a `config.json` in this format's own terms says, as fields of a config; None if it is not in
+            them.
         named_fields: what the name of an architecture in that `config.json` tells of a model of some width.
         preprocessing_fields: what that `config.json` says of preprocessing, for a model with that config; likewise.
         config_file: (config, preprocessing) -> the text of the `config.json` beside the weights.
@@ -110,24 +129,49 @@ class Format:
     title: str
     rules: tuple[Rule, ...]
     signature: tuple[str, ...]
+    models: Mapping[str, tuple[Task, ...]] = field(default_factory=lambda: CLASSIFIERS)
     conventions: Settings = field(default_factory=dict)
+    keeps_defaults: bool = False
     told: tuple[str, ...] = ()
     unsure: tuple[str, ...] = ()
     preprocessing: Preprocessing = PLAIN
+    preprocessing_of: Mapping[str, Preprocessing] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    base_prefix: str = ""
+    base_prefixes: Mapping[str, str] = field(default_factory=dict)
     claims: Callable[[Found, Settings], bool] = _whatever
     left_out: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     head_reads_pooler: bool = False
     has_qkv_bias: bool = False
     normalised: Callable[[Tensors], Tensors] = _as_they_are
-    spelt: Callable[[Tensors], Tensors] = _as_they_are
+    spelt: Callable[[Tensors, PretrainedConfig], Tensors] = _spelt_as_they_are
     attributes: Callable[[Tensors], Mapping[str, Settings]] | None = None
+    inside: str = ""
+    others: tuple[Format, ...] = ()
     config_fields: Callable[[Settings], dict[str, Any] | None] = _own_config
     named_fields: Callable[[Settings, int], dict[str, Any]] = _not_named
     preprocessing_fields: Callable[[Settings, PretrainedConfig], dict[str, Any] | None] = _not_said
     config_file: Callable[[PretrainedConfig, Settings], str] = _own_config_file
+
+    def for_family(self, family: Family) -> Format | None:
+        """The format in which models of a family are written when this one is asked for; None if it has none of them.
+
+        A family whose base model is another's is written as that one.
+        """
+        for model_type in filter(None, (family.model_type, family.encoder_is)):
+            for form in (self, *self.others):
+                if model_type in form.models:
+                    return form
+        return None
+
+    def base_prefix(self, family: Family) -> str:
+        """What stands before the base model's names in a model of a family with a head."""
+        return self.base_prefixes.get(family.model_type, "")
+
+    def conventions_of(self, family: Family) -> dict[str, Any]:
+        """Config fields that the tensors of models of a family cannot tell, as the code that writes them has them."""
+        defaults = family.config_class() if self.keeps_defaults else None
+        return {name: getattr(defaults, name, value) for name, value in self.conventions.items()}
 
     def find(self, stored: Tensors, metadata: Settings) -> list[Found]:
         """The models of this format in a file, each without its wrapper.
@@ -149,9 +193,7 @@ class Format:
         return [model for model in models if self._is_one(model, metadata)]
 
     def _at(self, wrapper: str, stored: Tensors) -> Found:
-        outer = wrapper.removesuffix(self.base_prefix)
-        if outer and outer[-1] not in "./":  # "my_vit." is another name than "vit."
-            outer = wrapper
+        outer = self._without_base_prefix(wrapper)
         whole = {name.removeprefix(outer): tensor for name, tensor in stored.items() if name.startswith(outer)}
         base_prefix = wrapper.removeprefix(outer)
         tensors = {name.removeprefix(base_prefix): tensor for name, tensor in whole.items()}
@@ -161,7 +203,14 @@ class Format:
             for name, tensor in stored.items()
             if name.startswith(level) and not name.startswith(outer) and "/" not in name.removeprefix(level)
         }
-        return Found(wrapper, outer.strip("./").replace("/", "."), tensors, whole, beside)
+        return Found(wrapper, outer.strip("./").replace("/", "."), tensors, whole, base_prefix, beside)
+
+    def _without_base_prefix(self, wrapper: str) -> str:
+        for prefix in self.base_prefixes.values():
+            outer = wrapper.removesuffix(prefix)
+            if outer != wrapper and outer[-1:] in ("", ".", "/"):  # "my_vit." is another name than "vit."
+                return outer
+        return wrapper
 
     def _is_one(self, model: Found, metadata: Settings) -> bool:
         return all(name in model.tensors for name in self.signature) and self.claims(model, metadata)

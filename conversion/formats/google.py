@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from conversion.canonical import HEAD
 from conversion.formats.format import Format, Tensors
 from conversion.formats.rules import FoldClassPosition, Module, Rule, rules
 from vit_core.config import LARGEST_LAYER_COUNT
@@ -44,7 +45,7 @@ def _modules(attention: str, second_norm: str, mlp: str) -> Iterable[Module]:
         Module("encoder.layer.*.output.dense", f"{mlp}/Dense_1/{{leaf}}"),
         Module("layernorm", "Transformer/encoder_norm/{leaf}"),
         Module("pooler.dense", "pre_logits/{leaf}"),
-        Module("classifier", "head/{leaf}"),
+        Module(f"{HEAD}classifier", "head/{leaf}"),
     ]
 
 

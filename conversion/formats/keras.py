@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 
+from conversion.canonical import HEAD
 from conversion.containers.hdf5_structure import LARGEST_NAME
-from conversion.formats.format import Format, Tensors
+from conversion.formats.format import ALL_MODELS, Format, Tensors
 from conversion.formats.rules import Module, rules
 from conversion.formats.transformers import CONVENTIONS, UNSURE
 from vit_core.layouts import KERAS as LAYOUT
@@ -90,15 +91,16 @@ KERAS = Format(
             Module("encoder.layer.*.layernorm_after", f"{LAYER}/layernorm_after/{{leaf}}"),
             Module("layernorm", "layernorm/{leaf}"),
             Module("pooler.dense", "pooler/dense/{leaf}"),
-            Module("classifier", "classifier/{leaf}"),
-            Module("decoder.0", "decoder_0/{leaf}"),
+            Module(f"{HEAD}classifier", "classifier/{leaf}"),
+            Module(f"{HEAD}decoder.0", "decoder_0/{leaf}"),
         ],
     ),
     signature=("embeddings/cls_token", "embeddings/patch_embeddings/projection/kernel", "layernorm/gamma"),
+    models={"vit": ALL_MODELS["vit"]},
     conventions=CONVENTIONS,
     told=tuple(CONVENTIONS),
     unsure=UNSURE,
-    base_prefix="vit/",
+    base_prefixes={"vit": "vit/"},
     left_out=("*",),
     normalised=_normalised,
 )

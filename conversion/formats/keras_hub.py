@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from conversion.canonical import HEAD
 from conversion.formats.format import Format, Settings, Tensors
 from conversion.formats.rules import DropFirstAxis, Module, rules
 from conversion.sources import TASK_KEY
+from vit_core.config import PretrainedConfig
 from vit_core.layouts import KERAS, Leaf
 from vit_core.parameters import Kind
 
@@ -40,15 +42,18 @@ BACKBONE_ARGUMENTS = {
 
 
 def _numbered(tensors: Tensors) -> Tensors:
-    """Names with a number for the first block too, and with the heads' own names: "pre_logits" and "head"."""
+    """Names with a number for the first block too, and with the heads' own names: "pre_logits" and "head".
+
+    What is before the logits is a part of the base model here, and in KerasHub of the head.
+    """
     found = {name.replace(FIRST_BLOCK, NUMBERED): tensor for name, tensor in tensors.items()}
     if any("layers/dense_1/" in name for name in found):  # the first of two dense layers is before the logits
-        found = {re.sub("layers/dense/", "pre_logits/", name): tensor for name, tensor in found.items()}
+        found = {re.sub("layers/dense/", f"{BACKBONE}pre_logits/", name): tensor for name, tensor in found.items()}
         return {re.sub("layers/dense_1/", "head/", name): tensor for name, tensor in found.items()}
     return {re.sub("layers/dense/", "head/", name): tensor for name, tensor in found.items()}
 
 
-def _as_keras_names(tensors: Tensors) -> Tensors:
+def _as_keras_names(tensors: Tensors, config: PretrainedConfig) -> Tensors:
     """The other direction."""
     has_two = any(name.startswith(f"{BACKBONE}pre_logits/") for name in tensors)
     names = {f"{BACKBONE}pre_logits/": "layers/dense/", "head/": "layers/dense_1/" if has_two else "layers/dense/"}
@@ -100,13 +105,13 @@ KERAS_HUB = Format(
             Module("encoder.layer.*.output.dense", f"{BLOCK}/mlp/dense_2/{{leaf}}"),
             Module("layernorm", "layers/vi_t_encoder/layer_norm/{leaf}"),
             Module("pooler.dense", "pre_logits/{leaf}"),
-            Module("classifier", "head/{leaf}"),
+            Module(f"{HEAD}classifier", "head/{leaf}"),
         ],
     ),
     signature=(f"{EMBEDDINGS}/patch_embedding/vars/0", f"{EMBEDDINGS}/vars/0", "layers/vi_t_encoder/layer_norm/vars/0"),
     conventions={"layer_norm_eps": 1e-6, "hidden_act": "gelu"},
     files={"hdf5": "model.weights.h5"},
-    base_prefix=BACKBONE,
+    base_prefixes={"vit": BACKBONE},
     left_out=("optimizer/*", "seed_generator/*", "*/seed_generator/*"),
     head_reads_pooler=True,
     has_qkv_bias=True,

@@ -1,20 +1,49 @@
-"""MAE's pre-training checkpoints, of which the encoder is a ViT: timm's names beside a decoder.
+"""MAE's pre-training checkpoints: timm's names for the encoder, and for the decoder the same behind "decoder_".
 
-Its position embeddings are fixed sines and cosines, kept as the file has them.
-Reference: facebookresearch/mae, models_mae.py.
+Their position embeddings are fixed sines and cosines, kept as the file has them.
+Reference: facebookresearch/mae, models_mae.py and util/misc.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 
-from conversion.formats.dino import DINO
+from conversion.canonical import HEAD
+from conversion.formats.format import ALL_MODELS, Format
+from conversion.formats.preprocessing import IMAGENET_CROP
+from conversion.formats.rules import LAYER, Module, rules
+from conversion.formats.timm import CLASS_TOKEN, CONVENTIONS, ENCODER, REFUSED, SIGNATURE
+from conversion.formats.transformers import TORCH_LEAVES
+from vit_core.parameters import STACKS
 
-MAE = replace(
-    DINO,
+DECODER = [
+    Module(f"{HEAD}decoder.mask_token", "mask_token"),
+    Module(f"{HEAD}decoder.decoder_pos_embed", "decoder_pos_embed"),
+    Module(f"{HEAD}decoder.decoder_embed", "decoder_embed.{leaf}"),
+    Module(f"{HEAD}decoder.decoder_norm", "decoder_norm.{leaf}"),
+    Module(f"{HEAD}decoder.decoder_pred", "decoder_pred.{leaf}"),
+]
+
+
+def _of_decoder(modules: list[Module]) -> Iterator[Module]:
+    """The rows of layers of the encoder as those of the decoder, which has the same layers."""
+    for module in modules:
+        names = (module.ours,) if isinstance(module.ours, str) else module.ours
+        if LAYER in names[0]:
+            ours = tuple(HEAD + name.replace(STACKS["encoder"], STACKS["decoder"], 1) for name in names)
+            yield Module(ours, f"decoder_{module.theirs}")
+
+
+MAE = Format(
     name="mae",
     title="MAE",
-    files={},
+    rules=rules(TORCH_LEAVES, [CLASS_TOKEN, *ENCODER, *_of_decoder(ENCODER), *DECODER]),
+    models={"vit_mae": ALL_MODELS["vit_mae"]},
+    signature=SIGNATURE,
+    conventions=CONVENTIONS,
+    preprocessing=IMAGENET_CROP,
+    files={"torch": "mae.pth"},
     claims=lambda model, metadata: "decoder_embed.weight" in model.tensors,
-    left_out=("decoder_*", "mask_token"),
+    refused=REFUSED,
+    inside="model",  # where MAE's code looks for them
 )

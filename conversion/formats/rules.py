@@ -16,16 +16,11 @@ from typing import Literal
 
 import numpy as np
 
+from conversion.canonical import LAYER, every_row, is_of_base, without_layer
 from vit_core.config import LARGEST_LAYER_COUNT
-from vit_core.families.vit import ViTConfig
 from vit_core.layouts import Leaf
-from vit_core.parameters import STACKS, Kind, parameters
+from vit_core.parameters import Kind
 from vit_core.stored_tensor import StoredTensor
-
-LAYER = "*"
-#: What models with a head add to the base model, by the first parts of its tensors' names.
-HEADS = ("classifier", "decoder")
-IN_A_LAYER = f"{STACKS['encoder']}."  # what stands before a layer's number in a canonical name
 
 Shape = tuple[int, ...]
 #: Where in an attention projection the heads are: what it returns, or what it takes.
@@ -189,14 +184,19 @@ class Rule:
     """Canonical tensors, a format's, and the steps from the first to the second.
 
     Attributes:
-        ours: canonical names in the base model, that is without "vit.".
-        theirs: the format's names.
+        ours: templates of canonical tensors, see `conversion.canonical`.
+        theirs: the format's names, without what stands before those of the base model.
         steps: in the order from ours to theirs.
     """
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
     steps: tuple[Step, ...] = ()
+
+    @property
+    def is_of_base(self) -> bool:
+        """Whether its tensors are the base model's."""
+        return is_of_base(self.ours[0])
 
     @cached_property
     def patterns(self) -> tuple[re.Pattern[str], ...]:
@@ -211,6 +211,8 @@ class Rule:
         Raises:
             ValueError: shapes cannot be; the message says what is needed.
         """
+        if not self.steps:
+            return list(stored)
         shapes = [tensor.shape for tensor in stored]
         for step in reversed(self.steps):
             shapes = step.our_shapes(shapes)
@@ -229,6 +231,8 @@ class Rule:
         Raises:
             ValueError: tensors that become one are of several dtypes.
         """
+        if not self.steps:
+            return list(canonical)
         if len({tensor.dtype for tensor in canonical}) > 1:
             raise ValueError(f"{' and '.join(self.ours)} have several dtypes; convert with a dtype for all.")
         shapes = [tensor.shape for tensor in canonical]
@@ -254,7 +258,7 @@ class Module:
     """A row of a format's table: a parameter, or a layer with its weight and bias, and where the format keeps it.
 
     Attributes:
-        ours: canonical name of a parameter or of a layer; several layers become one.
+        ours: template of a canonical parameter, or of a layer without the leaf; several layers become one.
         theirs: the format's name, with `{leaf}` where it names the layer's weight or bias.
         heads: where the heads are that the format gives an axis of their own, if it does.
         steps: what else to do, after axes were moved.
@@ -289,24 +293,8 @@ def _expanded(module: Module, leaves: Mapping[Kind, Leaf]) -> Iterable[Rule]:
         yield Rule(ours, (module.theirs.format(leaf=leaves[kind].name),), (*steps, *module.steps))
 
 
-def template_of(name: str) -> tuple[str, str]:
-    """A canonical name with `*` for its layer's number, and that number ("" if there is none)."""
-    match = re.fullmatch(rf"{re.escape(IN_A_LAYER)}(\d+)(\..+)", name)
-    return (f"{IN_A_LAYER}{LAYER}{match[2]}", match[1]) if match else (name, "")
-
-
-def _kinds() -> dict[str, Kind]:
-    """What each canonical tensor is, by its name in the base model, with `*` for a layer's number."""
-    config = ViTConfig(num_hidden_layers=1)
-    tables = (
-        parameters(config, use_mask_token=True),
-        parameters(config, "image-classification"),
-        parameters(config, "masked-image-modeling"),
-    )
-    return {row.template: row.kind for table in tables for row in table}
-
-
-KINDS = _kinds()
+#: What each canonical tensor is, by its template.
+KINDS: dict[str, Kind] = {template: row.kind for template, row in every_row().items()}
 
 
 @dataclass(frozen=True)
@@ -314,8 +302,8 @@ class Reading:
     """What rules find among a format's tensors.
 
     Attributes:
-        tensors: canonical tensors by their name in the base model.
-        sources: for each of them, the format's name.
+        tensors: canonical tensors by key.
+        sources: for each of them, the format's name, without what stands before those of the base model.
         heads: the number of attention heads, if shapes tell it.
         unused: the format's tensors that no rule reads.
     """
@@ -326,35 +314,44 @@ class Reading:
     unused: tuple[str, ...]
 
 
-def read(table: Iterable[Rule], stored: Mapping[str, StoredTensor]) -> Reading:
-    """Find the canonical tensors among a format's.
+def read(table: Iterable[Rule], stored: Mapping[str, StoredTensor], base_prefix: str = "") -> Reading:
+    """Find the canonical tensors among a format's; of rules that ask for the same tensor, the first one gets it.
+
+    Args:
+        table: the format's rules, those of heads after those of the base model.
+        stored: the format's tensors.
+        base_prefix: what stands before the names of the base model, and not before those of a head.
 
     Raises:
         ValueError: a shape cannot be, or layers differ in their number of heads.
     """
+    inside = {name.removeprefix(base_prefix): tensor for name, tensor in stored.items() if name.startswith(base_prefix)}
+    outside = {name: tensor for name, tensor in stored.items() if not base_prefix or not name.startswith(base_prefix)}
     tensors: dict[str, StoredTensor] = {}
     sources: dict[str, str] = {}
     heads: int | None = None
     used: set[str] = set()
     for rule in table:
-        for number in _numbers(rule, stored):
+        place, prefix = (inside, base_prefix) if rule.is_of_base else (outside, "")
+        for number in _numbers(rule, place):
             names = [name.replace(LAYER, number) for name in rule.theirs]
-            if not all(name in stored for name in names):
+            if not all(name in place and prefix + name not in used for name in names):
                 continue
-            found = [stored[name] for name in names]
+            found = [place[name] for name in names]
             try:
                 canonical = rule.read(found)
             except ValueError as error:
                 raise ValueError(f"{names[-1]} has shape {found[-1].shape}, where {error} is needed.") from None
-            ours = [name.replace(LAYER, number) for name in rule.ours]
+            ours = [key.replace(LAYER, number) for key in rule.ours]
             tensors |= zip(ours, canonical, strict=True)
-            sources |= dict.fromkeys(ours, names[-1])
+            sources |= zip(ours, names if len(names) == len(ours) else names[-1:] * len(ours), strict=True)
             if (split := rule.heads(found)) is not None:
                 if heads not in (None, split):
                     raise ValueError(f"{names[-1]} is split into {split} heads, and others into {heads}.")
                 heads = split
-            used.update(names)
-    return Reading(tensors, sources, heads, tuple(name for name in stored if name not in used))
+            used.update(prefix + name for name in names)
+    unused = (name.removeprefix(base_prefix) for name in stored if name not in used)
+    return Reading(tensors, sources, heads, tuple(unused))
 
 
 def write(
@@ -364,21 +361,23 @@ def write(
 
     Args:
         table: the format's rules.
-        canonical: by their names in the base model.
+        canonical: by key.
         heads: the number of attention heads.
         base_prefix: what stands before all names but those of a head.
     """
-    by_first = {rule.ours[0]: rule for rule in table}
+    by_first: dict[str, list[Rule]] = {}
+    for rule in table:
+        by_first.setdefault(rule.ours[0], []).append(rule)
     stored: dict[str, StoredTensor] = {}
-    for name in canonical:
-        template, number = template_of(name)
-        rule = by_first.get(template)
-        if rule is None:
-            continue
-        prefix = "" if name.split(".")[0] in HEADS else base_prefix
-        theirs = [prefix + each.replace(LAYER, number) for each in rule.theirs]
-        ours = [canonical[each.replace(LAYER, number)] for each in rule.ours]
-        stored |= zip(theirs, rule.write(ours, heads), strict=True)
+    for key in canonical:
+        template, number = without_layer(key)
+        for rule in by_first.get(template, ()):
+            ours = [each.replace(LAYER, number) for each in rule.ours]
+            if all(each in canonical for each in ours):
+                prefix = base_prefix if rule.is_of_base else ""
+                theirs = [prefix + each.replace(LAYER, number) for each in rule.theirs]
+                stored |= zip(theirs, rule.write([canonical[each] for each in ours], heads), strict=True)
+                break
     return stored
 
 

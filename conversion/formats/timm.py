@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from conversion.canonical import HEAD
 from conversion.formats.format import Format, Settings
 from conversion.formats.preprocessing import BICUBIC, Preprocessing
 from conversion.formats.rules import Module, rules
@@ -20,24 +21,23 @@ from vit_core.checks import shown
 from vit_core.config import PretrainedConfig
 from vit_core.image_processing import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-QUERY_KEY_VALUE = tuple(f"encoder.layer.*.attention.attention.{part}" for part in ("query", "key", "value"))
+ATTENTION = "encoder.layer.*.attention.attention"
+QUERY_KEY_VALUE = tuple(f"{ATTENTION}.{part}" for part in ("query", "key", "value"))
 
-RULES = rules(
-    TORCH_LEAVES,
-    [
-        Module("embeddings.cls_token", "cls_token"),
-        Module("embeddings.position_embeddings", "pos_embed"),
-        Module("embeddings.patch_embeddings.projection", "patch_embed.proj.{leaf}"),
-        Module("encoder.layer.*.layernorm_before", "blocks.*.norm1.{leaf}"),
-        Module(QUERY_KEY_VALUE, "blocks.*.attn.qkv.{leaf}"),
-        Module("encoder.layer.*.attention.output.dense", "blocks.*.attn.proj.{leaf}"),
-        Module("encoder.layer.*.layernorm_after", "blocks.*.norm2.{leaf}"),
-        Module("encoder.layer.*.intermediate.dense", "blocks.*.mlp.fc1.{leaf}"),
-        Module("encoder.layer.*.output.dense", "blocks.*.mlp.fc2.{leaf}"),
-        Module("layernorm", "norm.{leaf}"),
-        Module("classifier", "head.{leaf}"),
-    ],
-)
+#: The base model, without what stands before the patches.
+ENCODER = [
+    Module("embeddings.position_embeddings", "pos_embed"),
+    Module("embeddings.patch_embeddings.projection", "patch_embed.proj.{leaf}"),
+    Module("encoder.layer.*.layernorm_before", "blocks.*.norm1.{leaf}"),
+    Module(QUERY_KEY_VALUE, "blocks.*.attn.qkv.{leaf}"),
+    Module("encoder.layer.*.attention.output.dense", "blocks.*.attn.proj.{leaf}"),
+    Module("encoder.layer.*.layernorm_after", "blocks.*.norm2.{leaf}"),
+    Module("encoder.layer.*.intermediate.dense", "blocks.*.mlp.fc1.{leaf}"),
+    Module("encoder.layer.*.output.dense", "blocks.*.mlp.fc2.{leaf}"),
+    Module("layernorm", "norm.{leaf}"),
+]
+CLASS_TOKEN = Module("embeddings.cls_token", "cls_token")
+RULES = rules(TORCH_LEAVES, [CLASS_TOKEN, *ENCODER, Module(f"{HEAD}classifier", "head.{leaf}")])
 SIGNATURE = ("cls_token", "pos_embed", "patch_embed.proj.weight")
 CONVENTIONS = {"layer_norm_eps": 1e-6, "hidden_act": "gelu"}
 REFUSED = {

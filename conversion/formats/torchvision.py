@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conversion.canonical import HEAD
 from conversion.formats.format import Format
 from conversion.formats.preprocessing import BILINEAR, IMAGENET_CROP
 from conversion.formats.rules import Module, rules
@@ -32,7 +33,7 @@ TORCHVISION = Format(
             Module("encoder.layer.*.output.dense", f"{LAYER}.mlp.3.{{leaf}}"),
             Module("layernorm", "encoder.ln.{leaf}"),
             Module("pooler.dense", "heads.pre_logits.{leaf}"),
-            Module("classifier", "heads.head.{leaf}"),
+            Module(f"{HEAD}classifier", "heads.head.{leaf}"),
         ],
     ),
     signature=("class_token", "conv_proj.weight", "encoder.pos_embedding"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from conversion.formats.format import Format, Settings
+from conversion.canonical import HEAD, in_words
+from conversion.formats.format import ALL_MODELS, Format, Found, Settings
 from conversion.formats.preprocessing import Preprocessing
 from conversion.formats.rules import KINDS, Module, Rule, rules
-from vit_core.families.vit import FAMILY
+from vit_core.families import FAMILIES
 from vit_core.image_processing import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from vit_core.layouts import Leaf
 from vit_core.parameters import Kind
@@ -27,11 +27,8 @@ TORCH_LEAVES: Mapping[Kind, Leaf] = {
     "positions": Leaf(None),
 }
 
-#: Tensors of transformers' relatives of ViT, and what makes them so.
+#: Tensors of relatives of ViT that Trivit has not, and what makes them so.
 RELATIVES = {
-    "embeddings.distillation_token": "it is a distilled DeiT, with a second token",
-    "encoder.layer.*.lambda_1": "it is a BEiT, whose layers scale what they add",
-    "*relative_position_bias*": "it is a BEiT, with relative positions",
     "*layer_scale*": "its layers scale what they add",
     "embeddings.register_tokens": "it has register tokens",
 }
@@ -40,16 +37,30 @@ RELATIVES = {
 CONVENTIONS = {"layer_norm_eps": 1e-12, "hidden_act": "gelu"}
 UNSURE = (*CONVENTIONS, "id2label")
 
+#: What stands before the names of base models, by model type.
+PREFIXES = {name: family.prefix for name, family in FAMILIES.items()}
+IMAGENET = Preprocessing(tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD))
+
+
+def _is_like_vit(model: Found, metadata: Settings) -> bool:
+    """Whether layers are called as ViT's: other models embed patches under the same names."""
+    return any(name in model.tensors for name in ("embeddings.cls_token", "encoder.layer.0.layernorm_before.weight"))
+
+
 TRANSFORMERS = Format(
     name="transformers",
     title="transformers",
-    rules=tuple(Rule((name,), (name,)) for name in KINDS),
-    signature=("embeddings.cls_token", "embeddings.patch_embeddings.projection.weight"),
+    rules=tuple(Rule((name,), (in_words(name),)) for name in KINDS),
+    models=ALL_MODELS,
+    signature=("embeddings.patch_embeddings.projection.weight",),
     conventions=CONVENTIONS,
+    keeps_defaults=True,
     told=tuple(CONVENTIONS),
     unsure=UNSURE,
+    preprocessing_of={"vit_mae": IMAGENET},
     files={"safetensors": "model.safetensors", "torch": "pytorch_model.bin"},
-    base_prefix=FAMILY.prefix,
+    base_prefixes=PREFIXES,
+    claims=_is_like_vit,
     refused=RELATIVES,
 )
 TRANSFORMERS_BIN = replace(
@@ -82,33 +93,11 @@ TRANSFORMERS_5 = replace(
             Module("encoder.layer.*.layernorm_after", "layers.*.layernorm_after.{leaf}"),
             Module("layernorm", "layernorm.{leaf}"),
             Module("pooler.dense", "pooler.dense.{leaf}"),
-            Module("classifier", "classifier.{leaf}"),
-            Module("decoder.0", "decoder.0.{leaf}"),
+            Module(f"{HEAD}classifier", "classifier.{leaf}"),
+            Module(f"{HEAD}decoder.0", "decoder.0.{leaf}"),
         ],
     ),
-    signature=(*TRANSFORMERS.signature, "layers.0.attention.q_proj.weight"),
+    models={"vit": ALL_MODELS["vit"]},
+    signature=("embeddings.cls_token", *TRANSFORMERS.signature, "layers.0.attention.q_proj.weight"),
     files={},
-)
-
-
-def _mae_config(metadata: Settings) -> dict[str, Any] | None:
-    """The encoder's part of a ViTMAEConfig."""
-    if metadata.get("model_type") != "vit_mae":
-        return None
-    dropped = ("model_type", "architectures", "norm_pix_loss", "mask_ratio")
-    return {name: value for name, value in metadata.items() if name not in dropped and not name.startswith("decoder_")}
-
-
-#: transformers' ViTMAEForPreTraining, of which the encoder is a ViT.
-TRANSFORMERS_MAE = replace(
-    TRANSFORMERS,
-    name="transformers-mae",
-    title="transformers' MAE",
-    files={},
-    preprocessing=Preprocessing(tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD)),
-    claims=lambda model, metadata: (
-        metadata.get("model_type") == "vit_mae" or "decoder.decoder_pred.weight" in model.tensors
-    ),
-    left_out=("decoder.*",),
-    config_fields=_mae_config,
 )

@@ -5,27 +5,52 @@ In HDF5, a weight's name stands in the group of its top layer: "vit/tf_vi_t_mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from conversion.formats.format import Format, Tensors
-from conversion.formats.rules import Module, rules
-from conversion.formats.transformers import CONVENTIONS, UNSURE
+from conversion.canonical import heads, in_words, rows
+from conversion.formats.format import ALL_MODELS, CLASSIFIERS, Format, Tensors
+from conversion.formats.rules import KINDS, Module, rules
+from conversion.formats.transformers import CONVENTIONS, PREFIXES, UNSURE
+from vit_core.config import PretrainedConfig
+from vit_core.families import family_of
 from vit_core.layouts import KERAS
+from vit_core.parameters import STACKS
 
+#: The models that transformers 4 has in TensorFlow.
+MODELS = {**CLASSIFIERS, **{name: ALL_MODELS[name] for name in ("deit", "vit_mae", "data2vec-vision")}}
+BASES = {name: PREFIXES[name].replace(".", "/") for name in MODELS}
 LEAVES = {kind: replace(leaf, name=f"{leaf.name}:0") for kind, leaf in KERAS.leaves.items()}
-BASE = "vit/"
-GROUPS = {
-    "vit",
-    "classifier",
-    "embeddings",
-    "encoder",
-    "layernorm",
-    "pooler",
-}  # at the top, the last ones of safetensors
-BARE_MODEL, CLASSIFIER = "tf_vi_t_model", "tf_vi_t_for_image_classification"
+#: How the layers of a stack are called there.
+LAYERS = {f"{STACKS['encoder']}.": "encoder/layer_._", f"{STACKS['decoder']}.": "decoder/decoder_layers."}
 KERAS_VERSION = "2.17.0"  # the last Keras that transformers' models ran on
+
+
+def _templates() -> Iterator[str]:
+    """The templates of the tensors of these models, of base models first."""
+    for model_type in MODELS:
+        lacking = [templates for task, templates in heads(model_type).items() if task not in MODELS[model_type]]
+        yield from (template for template in rows(model_type) if not any(template in each for each in lacking))
+
+
+def _modules() -> list[Module]:
+    """Keras' paths are the canonical names, but for numbers of layers and the last part of a layer's."""
+    names = set(_templates())
+    layers = dict.fromkeys(name.removesuffix(".weight").removesuffix(".bias") for name in KINDS if name in names)
+    return [Module(name, _path(in_words(name)) + (":0" if name in KINDS else "/{leaf}")) for name in layers]
+
+
+def _path(name: str) -> str:
+    for canonical, theirs in LAYERS.items():
+        if name.startswith(canonical):
+            return theirs + name.removeprefix(canonical).replace(".", "/")
+    return name.replace(".", "/")
+
+
+#: The groups at the top: base models and heads, and in safetensors the parts of a bare model.
+GROUPS = {in_words(name).split(".")[0] for name in _templates()} | {base.rstrip("/") for base in BASES.values()}
 
 
 def _without_model(tensors: Tensors) -> Tensors:
@@ -44,14 +69,21 @@ def _short(name: str) -> str:
     if rest.startswith(f"{layer}/"):  # the model was built without a name
         return rest
     model, _, rest = rest.partition("/")
-    return rest if model.startswith("tf_vi_t") and rest.startswith(f"{layer}/") else name
+    return rest if model.startswith("tf_") and rest.startswith(f"{layer}/") else name
 
 
-def _in_groups(tensors: Tensors) -> Tensors:
+def _in_groups(tensors: Tensors, config: PretrainedConfig) -> Tensors:
     """Names as HDF5 has them."""
-    if not any(name.startswith(BASE) for name in tensors):
-        return {f"{BASE}{BARE_MODEL}/{BASE}{name}": tensor for name, tensor in tensors.items()}
-    return {f"{name.split('/')[0]}/{CLASSIFIER}/{name}": tensor for name, tensor in tensors.items()}
+    family, (model_name,) = family_of(config), config.architectures or [""]
+    model, is_bare = _snake_case(f"TF{model_name}"), family.task_of(model_name) == "model"
+    base = BASES[family.model_type] if is_bare else ""
+    return {f"{(base + name).split('/')[0]}/{model}/{base}{name}": tensor for name, tensor in tensors.items()}
+
+
+def _snake_case(name: str) -> str:
+    """The name of a model of such a class, as Keras makes it."""
+    name = re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def _attributes(tensors: Tensors) -> Mapping[str, Mapping[str, Any]]:
@@ -68,31 +100,15 @@ def _attributes(tensors: Tensors) -> Mapping[str, Mapping[str, Any]]:
 TRANSFORMERS_TF = Format(
     name="transformers-tf",
     title="transformers' tf_model.h5",
-    rules=rules(
-        LEAVES,
-        [
-            Module("embeddings.cls_token", "embeddings/cls_token:0"),
-            Module("embeddings.position_embeddings", "embeddings/position_embeddings:0"),
-            Module("embeddings.patch_embeddings.projection", "embeddings/patch_embeddings/projection/{leaf}"),
-            Module("encoder.layer.*.attention.attention.query", "encoder/layer_._*/attention/attention/query/{leaf}"),
-            Module("encoder.layer.*.attention.attention.key", "encoder/layer_._*/attention/attention/key/{leaf}"),
-            Module("encoder.layer.*.attention.attention.value", "encoder/layer_._*/attention/attention/value/{leaf}"),
-            Module("encoder.layer.*.attention.output.dense", "encoder/layer_._*/attention/output/dense/{leaf}"),
-            Module("encoder.layer.*.intermediate.dense", "encoder/layer_._*/intermediate/dense/{leaf}"),
-            Module("encoder.layer.*.output.dense", "encoder/layer_._*/output/dense/{leaf}"),
-            Module("encoder.layer.*.layernorm_before", "encoder/layer_._*/layernorm_before/{leaf}"),
-            Module("encoder.layer.*.layernorm_after", "encoder/layer_._*/layernorm_after/{leaf}"),
-            Module("layernorm", "layernorm/{leaf}"),
-            Module("pooler.dense", "pooler/dense/{leaf}"),
-            Module("classifier", "classifier/{leaf}"),
-        ],
-    ),
+    rules=rules(LEAVES, _modules()),
+    models=MODELS,
     signature=("embeddings/cls_token:0", "embeddings/patch_embeddings/projection/kernel:0"),
     conventions=CONVENTIONS,
+    keeps_defaults=True,
     told=tuple(CONVENTIONS),
     unsure=UNSURE,
     files={"hdf5": "tf_model.h5"},
-    base_prefix=BASE,
+    base_prefixes=BASES,
     has_qkv_bias=True,  # whatever its config.json says
     normalised=_without_model,
     spelt=_in_groups,

@@ -11,9 +11,9 @@ import pytest
 
 import conversion
 from conversion.containers.weights_file import read_weights
-from vit_core import ViTConfig, parameters
+from vit_core import parameters
 from vit_core.checkpoint import save_checkpoint
-from vit_core.families.vit import FAMILY
+from vit_core.families import FAMILIES
 from vit_core.stored_tensor import DTYPES, FLOAT_CODES, StoredTensor
 
 #: A small model whose sizes are all different, so that no two axes can be taken for each other.
@@ -50,10 +50,12 @@ def write_checkpoint() -> Callable[..., Path]:
         *,
         add_pooling_layer: bool = False,
         use_mask_token: bool = False,
+        model_type: str = "vit",
         seed: int = 0,
         **fields: Any,
     ) -> Path:
-        config = ViTConfig(**{**SIZES, **fields}, architectures=[FAMILY.models[task]])
+        family = FAMILIES[model_type]
+        config = family.config_class(**{**SIZES, **fields}, architectures=[family.models[task]])
         table = parameters(config, task, add_pooling_layer=add_pooling_layer, use_mask_token=use_mask_token)
         random = np.random.default_rng(seed)
         save_checkpoint(folder, config, {row.name: _stored(row.shape, FLOAT_CODES[dtype], random) for row in table})

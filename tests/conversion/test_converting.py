@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 import conversion
 from conversion.formats import WRITABLE
+from vit_core.families import FAMILIES
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 
 Folder = Callable[..., Path]
@@ -34,16 +35,26 @@ POOLED = {**BARE, "add_pooling_layer": True}
 MASKABLE = {**BARE, "use_mask_token": True}
 MASKED: dict[str, Any] = {"task": "masked-image-modeling"}
 HEADLESS = {**CLASSIFIER, "num_labels": 0}
+RELATIVES: dict[str, list[dict[str, Any]]] = {
+    name: [{"model_type": name, "task": task} for task in family.models]
+    for name, family in FAMILIES.items()
+    if name not in ("vit", "vision_transformer")
+}
+EVERY_RELATIVE = [model for each in RELATIVES.values() for model in each]
 
 ALL = [CLASSIFIER, POOLING, BARE, POOLED, MASKABLE, MASKED, HEADLESS]
 HELD: dict[str, list[dict[str, Any]]] = {
-    "transformers": ALL,
-    "transformers-bin": ALL,
-    "transformers-tf": [CLASSIFIER, POOLING, BARE, POOLED],
-    "transformers-flax": ALL,
+    "transformers": [*ALL, *EVERY_RELATIVE],
+    "transformers-bin": [*ALL, *EVERY_RELATIVE],
+    "transformers-tf": [
+        *(CLASSIFIER, POOLING, BARE, POOLED),
+        *(model for name in ("deit", "vit_mae", "data2vec-vision") for model in RELATIVES[name]),
+    ],
+    "transformers-flax": [*ALL, *EVERY_RELATIVE],
     "google": [CLASSIFIER, POOLING, BARE],
     "google-linen": [CLASSIFIER, POOLING, BARE],
     "big-vision": [CLASSIFIER, POOLING, BARE],
+    "mae": RELATIVES["vit_mae"][1:],
     "timm": [CLASSIFIER, BARE],
     "dino": [BARE],
     "torchvision": [CLASSIFIER, POOLING, BARE],
@@ -59,11 +70,14 @@ FILES = {
     "google": "vit.npz",
     "google-linen": "vit.npz",
     "big-vision": "vit.npz",
+    "mae": "vit.pth",
     "timm": "vit.pth",
     "dino": "vit.safetensors.pth",
     "torchvision": "vit.pt",
     "keras-hub": "vit.weights.h5",
 }
+#: The formats of plain classifiers.
+OF_VIT = [name for name, form in WRITABLE.items() if "vit" in form.models]
 
 
 def content(folder: Path) -> Content:
@@ -91,8 +105,22 @@ def models(draw: st.DrawFn, held: list[dict[str, Any]]) -> dict[str, Any]:
         "pooler_output_size": draw(st.none() | st.integers(1, 5)) if "pool" in str(kind) else None,
         "num_labels": draw(st.integers(1, 4)),
     }
-    if kind is MASKED:
+    if kind.get("task") == "masked-image-modeling":
         fields["encoder_stride"] = draw(st.integers(1, 3))
+    model_type = kind.get("model_type", "vit")
+    if model_type == "vit_mae":  # sines and cosines of two axes
+        sizes = {"num_attention_heads": heads, "hidden_size": 4 * heads, "num_hidden_layers": draw(st.integers(1, 2))}
+        sizes["intermediate_size"] = draw(st.integers(1, 7))
+        fields |= sizes | {f"decoder_{name}": size for name, size in sizes.items()}
+        fields |= {"norm_pix_loss": draw(st.booleans()), "mask_ratio": draw(st.sampled_from([0.75, 0.5]))}
+    if model_type in ("beit", "data2vec-vision"):
+        switches = ["use_mask_token", "use_absolute_position_embeddings", "use_mean_pooling"]
+        fields |= {name: draw(st.booleans()) for name in switches}
+        table = draw(st.sampled_from([None, "use_relative_position_bias", "use_shared_relative_position_bias"]))
+        fields |= {} if table is None else {table: True}
+        fields |= {"qkv_bias": True, "layer_scale_init_value": draw(st.sampled_from([0.0, 0.1]))}
+        if not fields["use_absolute_position_embeddings"] and table is None:
+            fields["image_size"] = 224  # which nothing tells then
     return fields | kind
 
 
@@ -123,13 +151,16 @@ def test_a_converted_folder_is_the_model_that_it_was(
         made = conversion.convert(folder, destination, to)
         source, found = conversion.load(folder), conversion.load(destination)
         assert (found.task, found.format) == (source.task, "transformers" if to == "transformers-bin" else to)
+        assert type(found.config) is type(source.config)
         told = {each.name for each in found.assumed}
         assert not told & {"num_attention_heads", "hidden_act", "layer_norm_eps", "preprocessing"}
         expected, stored = source.config.to_dict(), dict(found.tensors)
         if to in ALWAYS_BIASED and not source.config.qkv_bias:
             expected["qkv_bias"] = True
             names = [name for name in stored if ".attention.attention." in name and name.endswith("bias")]
-            assert len(names) == 3 * source.config.num_hidden_layers
+            layers = source.config.num_hidden_layers
+            layers += source.config.decoder_num_hidden_layers if source.task == "pre-training" else 0
+            assert len(names) == 3 * layers
             assert not any(stored.pop(name).read().any() for name in names)
         assert found.config.to_dict() == made.config.to_dict() == expected
         require_same(to, stored, source.tensors, bits)
@@ -148,9 +179,11 @@ def test_a_file_alone_holds_the_weights(
         conversion.convert(folder, destination, to)
         assert [file.name for file in destination.parent.iterdir()] == [FILES[to]]
         source = conversion.load(folder)
-        untold = ("num_attention_heads", "image_size", "hidden_act", "layer_norm_eps", "classifier_uses_pooler")
+        untold = ["num_attention_heads", "image_size", "hidden_act", "layer_norm_eps", "classifier_uses_pooler"]
+        untold += ["model_type"] + ["decoder_num_attention_heads"] * (source.task == "pre-training")
         found = conversion.load(destination, **{name: getattr(source.config, name) for name in untold})
         require_same(to, found.tensors, source.tensors, bits)
+        assert type(found.config) is type(source.config)
         for name in (*SIZES, *untold):
             assert getattr(found.config, name) == getattr(source.config, name)
         if source.task == "image-classification":
@@ -179,7 +212,7 @@ def without_class_position(folder: Path) -> Path:
 def test_every_format_that_keeps_a_model_gives_back_its_bytes(write_checkpoint: Folder, tmp_path: Path) -> None:
     source = without_class_position(write_checkpoint(tmp_path / "source", num_labels=3))
     original, last = content(source), source
-    for number, to in enumerate([*WRITABLE, *reversed(WRITABLE)]):
+    for number, to in enumerate([*OF_VIT, *reversed(OF_VIT)]):
         if to == "dino":
             continue
         conversion.convert(last, tmp_path / str(number), to)
@@ -190,7 +223,7 @@ def test_every_format_that_keeps_a_model_gives_back_its_bytes(write_checkpoint: 
         last = tmp_path / str(number)
 
 
-@pytest.mark.parametrize("to", [to for to in WRITABLE if to not in ("dino", "big-vision")])  # which do not keep all
+@pytest.mark.parametrize("to", [to for to in OF_VIT if to not in ("dino", "big-vision")])  # which do not keep all
 def test_what_the_reference_wrote_comes_back_as_its_bytes(
     fixture_folder: Path, convert: Any, tmp_path: Path, to: str
 ) -> None:
@@ -201,7 +234,7 @@ def test_what_the_reference_wrote_comes_back_as_its_bytes(
 
 
 def test_converting_twice_gives_the_same_bytes(fixture_folder: Path, convert: Any) -> None:
-    for to in WRITABLE:
+    for to in OF_VIT:
         one = convert(fixture_folder / "hf_vit_classifier", to, f"one {to}")
         other = convert(fixture_folder / "hf_vit_classifier", to, f"other {to}")
         assert content(one) == content(other), to
@@ -228,7 +261,7 @@ def test_a_classifier_that_reads_its_pooler_is_refused(write_checkpoint: Folder,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("to", [to for to in WRITABLE if not to.startswith("transformers")])
+@pytest.mark.parametrize("to", [to for to in OF_VIT if not to.startswith("transformers")])
 def test_pruned_heads_are_refused_where_all_have_one_width(write_checkpoint: Folder, tmp_path: Path, to: str) -> None:
     folder = write_checkpoint(tmp_path / "model", pruned_heads={0: [1]})
     with pytest.raises(ValueError, match="attention heads are pruned, .* convert to transformers"):
@@ -384,7 +417,8 @@ def test_nan_that_is_allowed_is_converted_bit_for_bit(with_nan: Path, tmp_path: 
 
 
 def test_a_folder_is_complete(fixture_folder: Path, convert: Any) -> None:
-    for to, form in WRITABLE.items():
+    for to in OF_VIT:
+        form = WRITABLE[to]
         folder = convert(fixture_folder / "google_jax/published.npz", to)
         assert set(content(folder)) == {next(iter(form.files.values())), CONFIG_NAME, PROCESSOR_NAME}
 
@@ -542,7 +576,7 @@ def test_a_file_whose_name_is_of_another_format_is_refused(
 
 def test_formats_and_dtypes_that_do_not_exist_are_refused(fixture_folder: Path, tmp_path: Path) -> None:
     source = fixture_folder / "hf_vit_classifier"
-    for to in ("onnx", "mae", "deit", ""):
+    for to in ("onnx", "ijepa", "deit", ""):
         with pytest.raises(ValueError, match=f"to is {to!r}; choose one of transformers, .*keras-hub"):
             conversion.convert(source, tmp_path / "out", to)
     with pytest.raises(ValueError, match="dtype is 'int8'; choose one of"):

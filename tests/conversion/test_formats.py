@@ -21,6 +21,7 @@ from conversion.formats import WRITABLE
 from vit_core.hub import WEIGHT_SUFFIXES
 
 HEADS = {"num_attention_heads": 4}
+MAE_HEADS = {"decoder_num_attention_heads": 2}
 Arrays = dict[str, np.ndarray]
 
 
@@ -169,7 +170,7 @@ RECOGNISED = [
     ("hf_vit_model/flax_model.msgpack", "transformers-flax", "model"),
     ("hf_vit_masked", "transformers", "masked-image-modeling"),
     ("hf_vit_sharded", "transformers", "image-classification"),
-    ("hf_vit_mae", "transformers-mae", "model"),
+    ("hf_vit_mae", "transformers", "pre-training"),
     ("google_jax/published.npz", "google", "image-classification"),
     ("google_jax/linen.npz", "google-linen", "image-classification"),
     ("google_jax_representation/published.npz", "google", "image-classification"),
@@ -177,26 +178,26 @@ RECOGNISED = [
     ("torchvision_vit/vit.pth", "torchvision", "image-classification"),
     ("dino_vit/backbone.pth", "dino", "model"),
     ("dino_vit/full_checkpoint.pth", "dino", "model"),
-    ("mae_vit/pretrain.pth", "mae", "model"),
+    ("mae_vit/pretrain.pth", "mae", "pre-training"),
 ]
 
 
 @pytest.mark.parametrize(("source", "form", "task"), RECOGNISED)
 def test_a_format_is_recognised(fixture_folder: Path, source: str, form: str, task: str) -> None:
-    found = conversion.load(fixture_folder / source, **HEADS)
+    found = conversion.load(fixture_folder / source, **HEADS, **(MAE_HEADS if "mae" in source else {}))
     assert (found.format, found.task) == (form, task)
 
 
 @pytest.mark.parametrize(
     ("source", "form"),
-    [(source, form) for source, form, _ in RECOGNISED if "." in source and form not in ("transformers-mae",)],
+    [(source, form) for source, form, _ in RECOGNISED if "." in source],
 )
 @pytest.mark.parametrize("name", ["weights", "model.safetensors", "pytorch_model.bin", "vit.npz", "tf_model.h5"])
 def test_a_file_is_what_it_holds_and_not_what_it_is_called(
     tmp_path: Path, fixture_folder: Path, source: str, form: str, name: str
 ) -> None:
     shutil.copy(fixture_folder / source, tmp_path / name)
-    assert conversion.load(tmp_path / name, **HEADS).format == form
+    assert conversion.load(tmp_path / name, **HEADS, **(MAE_HEADS if "mae" in source else {})).format == form
 
 
 @pytest.fixture

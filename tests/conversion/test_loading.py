@@ -21,6 +21,7 @@ from vit_core.hub import locate
 from vit_core.stored_tensor import StoredTensor
 
 HEADS = {"num_attention_heads": 4}
+GIVEN = {"layer_norm_eps": 1e-6, "hidden_act": "gelu"}
 Folder = Callable[..., Path]
 
 
@@ -421,8 +422,9 @@ def test_a_tensor_that_such_models_do_not_have_is_named(fixture_folder: Path, tm
         conversion.load(tmp_path / "vit.safetensors", **HEADS)
 
 
-def test_the_decoder_of_mae_is_left_out_and_named(fixture_folder: Path) -> None:
+def test_the_decoder_of_mae_is_left_out_where_a_vit_is_wanted(fixture_folder: Path) -> None:
     for source in ("mae_vit/pretrain.pth", "hf_vit_mae"):
-        found = conversion.load(fixture_folder / source, **HEADS)
-        assert found.left_out
-        assert all(name.startswith(("decoder", "mask_token")) for name in found.left_out)
+        found = open_for_loading(locate(fixture_folder / source), HEADS | GIVEN)
+        assert not any("decoder" in name for name in (*found.tensors, *found.config))
+        assert found.config["model_type"] == "vit"
+        assert conversion.load(fixture_folder / source, **HEADS, model_type="vit").task == "model"

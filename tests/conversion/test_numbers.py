@@ -210,7 +210,7 @@ def attention(query: np.ndarray, key: np.ndarray, value: np.ndarray, heads: int)
 @pytest.fixture(scope="module")
 def mae(fixture_folder: Path) -> NumpyMae:
     file = fixture_folder / "mae_vit/pretrain.pth"
-    canonical = conversion.load(file, **HEADS).tensors
+    canonical = conversion.load(file, **HEADS, model_type="vit").tensors
     own = read_weights(file)
     return NumpyMae(
         {name: tensor.read().astype(np.float64) for name, tensor in canonical.items()},

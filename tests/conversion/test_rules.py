@@ -156,7 +156,7 @@ def test_what_is_written_is_read_back_bit_for_bit(name: str, config: ViTConfig, 
 def test_every_rule_of_a_format_is_for_tensors_that_exist_and_no_two_write_one_name(name: str) -> None:
     table = FORMATS[name].rules
     assert {ours for rule in table for ours in rule.ours} <= set(KINDS)
-    names = [theirs for rule in table for theirs in rule.theirs]
+    names = [(rule.is_of_base, theirs) for rule in table for theirs in rule.theirs]
     assert len(names) == len(set(names))
 
 

@@ -19,6 +19,7 @@ class Family:
         config_class: the class of its configs, which says what its models are made of.
         models: the name of its model for each task, which a saved `config.json` has under "architectures".
         image_processor: the name of the class that prepares its images.
+        encoder_is: the model type of a family whose models take the weights of its base model as their own, if any.
     """
 
     title: str
@@ -26,6 +27,7 @@ class Family:
     config_class: type[PretrainedConfig]
     models: Mapping[Task, str]
     image_processor: str = "ViTImageProcessor"
+    encoder_is: str | None = None
 
     @property
     def model_type(self) -> str:

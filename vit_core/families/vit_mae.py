@@ -95,4 +95,5 @@ FAMILY = Family(
     paper="https://arxiv.org/abs/2111.06377",
     config_class=ViTMAEConfig,
     models={"model": "ViTMAEModel", "pre-training": "ViTMAEForPreTraining"},
+    encoder_is="vit",
 )

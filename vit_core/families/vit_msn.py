@@ -37,4 +37,5 @@ FAMILY = Family(
     paper="https://arxiv.org/abs/2204.07141",
     config_class=ViTMSNConfig,
     models={"model": "ViTMSNModel", "image-classification": "ViTMSNForImageClassification"},
+    encoder_is="vit",
 )
