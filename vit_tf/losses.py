@@ -140,6 +140,14 @@ def masked_token_loss(
     return ops.where(is_right, ops.mean(_cross_entropy(rows, labels)), float("nan"))
 
 
+def class_losses(logits: Float[Tensor, "batch labels"], labels: Shaped[Tensor, "*shape"]) -> Float[Tensor, " batch"]:
+    """Cross-entropy of each image, for classes (batch,) or for the share of each class, (batch, labels)."""
+    if len(labels.shape) == 2 and labels.shape[-1] != 1:
+        _require_same_shape(labels, logits, tuple(labels.shape))
+        return -ops.sum(ops.cast(labels, logits.dtype) * ops.log_softmax(logits), axis=-1)
+    return _cross_entropy(logits, ops.cast(labels, "int64"))
+
+
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     batch, count = ops.shape(logits)
     found = math.prod(labels.shape) if None not in labels.shape else ops.size(labels)
