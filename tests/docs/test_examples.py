@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shutil
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -21,7 +22,8 @@ FILES = {
     "mae_pretrain.pth": FIXTURES / "mae_vit/pretrain.pth",
     "torchvision_vit.pth": FIXTURES / "torchvision_vit/vit.pth",
 }
-EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: A block of Python, which in a tab is indented.
+EXAMPLE = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 #: Each framework or library, and what in an example needs it.
 FRAMEWORKS = {
     "torch": re.compile(r'\bvit_torch\b|"torch"'),
@@ -41,8 +43,8 @@ def runnable(examples):
     """The examples that can run here; one that imports nothing of ours goes on from the one before."""
     goes_on = True
     for example in examples:
-        needed = [framework for framework, use in FRAMEWORKS.items() if use.search(example[1])]
-        if needed or NO_FRAMEWORK.search(example[1]):
+        needed = [framework for framework, use in FRAMEWORKS.items() if use.search(example["code"])]
+        if needed or NO_FRAMEWORK.search(example["code"]):
             goes_on = all(map(importlib.util.find_spec, needed))
         if goes_on:
             yield example
@@ -74,4 +76,4 @@ def test_examples_run(page, tmp_path, monkeypatch):
         warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
         for example in examples:
             line = text[: example.start()].count("\n") + 1
-            exec(compile("\n" * line + example[1], str(page), "exec"), namespace)
+            exec(compile("\n" * line + textwrap.dedent(example["code"]), str(page), "exec"), namespace)
