@@ -13,6 +13,7 @@ BACKENDS = ["torch", "tf", "flax"]  # extras of the package, and names for `triv
 BESIDE_TRANSFORMERS = ["accelerate", "datasets", "h5py", "lightning", "peft"]
 TRANSFORMERS_TESTS = [
     *("interop/test_transformers.py", "interop/test_transformers_state_dict.py", "interop/test_trainer.py"),
+    "interop/test_relatives.py",
     "interop/test_accelerate.py",
     *(f"docs/test_examples.py::test_examples_run[docs/{page}.md]" for page in ("migrate", "trainer")),
     "scripts/pytorch",

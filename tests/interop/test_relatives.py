@@ -1,0 +1,115 @@
+"""Folders of ViT's relatives travel between this project and transformers' PyTorch models, in both directions.
+
+Run by `nox -s interop`, which installs transformers 4.47.1 and the newest 5.
+"""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import vit_torch  # noqa: E402
+from vit_core.families import FAMILIES  # noqa: E402
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 56, "image_size": 32,
+         "patch_size": 8, "initializer_range": 0.15, "num_labels": 10}  # fmt: skip
+OF_THE_FAMILY = {
+    "deit": {"encoder_stride": 8},
+    "vit_mae": {
+        "decoder_hidden_size": 24,
+        "decoder_num_hidden_layers": 2,
+        "decoder_num_attention_heads": 2,
+        "decoder_intermediate_size": 40,
+        "mask_ratio": 0.6,
+    },
+    "beit": {"vocab_size": 64, "use_mask_token": True},
+}
+VARIANTS = {
+    "beit": [
+        {"use_relative_position_bias": True},
+        {"use_shared_relative_position_bias": True, "use_absolute_position_embeddings": True},
+        {"use_mean_pooling": False, "layer_scale_init_value": 0, "use_absolute_position_embeddings": True},
+    ],
+    "data2vec-vision": [{"use_relative_position_bias": True}, {"use_absolute_position_embeddings": True}],
+    "deit": [{}, {"qkv_bias": False, "hidden_act": "relu"}],
+    "vit_mae": [{}, {"norm_pix_loss": True, "num_channels": 1}],
+    "vit_msn": [{}],
+    "ijepa": [{}],
+}
+CASES = [
+    pytest.param(model_type, name, fields, id=f"{name}-{number}")
+    for model_type, variants in VARIANTS.items()
+    for name in FAMILIES[model_type].models.values()
+    for number, fields in enumerate(variants)
+]
+
+
+def classes_of(name):
+    """The class of that name here and in transformers."""
+    if not hasattr(transformers, name):
+        pytest.skip(f"transformers {transformers.__version__} has no {name}")
+    return getattr(vit_torch, name), getattr(transformers, name)
+
+
+def inputs(name, config):
+    torch.manual_seed(1)
+    batch = {"pixel_values": torch.randn(2, config.num_channels, 32, 32)}
+    if "MAE" in name:
+        return {**batch, "noise": torch.rand(2, 16)}
+    if name == "BeitForMaskedImageModeling":
+        # In transformers 4.47, absolute positions are added before masking, and in 4.57 and here after it.
+        masked = torch.rand(2, 16) > (1 if config.use_absolute_position_embeddings else 0.5)
+        return {**batch, "bool_masked_pos": masked, "labels": torch.randint(64, (int(masked.sum()),))}
+    return {**batch, "bool_masked_pos": torch.rand(2, 16) > 0.5} if "Masked" in name else batch
+
+
+def assert_same_results(ours, theirs, name):
+    ours.eval(), theirs.eval()
+    batch = inputs(name, ours.config)
+    with torch.no_grad():
+        mine = ours(**batch, output_hidden_states=True, output_attentions=True)
+        other = theirs(**batch, output_hidden_states=True, output_attentions=True)
+    assert list(mine.keys()) == list(other.keys())
+    for key in mine.keys():  # noqa: SIM118
+        pairs = zip(mine[key], other[key], strict=True) if isinstance(mine[key], tuple) else [(mine[key], other[key])]
+        for here, there in pairs:
+            torch.testing.assert_close(here, there, atol=1e-5, rtol=0, equal_nan=True)
+
+
+def wide(model):
+    """With parameters that all show in the answers."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return model
+
+
+@pytest.mark.parametrize(("model_type", "name", "fields"), CASES)
+def test_what_we_save_loads_in_transformers(model_type, name, fields, tmp_path):
+    own, other = classes_of(name)
+    config = FAMILIES[model_type].config_class(**SIZES, **OF_THE_FAMILY.get(model_type, {}), **fields)
+    ours = wide(own(config))
+    ours.save_pretrained(tmp_path)
+    theirs, info = other.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert_same_results(ours, theirs, name)
+
+
+@pytest.mark.parametrize(("model_type", "name", "fields"), CASES)
+def test_what_transformers_saves_loads_here_and_is_saved_again_byte_for_byte(model_type, name, fields, tmp_path):
+    own, other = classes_of(name)
+    theirs = wide(other(other.config_class(**SIZES, **OF_THE_FAMILY.get(model_type, {}), **fields)))
+    theirs.set_attn_implementation("eager") if hasattr(theirs, "set_attn_implementation") else None
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = own.from_pretrained(tmp_path / "theirs")
+    assert_same_results(ours, theirs, name)
+    ours.save_pretrained(tmp_path / "ours")
+    written, read = (tmp_path / folder / "model.safetensors" for folder in ("ours", "theirs"))
+    assert written.read_bytes() == read.read_bytes()
+
+
+def test_our_own_config_is_refused_there(tmp_path):
+    vit_torch.VisionTransformerModel(vit_torch.VisionTransformerConfig(**SIZES)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="vision_transformer"):
+        transformers.AutoModel.from_pretrained(tmp_path)
