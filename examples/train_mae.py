@@ -121,8 +121,8 @@ trivit reconstruct digit.png
 
 ## Model
 
-$num_hidden_layers layers of width $hidden_size see $seen_share of the patches; a decoder of $decoder_num_hidden_layers \
-layers of width $decoder_hidden_size paints the others.
+$num_hidden_layers layers of width $hidden_size see $seen_share of the patches; a decoder of \
+$decoder_num_hidden_layers layers of width $decoder_hidden_size paints the others.
 Gray images of $image_size x $image_size pixels, in patches of $patch_size x $patch_size; a pixel of the 8 x 8 data
 comes to cover one patch.
 
