@@ -184,7 +184,8 @@ def _gradients_in_tf(model: Any, inputs: Arrays, weights: Arrays) -> dict[str, n
         loss = _loss(model(**inputs, return_dict=True), weights, tensorflow.reduce_mean)
     variables = [model.get_parameter(row).value for row in table]
     found = tape.gradient(loss, variables, unconnected_gradients="zero")
-    return {row.name: KERAS.to_canonical(row, _as_array(each)) for row, each in zip(table, found, strict=True)}
+    whole = map(tensorflow.convert_to_tensor, found)  # of a table whose rows are looked up, it has these alone
+    return {row.name: KERAS.to_canonical(row, _as_array(each)) for row, each in zip(table, whole, strict=True)}
 
 
 def _gradients_in_flax(model: Any, inputs: Arrays, weights: Arrays) -> dict[str, np.ndarray]:

@@ -80,7 +80,10 @@ class TorchTwin:
             return output, None
         self.model.zero_grad()
         loss_of(output).backward()
-        return output, {name: parameter.grad.numpy() for name, parameter in self.model.named_parameters()}
+        return output, {
+            name: np.zeros(parameter.shape, "float32") if parameter.grad is None else parameter.grad.numpy()
+            for name, parameter in self.model.named_parameters()  # fixed positions have no gradient
+        }
 
     def enable_gradient_checkpointing(self):
         self.model.gradient_checkpointing_enable()
@@ -123,7 +126,9 @@ class KerasTwin:
         with tf.GradientTape() as tape:
             output = self.model(inputs, training=training, **options)
             loss = loss_of(output)
-        gradients = tape.gradient(loss, [self.model.get_parameter(row).value for row in self.table])
+        variables = [self.model.get_parameter(row).value for row in self.table]
+        found = tape.gradient(loss, variables, unconnected_gradients="zero")
+        gradients = [tf.convert_to_tensor(each) for each in found]  # of rows that are looked up, it has these alone
         return output, {row.name: self._canonical(row, each) for row, each in zip(self.table, gradients, strict=True)}
 
     def enable_gradient_checkpointing(self):
