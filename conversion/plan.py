@@ -81,6 +81,14 @@ class Plan:
         if homeless:
             notes.append(f"{form.title} has no place for {', '.join(map(in_words, homeless))}; left out")
         kept = {key: tensor for key, tensor in tensors.items() if key not in homeless}
+        there = {without_layer(key)[0] for key in kept}
+        if lacking := next((group for group in form.needs if not there & set(group)), None):
+            raise ValueError(
+                f"{form.title} has no place for a {family.title} without {' or '.join(lacking)}; convert to "
+                f"transformers."
+            )
+        if "embeddings.mask_token" in homeless and getattr(config, "use_mask_token", False):
+            config.use_mask_token = False
         if not all(map(is_of_base, homeless)):
             task = "model"
         config.architectures = [family.models[task]]

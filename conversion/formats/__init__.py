@@ -8,6 +8,7 @@ from conversion.formats.keras import KERAS
 from conversion.formats.keras_hub import KERAS_HUB
 from conversion.formats.mae import MAE
 from conversion.formats.timm import TIMM
+from conversion.formats.timm_relatives import DEIT_DISTILLED, TIMM_BEIT, TIMM_DEIT
 from conversion.formats.torchvision import TORCHVISION
 from conversion.formats.transformers import TRANSFORMERS, TRANSFORMERS_5, TRANSFORMERS_BIN
 from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
@@ -25,6 +26,9 @@ FORMATS: dict[str, Format] = {
         GOOGLE_LINEN,
         BIG_VISION,
         MAE,
+        DEIT_DISTILLED,
+        TIMM_DEIT,
+        TIMM_BEIT,
         DEIT,
         TIMM,
         DINO,
@@ -33,5 +37,6 @@ FORMATS: dict[str, Format] = {
         KERAS,
     )
 }
-#: The formats that can be written.
-WRITABLE = {name: each for name, each in FORMATS.items() if each.files}
+_STAND_INS = {other.name for each in FORMATS.values() for other in each.others}
+#: The formats that can be written; some are written as others, for models that they have not.
+WRITABLE = {name: each for name, each in FORMATS.items() if each.files and name not in _STAND_INS}

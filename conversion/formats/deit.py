@@ -17,5 +17,6 @@ DEIT = replace(
     told=(),
     preprocessing=IMAGENET_CROP,
     files={},
+    others=(),
     claims=lambda model, metadata: model.place in ("model", "model_ema") and "head.weight" in model.tensors,
 )

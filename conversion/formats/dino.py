@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from conversion.formats.format import Format
 from conversion.formats.preprocessing import IMAGENET_CROP
-from conversion.formats.timm import CONVENTIONS, REFUSED, RULES, SIGNATURE
+from conversion.formats.timm_names import CONVENTIONS, REFUSED, RULES, SIGNATURE
 
 DINO = Format(
     name="dino",

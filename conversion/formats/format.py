@@ -116,6 +116,7 @@ class Format:
         normalised: turns the names and arrays of a file into those of the rules.
         spelt: the other direction, for a model with that config.
         attributes: those of HDF5's groups, from what is written: {group: {name: value}}.
+        needs: groups of templates; it cannot do without one of each group.
         inside: the dictionary that is around the tensors, in kinds of files that have dictionaries.
         others: formats that are written in its stead for models that they have and it has not.
         config_fields: what a `config.json` in this format's own terms says, as fields of a config; None if it is not in
@@ -146,6 +147,7 @@ class Format:
     normalised: Callable[[Tensors], Tensors] = _as_they_are
     spelt: Callable[[Tensors, PretrainedConfig], Tensors] = _spelt_as_they_are
     attributes: Callable[[Tensors], Mapping[str, Settings]] | None = None
+    needs: tuple[tuple[str, ...], ...] = ()
     inside: str = ""
     others: tuple[Format, ...] = ()
     config_fields: Callable[[Settings], dict[str, Any] | None] = _own_config

@@ -11,7 +11,7 @@ from conversion.canonical import HEAD
 from conversion.formats.format import Format
 from conversion.formats.preprocessing import BILINEAR, IMAGENET_CROP
 from conversion.formats.rules import Module, rules
-from conversion.formats.timm import QUERY_KEY_VALUE
+from conversion.formats.timm_names import QUERY_KEY_VALUE
 from conversion.formats.transformers import TORCH_LEAVES
 
 LAYER = "encoder.layers.encoder_layer_*"

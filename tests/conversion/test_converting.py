@@ -55,7 +55,11 @@ HELD: dict[str, list[dict[str, Any]]] = {
     "google-linen": [CLASSIFIER, POOLING, BARE],
     "big-vision": [CLASSIFIER, POOLING, BARE],
     "mae": RELATIVES["vit_mae"][1:],
-    "timm": [CLASSIFIER, BARE],
+    "timm": [
+        *(CLASSIFIER, BARE),
+        *(model for model in RELATIVES["deit"] if model["task"] in ("model", "image-classification-with-teacher")),
+        *(model for name in ("beit", "data2vec-vision") for model in RELATIVES[name] if "class" in model["task"]),
+    ],
     "dino": [BARE],
     "torchvision": [CLASSIFIER, POOLING, BARE],
     "keras-hub": [CLASSIFIER, POOLING, BARE],
@@ -124,6 +128,12 @@ def models(draw: st.DrawFn, held: list[dict[str, Any]]) -> dict[str, Any]:
     return fields | kind
 
 
+def that_fits(to: str, model: dict[str, Any]) -> dict[str, Any]:
+    """The model, with the scales that timm has in every BEiT."""
+    is_scaled = to == "timm" and "layer_scale_init_value" in model
+    return model | ({"layer_scale_init_value": 0.1} if is_scaled else {})
+
+
 def folded(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Tensors with the class token's position in the token, as big_vision has it."""
     arrays = {name: tensor.numpy().copy() for name, tensor in tensors.items()}
@@ -144,13 +154,14 @@ SIZES = ("hidden_size", "num_hidden_layers", "patch_shape", "grid", "num_channel
 def test_a_converted_folder_is_the_model_that_it_was(
     to: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Folder, bits: Any
 ) -> None:
-    model = data.draw(models(HELD[to]))
+    model = that_fits(to, data.draw(models(HELD[to])))
     dtype = data.draw(st.sampled_from(["float32", "float16", "float64"] + ["bfloat16"] * (to != "big-vision")))
     with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as work:
         folder, destination = write_checkpoint(Path(work) / "from", dtype=dtype, **model), Path(work) / "to"
         made = conversion.convert(folder, destination, to)
         source, found = conversion.load(folder), conversion.load(destination)
-        assert (found.task, found.format) == (source.task, "transformers" if to == "transformers-bin" else to)
+        assert (found.task, found.format) == (source.task, "transformers" if to == "transformers-bin" else made.format)
+        assert made.format == to or made.format in {each.name for each in WRITABLE[to].others}
         assert type(found.config) is type(source.config)
         told = {each.name for each in found.assumed}
         assert not told & {"num_attention_heads", "hidden_act", "layer_norm_eps", "preprocessing"}
@@ -173,7 +184,8 @@ def test_a_file_alone_holds_the_weights(
     to: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Folder, bits: Any
 ) -> None:
     """What weights do not tell is given: heads, sizes of what is no square, and what reads the pooler."""
-    model = data.draw(models([held for held in HELD[to] if held is not HEADLESS])) | {"qkv_bias": True}
+    kinds = [held for held in HELD[to] if held is not HEADLESS]
+    model = that_fits(to, data.draw(models(kinds))) | {"qkv_bias": True}
     with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as work:
         folder, destination = write_checkpoint(Path(work) / "from", **model), Path(work) / "to" / FILES[to]
         conversion.convert(folder, destination, to)
@@ -635,7 +647,7 @@ def test_the_config_of_timm_builds_the_model(write_checkpoint: Folder, convert: 
 
 @given(wide=st.integers(1, 20_000), narrow=st.integers(1, 5_000))
 def test_the_ratio_of_an_mlp_gives_its_width_again(wide: int, narrow: int) -> None:
-    from conversion.formats.timm import _ratio
+    from conversion.formats.timm_config import _ratio
 
     assert int(narrow * _ratio(wide, narrow)) == wide
 
