@@ -6,25 +6,23 @@ A line of a page such as `{{ names timm }}` is replaced when the site is built: 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from PIL import Image
 
+from conversion.canonical import HEAD, every_row, in_words
 from conversion.containers.weights_file import CONTAINERS
 from conversion.formats import FORMATS
 from conversion.formats.format import Format
 from conversion.formats.preprocessing import Preprocessing
 from conversion.formats.rules import LAYER, Rule, Shape, SplitHeads
-from vit_core.families.vit import ViTConfig
-from vit_core.parameters import parameters
+from vit_core.families import FAMILIES
+from vit_core.parameters import STACKS, Parameter
 
 MARKER = re.compile(r"^\{\{ (?P<table>\w+)(?P<names>(?: [\w-]+)*) \}\}$", re.MULTILINE)
 CELL, CODE = re.compile("<td>.*?</td>"), re.compile("(?<=<code>)[^<]*(?=</code>)")
-OUR_LAYER = f"encoder.layer.{LAYER}."
-
 #: The page of each format.
 PAGES = {
     "transformers": "transformers.md",
@@ -36,43 +34,45 @@ PAGES = {
     "google-linen": "google.md",
     "big-vision": "google.md",
     "timm": "timm.md",
+    "timm-deit": "timm.md",
+    "timm-beit": "timm.md",
     "deit": "timm.md",
+    "deit-distilled": "timm.md",
     "dino": "dino.md",
     "mae": "mae.md",
-    "transformers-mae": "mae.md",
     "torchvision": "torchvision.md",
     "keras-hub": "keras-hub.md",
     "keras": "keras-hub.md",
 }
 
-#: A model of which every size is another number, so that a number in a shape says what it is.
-SIZES = ViTConfig(
-    hidden_size=35,
-    num_attention_heads=5,
-    num_hidden_layers=1,
-    intermediate_size=41,
-    image_size=(13 * 3, 17 * 3),
-    patch_size=(13, 17),
-    num_channels=2,
-    num_labels=19,
-    encoder_stride=11,
-    pooler_output_size=23,
-)
+HEADS, PATCHES, HIDDEN, DECODER = 5, 9 * 7, 35, 33
+#: A length for each thing that an axis counts, and what to call it. Every length is another one, so that a number in a
+#: shape says what it is.
+LENGTHS: dict[str, tuple[int, str]] = {
+    "batch": (1, "1"),
+    "tokens": (1 + PATCHES, "tokens"),
+    "hidden": (HIDDEN, "hidden"),
+    "heads": (HIDDEN, "hidden"),
+    "mlp": (41, "mlp"),
+    "head": (HEADS, "heads"),
+    "channels": (2, "channels"),
+    "height": (13, "height"),
+    "width": (17, "width"),
+    "labels": (19, "labels"),
+    "pooled": (23, "pooled"),
+    "pixels": (29, "pixels"),
+    "vocabulary": (31, "vocabulary"),
+    "distances": (37, "distances"),
+    "decoder_hidden": (DECODER, "decoder hidden"),
+    "decoder_heads": (DECODER, "decoder hidden"),
+    "decoder_mlp": (43, "decoder mlp"),
+}
 WORDS = {
-    1: "1",
-    SIZES.hidden_size: "hidden",
-    3 * SIZES.hidden_size: "3 hidden",
-    SIZES.num_attention_heads: "heads",
-    SIZES.head_dim: "head",
-    SIZES.intermediate_size: "mlp",
-    SIZES.patch_shape[0]: "height",
-    SIZES.patch_shape[1]: "width",
-    SIZES.num_channels: "channels",
-    math.prod(SIZES.grid): "patches",
-    1 + math.prod(SIZES.grid): "tokens",
-    SIZES.num_labels: "labels",
-    SIZES.pooler_size: "pooled",
-    SIZES.encoder_stride**2 * SIZES.num_channels: "stride² channels",
+    **dict(LENGTHS.values()),
+    PATCHES: "patches",
+    HIDDEN // HEADS: "head",
+    3 * HIDDEN: "3 hidden",
+    3 * DECODER: "3 decoder hidden",
 }
 
 
@@ -97,35 +97,39 @@ def _table(marker: re.Match[str]) -> str:
 
 def names_table(form: Format) -> str:
     """Where a format keeps each canonical tensor: what belongs to no layer, then what is in each."""
-    shapes = _canonical_shapes()
+    is_same = all(_ours(rule) == rule.theirs for rule in form.rules)
     outside = [rule for rule in form.rules if LAYER not in rule.ours[0]]
-    inside = [rule for rule in form.rules if LAYER in rule.ours[0]]
-    in_layer = inside[0].theirs[0]
-    prefix = in_layer[: in_layer.index(LAYER) + 2]  # with what separates the layer's number from the rest
-    is_same = all(rule.ours == rule.theirs for rule in form.rules)
-    lines = _names_lines(outside, shapes, ("canonical", f"in {form.title}"), ("", ""), is_same)
-    lines += ["", f"In layer `{LAYER}`, where canonical names start with `{OUR_LAYER}`"]
-    lines[-1] += ":" if is_same else f" and the others with `{prefix}`:"
-    return "\n".join([*lines, "", *_names_lines(inside, shapes, ("canonical", "there"), (OUR_LAYER, prefix), is_same)])
+    lines = _names_lines(outside, ("canonical", f"in {form.title}"), ("", ""), is_same)
+    for stack, path in STACKS.items():
+        start = f"{path}.{LAYER}."
+        inside = [rule for rule in form.rules if _ours(rule)[0].startswith(start)]
+        if not inside:
+            continue
+        in_layer = inside[0].theirs[0]
+        prefix = in_layer[: in_layer.index(LAYER) + 2]  # with what separates the layer's number from the rest
+        whose = "" if stack == "encoder" else f" of the {stack}"
+        lines += ["", f"In layer `{LAYER}`{whose}, where canonical names start with `{start}`"]
+        lines[-1] += ":" if is_same else f" and the others with `{prefix}`:"
+        lines += ["", *_names_lines(inside, ("canonical", "there"), (start, prefix), is_same)]
+    return "\n".join(lines)
 
 
-def _names_lines(
-    table: Iterable[Rule],
-    shapes: dict[str, Shape],
-    titles: tuple[str, str],
-    prefixes: tuple[str, str],
-    is_same: bool,
-) -> list[str]:
+def _ours(rule: Rule) -> tuple[str, ...]:
+    return tuple(map(in_words, rule.ours))
+
+
+def _names_lines(table: Iterable[Rule], titles: tuple[str, str], prefixes: tuple[str, str], is_same: bool) -> list[str]:
+    shapes = {template: _shape(row) for template, row in every_row().items()}
     rows = []
     for rule in table:
         theirs = [shapes[name] for name in rule.ours]
         for step in rule.steps:
-            theirs = step.their_shapes(theirs, SIZES.num_attention_heads)
+            theirs = step.their_shapes(theirs, HEADS)
         rows.append(
             [
-                _lines(f"`{name.removeprefix(prefixes[0])}`" for name in rule.ours),
+                _lines(f"`{name.removeprefix(prefixes[0])}`" for name in _ours(rule)),
                 _lines(f"`{name.removeprefix(prefixes[1])}`" for name in rule.theirs),
-                _lines(f"({', '.join(map(_word, shape))})" for shape in theirs),
+                _lines(f"({', '.join(WORDS[length] for length in shape)})" for shape in theirs),
                 _lines(map(str, rule.steps)),
             ]
         )
@@ -134,18 +138,13 @@ def _names_lines(
     return _markdown([[row[column] for column in kept] for row in (header, *rows)])
 
 
-def _word(length: int) -> str:
-    return WORDS[length]
-
-
-def _canonical_shapes() -> dict[str, Shape]:
-    """The shape of each canonical tensor by its name in the base model, with `*` for a layer's number."""
-    tables = (
-        parameters(SIZES, use_mask_token=True),
-        parameters(SIZES, "image-classification"),
-        parameters(SIZES, "masked-image-modeling"),
+def _shape(row: Parameter) -> Shape:
+    """The shape of a canonical tensor, of the lengths above; a token is one."""
+    names = [f"decoder_{name}" if row.stack == "decoder" else name for name in row.axes]
+    return tuple(
+        1 if length == 1 or (name == "tokens" and row.kind == "token") else LENGTHS[name][0]
+        for name, length in zip(names, row.shape, strict=True)
     )
-    return {row.template: row.shape for table in reversed(tables) for row in table}
 
 
 def facts_table(*forms: Format) -> str:
@@ -171,6 +170,10 @@ def formats_table() -> str:
 
 def _name(form: Format) -> str:
     return f"`{form.name}`"
+
+
+def _models(form: Format) -> str:
+    return ", ".join(FAMILIES[name].title for name in form.models)
 
 
 def _signature(form: Format) -> str:
@@ -210,8 +213,14 @@ def _biases(form: Format) -> str:
 
 def _classifier(form: Format) -> str:
     places = {name for rule in form.rules for name in rule.ours}
-    if "classifier.weight" not in places:
+    if not any("classifier.weight" in place for place in places):
         return "no place for one"
+    if "pooler.layernorm.weight" in places and "pooler.dense.weight" not in places:
+        return "the mean of the patches, if it has a norm of its own; else the class token"
+    if f"{HEAD}distillation_classifier.weight" in places and f"{HEAD}classifier.weight" not in places:
+        return "two: the class token and the distillation token"
+    if len(form.models) > 1:
+        return "what its family has it read"
     return "the pooler's output, if there is a pooler" if form.head_reads_pooler else "the class token"
 
 
@@ -248,6 +257,7 @@ def _lines(texts: Iterable[str]) -> str:
 
 FACTS: dict[str, Callable[[Format], str]] = {
     "name": _name,
+    "models": _models,
     "recognised by": _signature,
     "written in a folder as": _written,
     "a lone file ends in": _suffixes,
