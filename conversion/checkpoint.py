@@ -248,6 +248,21 @@ def _unrecognised(name: str, files: OpenCheckpoint) -> str:
     return f"{name} is in no format that Trivit knows: it holds {some or 'no tensors'}; looked for {looked_for}."
 
 
+def family_in(source: ModelSource, under: str | None = None) -> Family:
+    """Whose model a checkpoint of any format holds, as its names and its `config.json` tell.
+
+    Raises:
+        OSError: there is no such checkpoint.
+        ValueError: the format is unknown, or a file is corrupt.
+    """
+
+    def family(files: OpenCheckpoint) -> Family:
+        form, found = _require_recognised(source, files, under)
+        return _read(source.name, form, found, files.config).family
+
+    return _first_that_fits(source, open_files(source), family)
+
+
 @dataclass(frozen=True)
 class _Model:
     """A model as its files have it, before it has a config.

@@ -17,6 +17,7 @@ from conversion.converter import Conversion, convert, untold
 from conversion.formats import FORMATS
 from conversion.proof.comparison import TOLERANCE
 from conversion.proof.frameworks import FRAMEWORKS, run_forward
+from conversion.proof.inputs import make_noise
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import bytes_in_words, printable
 
@@ -84,9 +85,10 @@ def _compare_answers(source: str, conversion: Conversion, options: dict[str, Any
         told = untold(config)
     shape = (IMAGES, config.num_channels, *config.image_shape)
     images = np.random.default_rng(SEED).standard_normal(shape, np.float32)
-    before = run_forward(framework, source, images, **options)
-    after = run_forward(framework, conversion.destination, images, **told)
-    compared = [name for name in before if name in after]
+    noise = [make_noise(each, IMAGES, SEED) for each in (conversion.source.config, config)]
+    before = run_forward(framework, source, images, noise[0], **options)
+    after = run_forward(framework, conversion.destination, images, noise[1], **told)
+    compared = [name for name in before if name in after and before[name].shape == after[name].shape]
     if not compared:  # a head was left out
         return None
     difference = max(_difference(before[name], after[name]) for name in compared)

@@ -14,6 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from conversion.canonical import without_layer
+from vit_core.families import FAMILIES
+from vit_core.parameters import STACKS
+
 TOLERANCE = 1e-5
 
 GRADIENT_PREFIX = "grad/"
@@ -26,7 +30,11 @@ NOT_FINITE = "numbers that are not finite"
 RESULTS = {
     "last_hidden_state": ("the last hidden state", "last state"),
     "pooler_output": ("the pooler's output", "pooler output"),
+    "mask": ("the mask", "mask"),
+    "ids_restore": ("the places of the patches", "places"),
     "logits": ("the logits", "logits"),
+    "cls_logits": ("the class token's logits", "class logits"),
+    "distillation_logits": ("the distillation token's logits", "distillation"),
     "reconstruction": ("the reconstruction", "reconstruction"),
     "loss": ("the loss", "loss"),
 }
@@ -140,9 +148,13 @@ def part_of(name: str) -> str:
         return "embeddings" if layer < 0 else f"layer {layer}"
     if not _is_gradient(name):
         return ""
-    layer_of = re.search(r"encoder\.layer\.(\d+)\.", name)
-    parameter = name.removeprefix(GRADIENT_PREFIX).removeprefix("vit.")
-    return f"layer {layer_of[1]}" if layer_of else parameter.split(".")[0]
+    parameter = name.removeprefix(GRADIENT_PREFIX)
+    for prefix in {family.prefix for family in FAMILIES.values()}:
+        parameter = parameter.removeprefix(prefix)
+    template, number = without_layer(parameter)
+    if not number:
+        return parameter.split(".")[0]
+    return f"layer {number}" if template.startswith(STACKS["encoder"]) else f"decoder {number}"
 
 
 def first_differences(comparisons: Sequence[Comparison]) -> list[Comparison]:

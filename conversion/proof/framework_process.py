@@ -6,6 +6,7 @@ caller gets one sentence. Requests and what is found travel as JSON, arrays as `
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -25,10 +26,13 @@ from typing import Any
 
 import numpy as np
 
+from conversion.canonical import rows
+from conversion.checkpoint import family_in
 from conversion.proof.frameworks import FRAMEWORKS, Framework, installed_frameworks
-from conversion.proof.inputs import location_of, loss_weights, make_inputs, read_picture
+from conversion.proof.inputs import OF_NOISE, location_of, loss_weights, make_inputs, read_picture
 from vit_core import PretrainedConfig, ViTConfig
-from vit_core.families import family_of
+from vit_core.families import FAMILIES, Family, family_of
+from vit_core.hub import locate
 
 REQUEST, FINDINGS, RESULTS, MESSAGES = "request.json", "findings.json", "results.npz", "messages.txt"
 #: What the new process does. The package's folder comes last among those that are searched, and the current folder,
@@ -45,10 +49,6 @@ NAMES_SHOWN = 3
 CALLERS_ERRORS: dict[str, type[Exception]] = {
     error.__name__: error for error in (OSError, ValueError, TypeError, ImportError)
 }
-
-#: Models to try, with options of from_pretrained, until the checkpoint holds every parameter of one.
-BARE: list[tuple[str, dict[str, Any]]] = [("ViTModel", {}), ("ViTModel", {"add_pooling_layer": False})]
-WITH_HEAD: list[tuple[str, dict[str, Any]]] = [("ViTForImageClassification", {}), ("ViTForMaskedImageModeling", {})]
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,19 @@ class Run:
 
 
 def forward_in_process(
-    framework: str, source: str | os.PathLike[str], pixel_values: np.ndarray, overrides: Mapping[str, Any]
+    framework: str,
+    source: str | os.PathLike[str],
+    pixel_values: np.ndarray,
+    overrides: Mapping[str, Any],
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """See `conversion.proof.frameworks.run_forward`."""
     installed_frameworks([framework])
     request = Request(framework, os.fspath(source), overrides)
     with tempfile.TemporaryDirectory(prefix="trivit-") as folder:
         inputs = Path(folder, "inputs.npz")
-        np.savez(inputs, pixel_values=np.asarray(pixel_values, np.float32))
+        given: dict[str, Any] = {"pixel_values": np.asarray(pixel_values, np.float32), **(more or {})}
+        np.savez(inputs, **given)
         with np.load(run_in_process(request, Path(folder), inputs).results) as results:
             return dict(results)
 
@@ -140,7 +145,8 @@ def run_in_process(request: Request, folder: Path, inputs: Path) -> Run:
         raise ChildProcessError(_obituary(request, status, folder / MESSAGES)) from None
     if "error" in findings:
         raise CALLERS_ERRORS.get(findings["error"], ChildProcessError)(findings["message"])
-    config = ViTConfig.from_dict(findings.pop("config"))
+    described = findings.pop("config")
+    config = FAMILIES[described["model_type"]].config_class.from_dict(described)
     return Run(folder / RESULTS, config=config, notes=tuple(findings.pop("notes")), **findings)
 
 
@@ -206,7 +212,7 @@ def _run(request: Request, inputs_file: Path, results_file: Path) -> dict[str, A
 
     results, first_seconds, seconds = _measured(forward, request.repeats)
     peak_bytes = peak_memory()
-    plain = {name: result for name, result in results.items() if name != "loss"}
+    plain = {name: result for name, result in results.items() if name not in ("loss", *OF_NOISE)}
     if request.layers:
         output = framework.forward(model, inputs, True, True)
         for several in ("hidden_states", "attentions"):
@@ -230,8 +236,7 @@ def _run(request: Request, inputs_file: Path, results_file: Path) -> dict[str, A
 def load_complete(package: ModuleType, source: str, overrides: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """Load the model that a checkpoint is for, with nothing left at random.
 
-    The config's `architectures` say which it is; a checkpoint without them, or with those of others, is tried as a
-    classifier, as masked image modeling and as a bare model. A pooler is there if the checkpoint has one.
+    Its format and its tensors say which it is. A pooler is there if the checkpoint has one.
 
     Returns:
         The model, and what from_pretrained warned of.
@@ -259,16 +264,25 @@ def load_complete(package: ModuleType, source: str, overrides: Mapping[str, Any]
 
 
 def _attempts(package: ModuleType, source: str, overrides: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    if Path(source).expanduser().is_file():  # a config.json beside it may be about another model
-        return [*WITH_HEAD, *BARE]
-    try:
-        config = package.ViTConfig.from_pretrained(source, **location_of(overrides))
-    except (OSError, ValueError):  # a checkpoint of another format; what is wrong with others, loading will say
-        return [*WITH_HEAD, *BARE]
-    known = next((name for name in config.architectures or [] if name in family_of(config).models.values()), None)
-    if known is None:
-        return [*WITH_HEAD, *BARE]
-    return [attempt for attempt in (*WITH_HEAD, *BARE) if attempt[0] == known]
+    """Models to try, with options of from_pretrained, until the checkpoint holds every parameter of one."""
+    family, named = _family(package, source, overrides)
+    attempts: list[tuple[str, dict[str, Any]]] = [(name, {}) for task, name in family.models.items() if task != "model"]
+    bare = family.models["model"]
+    has_pooler = any(row.part == "pooler" for row in rows(family.model_type).values())
+    attempts += [(bare, {"add_pooling_layer": choice}) for choice in (True, False)] if has_pooler else [(bare, {})]
+    return [attempt for attempt in attempts if attempt[0] == named] or attempts
+
+
+def _family(package: ModuleType, source: str, overrides: Mapping[str, Any]) -> tuple[Family, str]:
+    """Whose model a checkpoint holds, and the class that its `config.json` names, if any."""
+    location = location_of(overrides)
+    if not Path(source).expanduser().is_file():  # a config.json beside it may be about another model
+        with contextlib.suppress(OSError, ValueError):
+            config = package.AutoConfig.from_pretrained(source, **location)
+            return family_of(config), next(iter(config.architectures or []), "")
+    with contextlib.suppress(OSError, ValueError):  # what is wrong, loading will say
+        return family_in(locate(source, **location), overrides.get("under")), ""
+    return FAMILIES[ViTConfig.model_type], ""
 
 
 def _write_inputs(file: Path, model: Any, request: Request) -> list[str]:

@@ -89,19 +89,27 @@ def installed_frameworks(names: Iterable[str]) -> list[str]:
     return installed
 
 
-def run_forward(framework: str, source: str | os.PathLike[str], pixel_values: np.ndarray, **overrides: Any) -> Any:
+def run_forward(
+    framework: str,
+    source: str | os.PathLike[str],
+    pixel_values: np.ndarray,
+    more: Arrays | None = None,
+    **overrides: Any,
+) -> Any:
     """Run a checkpoint on images, in a process of its own and on the CPU.
 
     Args:
         framework: "torch", "tf" or "flax".
         source: what the framework's `from_pretrained` takes.
         pixel_values: images, (batch, channels, height, width), float32.
+        more: what else the model is given, such as the "noise" of a masked autoencoder.
         **overrides: options of `from_pretrained`, such as fields of the config or `revision`; plain JSON values.
 
     Returns:
-        dict[str, np.ndarray], float32: "logits" of a classifier, (batch, labels); "reconstruction" of masked image
-        modeling, (batch, channels, height, width); of a bare model "last_hidden_state", (batch, tokens, hidden), and
-        "pooler_output", (batch, pooler size), if the checkpoint has a pooler.
+        dict[str, np.ndarray], float32, what the model returns: "logits" of a classifier, (batch, labels);
+        "reconstruction" of masked image modeling, (batch, channels, height, width); of a bare model
+        "last_hidden_state", (batch, tokens, hidden), and "pooler_output", (batch, pooler size), if the checkpoint has a
+        pooler.
 
     Raises:
         ImportError: the framework is not installed.
@@ -111,7 +119,7 @@ def run_forward(framework: str, source: str | os.PathLike[str], pixel_values: np
     """
     from conversion.proof.framework_process import forward_in_process  # which needs this module
 
-    return forward_in_process(framework, source, pixel_values, overrides)
+    return forward_in_process(framework, source, pixel_values, overrides, more)
 
 
 def logits_of(framework: str, source: str | os.PathLike[str], pixel_values: np.ndarray, **overrides: Any) -> np.ndarray:

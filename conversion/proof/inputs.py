@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from vit_core.parameters import Task
 
 RANDOM_IMAGES = 2
 MASKED_SHARE = 0.4
+#: What a masked autoencoder returns that follows from its noise alone, and has no gradient.
+OF_NOISE = ("mask", "ids_restore")
 
 #: Options of from_pretrained that say where a checkpoint is, which the config and the processor have too.
 LOCATION_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
@@ -45,13 +48,20 @@ def make_inputs(
     Returns:
         "pixel_values", (batch, channels, height, width): the picture, then standard normal numbers. With them what the
         model needs for a loss: "labels" of the config's problem type for a classifier, "bool_masked_pos" (batch,
-        patches) for masked image modeling; neither where the model can have no loss.
+        patches) for masked image modeling, both for BEiT's, whose labels are one for each masked patch; none where the
+        model can have no loss. A masked autoencoder gets its "noise", (batch, patches).
     """
     random = np.random.default_rng(seed)
     pixels = random.standard_normal((RANDOM_IMAGES, config.num_channels, *config.image_shape), np.float32)
     if picture is not None:
         pixels = np.concatenate([picture.astype(np.float32), pixels])
-    return {"pixel_values": pixels, **_targets(config, task, len(pixels), random)}
+    count = len(pixels)
+    return {"pixel_values": pixels, **_noise(config, count, random), **_targets(config, task, count, random)}
+
+
+def make_noise(config: PretrainedConfig, images: int, seed: int) -> dict[str, np.ndarray]:
+    """The "noise" that a masked autoencoder needs for a number of images; nothing for other models."""
+    return _noise(config, images, np.random.default_rng(seed))
 
 
 def loss_weights(results: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
@@ -123,14 +133,27 @@ def fit_channels(processor: Any, config: PretrainedConfig, name: str) -> Any:
     return processor
 
 
+def _noise(config: PretrainedConfig, count: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+    if not hasattr(config, "mask_ratio"):
+        return {}
+    return {"noise": random.random((count, math.prod(config.grid)), np.float32)}
+
+
 def _targets(config: PretrainedConfig, task: Task, count: int, random: np.random.Generator) -> dict[str, np.ndarray]:
     if task == "image-classification" and config.num_labels:
         return {"labels": _labels(config, count, random)}
     if task == "masked-image-modeling" and config.patch_shape == (config.encoder_stride,) * 2:
-        mask = random.random((count, config.grid[0] * config.grid[1])) < MASKED_SHARE
-        mask[:, 0] = True  # without a masked patch there is no loss
-        return {"bool_masked_pos": mask}
+        return {"bool_masked_pos": _mask(config, count, random)}
+    if task == "masked-token-modeling" and config.architecture.mask_token is not False:
+        mask = _mask(config, count, random)
+        return {"bool_masked_pos": mask, "labels": random.integers(0, config.vocab_size, mask.sum())}
     return {}
+
+
+def _mask(config: PretrainedConfig, count: int, random: np.random.Generator) -> np.ndarray:
+    mask = random.random((count, math.prod(config.grid))) < MASKED_SHARE
+    mask[:, 0] = True  # without a masked patch there is no loss
+    return mask
 
 
 def _labels(config: PretrainedConfig, count: int, random: np.random.Generator) -> np.ndarray:

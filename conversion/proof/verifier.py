@@ -248,7 +248,8 @@ def _warn(notes: Iterable[str]) -> None:
 
 def _described(name: str, run: Run) -> FrameworkRun:
     with np.load(run.results) as results:
-        answers = _answers(results["logits"], run.config) if "logits" in results else ()
+        is_classifier = "classification" in run.task and "logits" in results
+        answers = _answers(results["logits"], run.config) if is_classifier else ()
     return FrameworkRun(name, run.first_seconds, run.seconds, run.peak_bytes, answers)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,11 +202,50 @@ def test_a_file_that_does_not_tell_its_heads_asks_for_them(trivit: Run, fixture_
     assert "num_attention_heads" in result.err
 
 
-@pytest.mark.parametrize("source", ["timm_deit_distilled/model.safetensors"])
-def test_a_relative_of_vit_is_refused(trivit: Run, fixture_folder: Path, source: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "format", "architecture", "parts"),
+    [
+        (
+            "hf_deit",
+            "transformers",
+            "DeiTForImageClassificationWithTeacher",
+            {"embeddings", "encoder", "layernorm", "head"},
+        ),
+        ("hf_vit_mae", "transformers", "ViTMAEForPreTraining", {"embeddings", "encoder", "layernorm", "decoder"}),
+        ("hf_beit_masked_grads", "transformers", "BeitForMaskedImageModeling", {"embeddings", "encoder", "head"}),
+        ("hf_beit_shared", "transformers", "BeitForImageClassification", {"embeddings", "encoder", "pooler", "head"}),
+        ("timm_beitv2", "timm-beit", "BeitForImageClassification", {"embeddings", "encoder", "pooler", "head"}),
+        ("hf_ijepa", "transformers", "IJepaForImageClassification", {"embeddings", "encoder", "layernorm", "head"}),
+    ],
+)
+def test_a_relative_is_described_with_its_parts(
+    trivit: Run, fixture_folder: Path, source: str, format: str, architecture: str, parts: set[str]
+) -> None:
+    found = trivit("info", fixture_folder / source, "--json").json()
+    assert (found["format"], found["architecture"]) == (format, architecture)
+    assert set(found["parameters"]["parts"]) == parts
+    assert found["parameters"]["total"] == sum(shapes(fixture_folder / source / "model.safetensors").values())
     result = trivit("info", fixture_folder / source)
-    assert (result.status, result.out, result.err.count("\n")) == (1, "", 1)
-    assert "is no plain Vision Transformer" in result.err
+    assert (result.status, "decoder" in result.out) == (0, "decoder" in parts)
+
+
+def test_a_relative_is_known_by_its_tensors_alone(trivit: Run, fixture_folder: Path, tmp_path: Path) -> None:
+    for source in (
+        "hf_deit",
+        "hf_vit_mae",
+        "hf_beit_layerwise",
+        "hf_beit_masked_grads",
+        "hf_data2vec_vision",
+        "hf_ijepa",
+    ):
+        file = tmp_path / f"{source}.safetensors"
+        shutil.copy(fixture_folder / source / "model.safetensors", file)
+        heads = ["--set", "num_attention_heads=4", *(["--set", "decoder_num_attention_heads=2"] * ("mae" in source))]
+        found = trivit("info", file, "--json", *heads).json()
+        whole = trivit("info", fixture_folder / source, "--json").json()
+        for name in ("architecture", "parameters"):
+            assert found[name] == whole[name], source
+        assert found["config"]["model_type"] == whole["config"]["model_type"]
 
 
 def test_a_setting_that_is_no_field_is_refused(trivit: Run, fixture_folder: Path) -> None:

@@ -131,7 +131,7 @@ class FakePackage:
 
     def __init__(self, parameters: set[str], config: ViTConfig | Exception) -> None:
         self.parameters, self.config, self.tried = parameters, config, list[str]()
-        self.ViTConfig = SimpleNamespace(from_pretrained=self._config)
+        self.AutoConfig = SimpleNamespace(from_pretrained=self._config)
 
     def __getattr__(self, architecture: str) -> Any:
         return SimpleNamespace(from_pretrained=lambda source, **options: self._load(architecture, **options))
