@@ -137,7 +137,7 @@ def masked_token_loss(
         labels = ops.take(ops.concatenate([labels, ops.full((1,), IGNORED_LABEL, labels.dtype)]), places)
     labels = ops.where(mask, labels, ops.full_like(labels, IGNORED_LABEL))
     rows = ops.reshape(ops.cast(logits, backend.result_type(logits.dtype, "float32")), (-1, logits.shape[-1]))
-    return ops.where(is_right, ops.mean(_cross_entropy(rows, labels)), float("nan"))
+    return ops.where(is_right, ops.mean(_cross_entropy(rows, labels, "vocab_size")), float("nan"))
 
 
 def class_losses(logits: Float[Tensor, "batch labels"], labels: Shaped[Tensor, "*shape"]) -> Float[Tensor, " batch"]:
@@ -148,7 +148,7 @@ def class_losses(logits: Float[Tensor, "batch labels"], labels: Shaped[Tensor, "
     return _cross_entropy(logits, ops.cast(labels, "int64"))
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, labels: Tensor, field: str = "num_labels") -> Tensor:
     batch, count = ops.shape(logits)
     found = math.prod(labels.shape) if None not in labels.shape else ops.size(labels)
     require(
@@ -160,8 +160,8 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     is_right = ops.logical_or(is_class, is_ignored)
     require(
         ops.all(is_right),
-        f"labels hold {{}}; with num_labels={count} they go from 0 to {count - 1}, or are {IGNORED_LABEL} to leave an "
-        f"image out.",
+        f"labels hold {{}}; with {field}={count} they go from 0 to {count - 1}, or are {IGNORED_LABEL} to leave one "
+        f"out.",
         ops.take(labels, ops.argmin(ops.cast(is_right, "int32"))),
     )
     classes = ops.cast(ops.where(is_class, labels, ops.zeros_like(labels)), "int32")

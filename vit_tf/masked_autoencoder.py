@@ -159,6 +159,7 @@ class MaskedAutoencoderModel(TFVisionTransformerModel):
 
     def build(self, input_shape: Shape) -> None:
         self.noise_seed = keras.random.SeedGenerator()
+        self._noise_state = self.noise_seed.state.value  # where `tf.saved_model.save` finds it
         super().build(input_shape)
 
     def call(  # type: ignore[override]

@@ -14,6 +14,7 @@ from conversion.formats.transformers_tf import TRANSFORMERS_TF
 from conversion.plan import Plan
 from vit_core import PretrainedConfig
 from vit_core.checkpoint import parse_size, save_checkpoint
+from vit_core.families import family_of
 from vit_core.file_names import TENSORFLOW_NAME
 from vit_core.parameters import Task
 from vit_core.stored_tensor import StoredTensor
@@ -41,11 +42,18 @@ def save(
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
-        ValueError: that format has no place for something, or the model is larger than `max_shard_size`.
+        ValueError: transformers has no such model in TensorFlow, that format has no place for something, or the model
+            is larger than `max_shard_size`.
     """
     if safe_serialization:
         save_checkpoint(folder, config, tensors, max_shard_size, variant)
         return
+    family = family_of(config)
+    if family.model_type not in TRANSFORMERS_TF.models:
+        raise ValueError(
+            f"transformers has no {family.title} in TensorFlow, so {TENSORFLOW_NAME} is nothing that it reads; leave "
+            f"out safe_serialization=False, and model.safetensors holds everything."
+        )
     checkpoint = Checkpoint(config, tensors, task or "model", TRANSFORMERS.name, {}, (), (), "", ())
     plan = Plan.of(checkpoint, Cast(None, allow_nan=True), TRANSFORMERS_TF)
     if plan.left_out:

@@ -82,7 +82,7 @@ def _in_groups(tensors: Tensors, config: PretrainedConfig) -> Tensors:
 
 def _snake_case(name: str) -> str:
     """The name of a model of such a class, as Keras makes it."""
-    name = re.sub("(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
