@@ -116,7 +116,7 @@ class Distiller(FittingModel):
         check_options(kind, alpha, temperature)
         self.student = student
         self.main_output_shape = student.main_output_shape
-        self.options = {"kind": kind, "alpha": alpha, "temperature": temperature}
+        self.options: dict[str, Any] = {"kind": kind, "alpha": alpha, "temperature": temperature}
         is_layer = isinstance(teacher, keras.layers.Layer)
         # Not an attribute: Keras would train a layer that is one.
         self.teach = (lambda images: teacher(images, training=False)) if is_layer else (lambda images: teacher(images))
