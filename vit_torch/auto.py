@@ -34,7 +34,7 @@ def models_for(*tasks: Task) -> Models:
         family.config_class: next((family.models[task] for task in tasks if task in family.models), "")
         for family in FAMILIES.values()
     }
-    return {config_class: getattr(relatives, name) for config_class, name in named.items() if hasattr(relatives, name)}
+    return {config_class: getattr(relatives, name) for config_class, name in named.items() if name}
 
 
 class AutoModel(AutoModelClass):

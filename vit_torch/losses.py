@@ -91,6 +91,31 @@ def masked_token_loss(
     return total / (of_patches != IGNORED_LABEL).sum().clamp(min=1)
 
 
+def masked_patch_loss(
+    painted: Float[Tensor, "batch patches pixels"],
+    patches: Float[Tensor, "batch patches pixels"],
+    mask: Float[Tensor, "batch patches"],
+    normalized: bool = False,
+) -> Float[Tensor, ""]:
+    """Mean squared error over the patches that were left out (MAE, He et al. 2021, https://arxiv.org/abs/2111.06377).
+
+    Args:
+        painted: what the decoder made of the patches.
+        patches: their pixels.
+        mask: 1 where a patch was left out, and 0 where it was seen.
+        normalized: whether to compare with patches whose pixels have mean 0 and variance 1 each (section 3).
+
+    Returns:
+        The mean; of half precision in float32, and 0 where nothing was left out.
+    """
+    exact = torch.promote_types(painted.dtype, torch.float32)
+    target = patches.to(exact)
+    if normalized:
+        target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6) ** 0.5
+    error = (painted.to(exact) - target).square().mean(-1)
+    return (error * mask).sum() / mask.sum().clamp(min=1)
+
+
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     batch, count = logits.shape
     if labels.numel() != batch:

@@ -15,8 +15,10 @@ from vit_core import (
     IJepaConfig,
     PretrainedConfig,
     ViTConfig,
+    ViTMAEConfig,
     ViTMSNConfig,
 )
+from vit_torch.masked_autoencoder import MaskedAutoencoderForPreTraining, MaskedAutoencoderModel
 from vit_torch.modeling import (
     VisionTransformerForImageClassification,
     VisionTransformerForImageClassificationWithTeacher,
@@ -45,6 +47,9 @@ __all__ = [
     "IJepaPreTrainedModel",
     "ViTForImageClassification",
     "ViTForMaskedImageModeling",
+    "ViTMAEForPreTraining",
+    "ViTMAEModel",
+    "ViTMAEPreTrainedModel",
     "ViTMSNForImageClassification",
     "ViTMSNModel",
     "ViTMSNPreTrainedModel",
@@ -205,6 +210,26 @@ class DeiTForImageClassificationWithTeacher(DeiTPreTrainedModel, VisionTransform
         return super().forward(
             pixel_values, head_mask, output_attentions, output_hidden_states, interpolate_pos_encoding, return_dict
         )
+
+
+# MAE: https://arxiv.org/abs/2111.06377
+
+
+class ViTMAEPreTrainedModel(PreTrainedModel):
+    """What the models of MAE share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = ViTMAEConfig
+    base_model_prefix = ViTMAEConfig.base_model_prefix
+
+
+class ViTMAEModel(ViTMAEPreTrainedModel, MaskedAutoencoderModel):
+    """MAE's encoder, which sees a share of the patches; see `MaskedAutoencoderModel`."""
+
+
+class ViTMAEForPreTraining(ViTMAEPreTrainedModel, MaskedAutoencoderForPreTraining):
+    """MAE with its decoder; see `MaskedAutoencoderForPreTraining`."""
+
+    base_model_class = ViTMAEModel
 
 
 # BEiT: https://arxiv.org/abs/2106.08254
