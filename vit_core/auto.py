@@ -7,13 +7,13 @@ models by type.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from vit_core.config import PretrainedConfig, config_name
 from vit_core.families import FAMILIES
 from vit_core.families.vit import ViTConfig
-from vit_core.hub import locate
+from vit_core.hub import ModelSource, locate
 from vit_core.json_file import read_json_file
 from vit_core.loading_options import LOCATION, loading_options
 
@@ -109,7 +109,7 @@ class AutoModelClass:
         if config is not None:
             chosen = type(config)
         elif pretrained_model_name_or_path is not None:
-            chosen = config_class_of(pretrained_model_name_or_path, options)
+            chosen = config_class_of(pretrained_model_name_or_path, options, cls._of_unnamed)
         else:
             raise ValueError(f"{cls.__name__} has no checkpoint to load; give its folder or Hub id.")
         return cls._model_class(chosen).from_pretrained(pretrained_model_name_or_path, *model_args, **options)
@@ -151,6 +151,11 @@ class AutoModelClass:
             )
         cls.models[config_class] = model_class
 
+    @staticmethod
+    def _of_unnamed(source: ModelSource, options: Mapping[str, Any]) -> type[PretrainedConfig]:
+        """The class of the config where no file names a model type, as in other formats than ours."""
+        return ViTConfig
+
     @classmethod
     def _model_class(cls, config_class: type[PretrainedConfig]) -> type[Any]:
         if config_class in cls.models:
@@ -159,8 +164,17 @@ class AutoModelClass:
         raise ValueError(f"{cls.__name__} has no model for a {config_class.__name__}; it has those for {known}.")
 
 
-def config_class_of(model_id_or_path: str | os.PathLike[str], options: Mapping[str, Any]) -> type[PretrainedConfig]:
-    """The class of a checkpoint's config; a ViTConfig where no file names a type, as in other formats than ours.
+def config_class_of(
+    model_id_or_path: str | os.PathLike[str],
+    options: Mapping[str, Any],
+    of_unnamed: Callable[[ModelSource, Mapping[str, Any]], type[PretrainedConfig]] = lambda source, options: ViTConfig,
+) -> type[PretrainedConfig]:
+    """The class of a checkpoint's config.
+
+    Args:
+        model_id_or_path: the checkpoint.
+        options: those of `from_pretrained`.
+        of_unnamed: the class where no file names a type, as in other formats than ours.
 
     Raises:
         OSError: there is no such checkpoint, or it cannot be reached.
@@ -171,7 +185,7 @@ def config_class_of(model_id_or_path: str | os.PathLike[str], options: Mapping[s
     name = config_name(source)
     file = None if source.weights not in (None, name) else source.file(name)
     model_type = None if file is None else read_json_file(file).get("model_type")
-    return ViTConfig if model_type is None else config_class(model_type, source.name)
+    return of_unnamed(source, options) if model_type is None else config_class(model_type, source.name)
 
 
 def config_class(model_type: Any, source: str) -> type[PretrainedConfig]:

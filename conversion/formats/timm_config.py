@@ -103,10 +103,9 @@ def beit_config_fields(metadata: Settings) -> dict[str, Any] | None:
             f"its head reads the tokens by global_pool={shown(pooling)} and use_fc_norm="
             f"{shown(arguments.get('use_fc_norm'))}, which no published BEiT does."
         )
-    fields = {"use_mean_pooling": BEIT_POOLINGS[pooling], **_fields(metadata, BEIT_ARGUMENTS)}
-    if fields.get("layer_scale_init_value", 0.0) is None:
-        fields["layer_scale_init_value"] = 0.0
-    return fields
+    # What parts there are, the tensors tell, and an argument that is None does not: timm.create_model drops it.
+    fields = _fields(metadata, BEIT_ARGUMENTS)
+    return {name: value for name, value in fields.items() if value is not None and not name.startswith("use_")}
 
 
 def _arguments(metadata: Settings) -> dict[str, Any]:

@@ -40,6 +40,8 @@ VARIANTS = {
     "wide patches": ({"patch_size": (8, 16)}, {"patch_size": (8, 16)}),
     "one channel": ({"num_channels": 1}, {"in_chans": 1}),
 }
+SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 56, "image_size": 32,
+         "patch_size": 8, "num_labels": 10, "layer_norm_eps": 1e-6, "hidden_act": "gelu"}  # fmt: skip
 GOOGLE = {"hidden_act": "gelu_pytorch_tanh"}  # what Google's models compute with
 
 
@@ -410,7 +412,7 @@ def test_a_folder_with_an_architecture_alone_is_read_as_timm_builds_it(architect
         assert config.num_labels == model.num_classes or found.task == "model"
         assert model.global_pool == "token"
     assert {"test_vit", "vit_tiny_patch16_224", "vit_base_patch16_224_miil", "deit_small_patch16_224"} <= opened.keys()
-    assert len(opened) == 26
+    assert len(opened) == 30
 
 
 def _write_hollow(file, model):
@@ -545,3 +547,63 @@ def test_fewer_blocks_are_fewer_layers(both, tmp_path):
     assert_equal([shorter(pixels).logits], [theirs(pixels)])
     model.vit.encoder.layer = model.vit.encoder.layer[:2]
     assert_equal([model(pixels).logits], [theirs(pixels)])
+
+
+# Relatives of ViT
+
+RELATIVES = {
+    "a DeiT with two heads": ("DeiTForImageClassificationWithTeacher", {}),
+    "a DeiT of another activation": ("DeiTForImageClassificationWithTeacher", {"hidden_act": "relu"}),
+    "a BEiT with a table in each layer": ("BeitForImageClassification", {"use_relative_position_bias": True}),
+    "a BEiT with one table and positions": (
+        "BeitForImageClassification",
+        {"use_shared_relative_position_bias": True, "use_absolute_position_embeddings": True, "use_mask_token": True},
+    ),
+    "a BEiT that reads the class token": (
+        "BeitForImageClassification",
+        {"use_relative_position_bias": True, "use_mean_pooling": False},
+    ),
+    "a BEiT without scales": (
+        "BeitForImageClassification",
+        {"use_relative_position_bias": True, "layer_scale_init_value": 0.0, "image_size": (32, 32), "num_channels": 1},
+    ),
+    "a data2vec": ("Data2VecVisionForImageClassification", {"use_relative_position_bias": True}),
+    "an MSN": ("ViTMSNForImageClassification", {}),
+}
+
+
+@pytest.mark.parametrize(("class_name", "fields"), RELATIVES.values(), ids=RELATIVES.keys())
+def test_timm_builds_relatives_from_our_folder_alone(class_name, fields, spread, images, tmp_path):
+    model_class = getattr(vit_torch, class_name)
+    model = spread(model_class(model_class.config_class(**{**SIZES, **fields})))
+    model.save_pretrained(tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "timm", to="timm")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    assert theirs.num_classes == 10
+    assert_same_logits(model, theirs, images(model.config))
+    again = load(tmp_path / "timm")
+    assert again.config.architectures == [class_name.replace("MSN", "")]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "class_name", "arguments"),
+    [
+        ("deit_tiny_distilled_patch16_224", "DeiTForImageClassificationWithTeacher", {}),
+        ("beit_base_patch16_224", "BeitForImageClassification", {"embed_dim": 32, "depth": 2, "num_heads": 4}),
+        ("beitv2_base_patch16_224", "BeitForImageClassification", {"embed_dim": 32, "depth": 2, "num_heads": 4}),
+        (
+            "beit_base_patch16_224",
+            "BeitForImageClassification",
+            {"embed_dim": 32, "depth": 2, "num_heads": 4, "global_pool": "token", "use_shared_rel_pos_bias": True,
+             "use_rel_pos_bias": False, "init_values": 0.0, "use_abs_pos_emb": True},
+        ),
+    ],
+)  # fmt: skip
+def test_relatives_that_timm_saves_give_its_logits(architecture, class_name, arguments, spread, images, tmp_path):
+    sizes = {"img_size": 32, "patch_size": 8, "num_classes": 10}
+    if architecture.startswith("deit"):
+        sizes |= {"depth": 2}
+    theirs = spread(timm.create_model(architecture, **sizes, **arguments))
+    save_for_hf(theirs, tmp_path, model_args={**sizes, **arguments}, safe_serialization=True)
+    model = getattr(vit_torch, class_name).from_pretrained(tmp_path)
+    assert_same_logits(model, theirs, images(model.config))

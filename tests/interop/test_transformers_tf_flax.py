@@ -203,3 +203,59 @@ def test_shards_of_theirs_load_here(side, task, safe, tmp_path):
     theirs.save_pretrained(tmp_path, safe_serialization=safe, max_shard_size="30KB")
     assert len(list(tmp_path.glob("*-of-*"))) > 2
     assert_same_results(our_model(task, tmp_path), theirs, side)
+
+
+# Relatives of ViT, of which transformers had DeiT, MAE and data2vec in TensorFlow, and BEiT in Flax
+
+RELATIVES = {
+    "TF": {
+        "DeiTModel": {},
+        "DeiTForImageClassification": {},
+        "DeiTForImageClassificationWithTeacher": {},
+        "DeiTForMaskedImageModeling": {"encoder_stride": 8},
+        "ViTMAEForPreTraining": {
+            "decoder_hidden_size": 24,
+            "decoder_num_hidden_layers": 2,
+            "decoder_num_attention_heads": 2,
+            "decoder_intermediate_size": 40,
+        },
+        "Data2VecVisionForImageClassification": {"use_relative_position_bias": True, "use_mask_token": True},
+    },
+    "Flax": {
+        "BeitModel": {"use_relative_position_bias": True},
+        "BeitForImageClassification": {"use_shared_relative_position_bias": True, "use_mask_token": True},
+        "BeitForMaskedImageModeling": {
+            "use_relative_position_bias": True,
+            "use_mask_token": True,
+            "use_mean_pooling": False,
+            "vocab_size": 20,
+        },
+    },
+}
+OF_SIDES = [pytest.param(side, task, id=side + task) for side, tasks in RELATIVES.items() for task in tasks]
+
+
+@pytest.mark.parametrize(("side", "task"), OF_SIDES, indirect=["side"])
+def test_relatives_travel_in_both_directions(side, task, tmp_path):
+    config_class = task.partition("For")[0].removesuffix("Model") + "Config"
+    sizes = {name: size for name, size in SIZES.items() if name != "encoder_stride"} | RELATIVES[side][task]
+    theirs = their_model(side, task, getattr(transformers, config_class)(**sizes))
+    theirs.save_pretrained(tmp_path / "theirs", safe_serialization=False)
+    ours = our_model(task, tmp_path / "theirs")
+    assert_same_relatives(ours, theirs)
+    ours.save_pretrained(tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "back", to=FORMATS[side])
+    assert_same_relatives(ours, loaded_by_them(side, task, tmp_path / "back", ours.config))
+
+
+def assert_same_relatives(ours, theirs):
+    inputs = {"pixel_values": np.random.default_rng(1).standard_normal((2, 3, 32, 32), np.float32)}
+    if hasattr(ours.config, "mask_ratio"):
+        inputs["noise"] = np.random.default_rng(2).random((2, 16), np.float32)
+    with torch.no_grad():
+        mine = ours.eval()(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+    other = theirs(**inputs)
+    name = next(name for name in ("logits", "reconstruction", "last_hidden_state") if name in mine)
+    expected = np.asarray(other[name])
+    assert expected.std() > 0.1  # otherwise much would be equal
+    np.testing.assert_allclose(mine[name].numpy(), expected, atol=1e-5, rtol=0)

@@ -1,0 +1,25 @@
+"""The Auto classes of models for checkpoints of any format, in which no file names a model type."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import vit_core.auto
+from conversion.checkpoint import family_in
+from vit_core.config import PretrainedConfig
+from vit_core.hub import ModelSource
+
+
+class AutoModelClass(vit_core.auto.AutoModelClass):
+    """Finds out which model of one task a checkpoint or a config is for; a backend subclasses it for each task.
+
+    Where no `config.json` names a model type, the names of the tensors tell whose model it is.
+    """
+
+    @staticmethod
+    def _of_unnamed(source: ModelSource, options: Mapping[str, Any]) -> type[PretrainedConfig]:
+        with contextlib.suppress(OSError, ValueError):  # whoever loads the model says what is wrong
+            return family_in(source, options.get("under")).config_class
+        return vit_core.auto.AutoModelClass._of_unnamed(source, options)
