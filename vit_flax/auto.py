@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from vit_core import PretrainedConfig, ViTConfig, ViTImageProcessor
-from vit_core.auto import CONFIGS, AutoConfig
+from vit_core.auto import CONFIGS, AutoConfig, AutoModelClass
 from vit_flax.modeling import FlaxViTForImageClassification, FlaxViTForMaskedImageModeling, FlaxViTModel
 
 __all__ = [
