@@ -13,7 +13,7 @@ if importlib.util.find_spec("tensorflow") and importlib.util.find_spec("keras"):
     import tensorflow as tf
 
     import vit_tf
-    from vit_tf import ViTConfig
+    from vit_tf import AutoConfig, ViTConfig
 
     tf.config.threading.set_intra_op_parallelism_threads(1)  # tests run in parallel
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -35,7 +35,7 @@ def load(fixture_folder):
 
     def load(name, **options):
         folder = fixture_folder / name
-        architecture = ViTConfig.from_pretrained(folder).architectures[0]
+        architecture = AutoConfig.from_pretrained(folder).architectures[0]
         with np.load(folder / "expected.npz") as results:
             expected = dict(results)
         return getattr(vit_tf, architecture).from_pretrained(folder, **options), expected

@@ -26,8 +26,32 @@ CHECKPOINTS = [
     "hf_vit_variant_gray_selu",
     "hf_vit_variant_no_qkv_bias_relu",
 ]
+RELATIVES = [
+    "hf_beit_grads",
+    "hf_beit_large",
+    "hf_beit_layerwise",
+    "hf_beit_masked_grads",
+    "hf_beit_shared",
+    "hf_data2vec_vision",
+    "hf_deit",
+    "hf_deit_classifier",
+    "hf_deit_masked",
+    "hf_ijepa",
+    "hf_vit_mae",
+    "hf_vit_mae_interpolated",
+    "hf_vit_mae_norm_pix",
+    "hf_vit_msn",
+]
+WITH_GRADIENTS = [
+    "hf_vit_classifier",
+    "hf_vit_masked",
+    *(name for name in RELATIVES if name not in ("hf_beit_large", "hf_beit_layerwise", "hf_beit_shared", "hf_deit")),
+]
+#: Relatives with an image of another size.
+LARGE = ["hf_beit_large", "hf_data2vec_vision", "hf_deit_classifier", "hf_ijepa", "hf_vit_msn"]
 
-INPUTS = {"pixel_values", "pixel_values_large", "pixel_values_small", "head_mask", "labels", "bool_masked_pos"}
+GIVEN = ("pixel_values", "labels", "bool_masked_pos", "noise")
+INPUTS = {*GIVEN, "pixel_values_large", "pixel_values_small", "head_mask"}
 
 MODES = {
     "eager": lambda function: function,
@@ -48,22 +72,50 @@ def assert_close(actual, expected, tolerance=TOLERANCE):
 
 
 def inputs(expected):
-    return {name: expected[name] for name in ("pixel_values", "labels", "bool_masked_pos") if name in expected}
+    return {name: expected[name] for name in GIVEN if name in expected}
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
+def options(model, expected):
+    """What the fixture's images need: some are of another size than the config says."""
+    is_own_size = expected["pixel_values"].shape[2:] == model.config.image_shape
+    return {} if is_own_size else {"interpolate_pos_encoding": True}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", [*CHECKPOINTS, *RELATIVES])
 def test_every_result(load, compiled, name):
     model, expected = load(name)
-    run = compiled(functools.partial(model, output_hidden_states=True, output_attentions=True))
+    given = options(model, expected)
+    run = compiled(functools.partial(model, output_hidden_states=True, output_attentions=True, **given))
     outputs = run(inputs(expected))
     found = dict(outputs.items())
-    assert (len(outputs.hidden_states), len(outputs.attentions)) == (4, 3)
+    layers = model.config.num_hidden_layers
+    assert (len(outputs.hidden_states), len(outputs.attentions)) == (layers + 1, layers)
     for several in ("hidden_states", "attentions"):
         found |= {f"{several}.{index}": each for index, each in enumerate(found.pop(several))}
     results = {key: value for key, value in expected.items() if "/" not in key and key not in INPUTS}
     assert results
     for key, value in results.items():
         assert_close(found[key], value)
+    if "logits" in expected:  # the last layer may compute the tokens before the patches alone then
+        assert_close(compiled(functools.partial(model, **given))(inputs(expected)).logits, expected["logits"])
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_logits_of_relatives_for_a_larger_image(load, compiled, name):
+    model, expected = load(name)
+    asked = {} if model.config.architecture.resamples_unasked else {"interpolate_pos_encoding": True}
+    outputs = compiled(functools.partial(model, **asked))(expected["pixel_values_large"])
+    assert_close(outputs.logits, expected["large/logits"])
+
+
+@pytest.mark.parametrize("name", ["hf_beit_large", "hf_beit_shared", "hf_data2vec_vision"])
+def test_a_graph_that_leaves_the_size_open(load, name):
+    model, expected = load(name)
+    images = expected.get("pixel_values_large", expected["pixel_values"])
+    open_size = tf.TensorSpec([None, 3, None, None])
+    run = tf.function(lambda pixels: model(pixels).logits, input_signature=[open_size])
+    assert_close(run(images), expected.get("large/logits", expected["logits"]))
 
 
 @pytest.mark.parametrize("size", ["large", "small"])
@@ -79,27 +131,32 @@ def test_logits_with_a_head_mask(load, compiled):
     assert_close(outputs.logits, expected["head_mask/logits"])
 
 
-@pytest.mark.parametrize("name", ["hf_vit_classifier", "hf_vit_masked"])
+@pytest.mark.parametrize("name", WITH_GRADIENTS)
 def test_the_gradient_of_every_parameter(load, compiled, name):
     model, expected = load(name)
     table = model.parameter_table()
-    variables = [model.get_parameter(row).value for row in table]
+    trained = [row for row in table if row.trainable]
+    variables = [model.get_parameter(row).value for row in trained]
 
     @compiled
     def gradients_of_the_loss(batch):
         with tf.GradientTape() as tape:
-            loss = model(batch).loss
+            loss = model(batch, **options(model, expected)).loss
         return tape.gradient(loss, variables)
 
     references = {key.removeprefix("grad/"): value for key, value in expected.items() if key.startswith("grad/")}
-    assert references.keys() == {row.name for row in table}
+    assert references.keys() <= {row.name for row in trained}
     largest_of_all = max(np.abs(reference).max() for reference in references.values())
-    for row, gradient in zip(table, gradients_of_the_loss(inputs(expected)), strict=True):
+    for row, gradient in zip(trained, gradients_of_the_loss(inputs(expected)), strict=True):
+        if row.name not in references:  # a mask token without a mask, say
+            assert gradient is None or not np.any(gradient)
+            continue
         reference = references[row.name]
         # Softmax does not change when the same is added to all scores, so a key bias has no gradient but rounding.
         is_rounding = row.name.endswith("key.bias")
         largest = 0.01 * largest_of_all if is_rounding else np.abs(reference).max()
-        assert_close(KERAS.to_canonical(row, gradient.numpy()), reference, TOLERANCE * largest)
+        assert_close(KERAS.to_canonical(row, tf.convert_to_tensor(gradient).numpy()), reference, TOLERANCE * largest)
+    assert not any(model.get_parameter(row).trainable for row in table if not row.trainable)
 
 
 def test_logits_of_googles_classifier_on_a_representation_layer(google_representation, compiled):
