@@ -52,6 +52,7 @@ FIELDS = {
         "key_bias": False,
     },
 }
+SHARED = {"use_shared_relative_position_bias": True, "use_relative_position_bias": False}
 MODELS = {
     name: (family, task)
     for family in FAMILIES.values()
@@ -369,3 +370,42 @@ def test_errors_of_relatives(build):
         build("BeitForMaskedImageModeling", {"use_mask_token": False})(IMAGES, bool_masked_pos=MASK)
     with pytest.raises(ValueError, match=r"the tokens before the patches are \('cls_token',\); a model with a teacher"):
         vit_tf.VisionTransformerForImageClassificationWithTeacher(vit_tf.VisionTransformerConfig(**SIZES))
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"use_relative_position_bias": False, "use_shared_relative_position_bias": True}]
+)
+def test_pruned_heads_are_those_that_a_head_mask_silences(build, fields):
+    model = build("BeitForImageClassification", fields)
+    config = model.config.replaced(pruned_heads={0: [1]})
+    columns = [column for column in range(32) if column // 8 != 1]
+    weights = {}
+    for row in type(model)(config).parameter_table():
+        full = KERAS.to_canonical(row, model.get_parameter(row).numpy())
+        for axis, (whole, kept) in enumerate(zip(full.shape, row.shape, strict=True)):
+            if whole != kept:
+                full = full.take(columns if whole == 32 else [0, 2, 3], axis)
+        weights[row.name] = full
+    pruned = type(model).from_pretrained(None, config=config, state_dict=weights)
+    masked = model(IMAGES, head_mask=np.array([[1, 0, 1, 1], [1, 1, 1, 1]], np.float32), output_attentions=True)
+    found = pruned(IMAGES, output_attentions=True)
+    np.testing.assert_allclose(found.logits, masked.logits, atol=1e-5)
+    assert found.attentions[0].shape == (4, 3, 17, 17)
+    np.testing.assert_allclose(found.attentions[0][:, 1], masked.attentions[0][:, 2], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_HEADS if hasattr_drop(name)])
+def test_gradient_checkpointing_leaves_out_the_same_paths_again(name, build):
+    def gradients(checkpointing):
+        keras.utils.set_random_seed(3)
+        fields = SHARED if hasattr(MODELS[name][0].config_class(), "use_mask_token") else {}
+        model = build(name, {"drop_path_rate": 0.5, "hidden_dropout_prob": 0.2, **fields})
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        with tf.GradientTape() as tape:
+            loss = model(batch(name), training=True).loss
+        return tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+
+    for one, other in zip(gradients(False), gradients(True), strict=True):
+        if one is not None:
+            np.testing.assert_allclose(tf.convert_to_tensor(other), tf.convert_to_tensor(one), atol=1e-5)
