@@ -9,17 +9,33 @@ Reference: keras/src/saving/saving_lib.py and keras/src/legacy/saving/legacy_h5_
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 
-from conversion.canonical import HEAD
+from conversion.canonical import in_words
 from conversion.containers.hdf5_structure import LARGEST_NAME
 from conversion.formats.format import ALL_MODELS, Format, Tensors
-from conversion.formats.rules import Module, rules
-from conversion.formats.transformers import CONVENTIONS, UNSURE
+from conversion.formats.rules import KINDS, Module, rules
+from conversion.formats.transformers import CONVENTIONS, PREFIXES, UNSURE
+from conversion.formats.transformers_tf import snake_case
+from vit_core.families import FAMILIES
 from vit_core.layouts import KERAS as LAYOUT
+from vit_core.parameters import STACKS
 
-LAYER = "encoder/layer_*"
 CLASSIFIER = "tf_vi_t_for_image_classification"
+#: The groups of base models in models with a head, by model type.
+BASES = {name: prefix.replace(".", "/") for name, prefix in PREFIXES.items()}
+_LAYERS = "(encoder/layer|decoder/decoder_layers)"
+
+
+def _of_bases() -> Iterator[tuple[str, str]]:
+    """Base models, by their attribute twice or by their class, and the attribute that they are here."""
+    for name, base in BASES.items():
+        class_name = snake_case(FAMILIES[name].models["model"].removesuffix("Model"))
+        yield rf"^{base}{base}", base
+        yield rf"layers/(?:tf_)?{class_name}_(?:main_layer|model)/(?:{base})?", base
+
 
 #: Parts of paths, by classes and attributes of Keras 3's and tf-keras' models, and what they are called here.
 _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -27,32 +43,43 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, spelling in [
         (r"^model_weights/", ""),
         (r"^(?!layers/)(\w+)/[^/]+/(?=\1/)", ""),  # in .h5: the layer at the top, and the model
-        (r"^vit/vit/", "vit/"),
-        (r"layers/(?:tf_)?vi_t_(?:main_layer|model)/(?:vit/)?", "vit/"),
+        *dict(_of_bases()).items(),
         (rf"({CLASSIFIER}/)layers/dense/", r"\1classifier/"),
-        (r"encoder/layer/(?:tf_)?vi_t_layer/", "encoder/layer_0/"),
-        (r"encoder/layer/(?:tf_)?vi_t_layer_(\d+)/", r"encoder/layer_\1/"),
+        (rf"{_LAYERS}/\w*?layer/", r"\1_0/"),
+        (rf"{_LAYERS}/\w*?layer_(\d+)/", r"\1_\2/"),
         (r"attention/self_attention/", "attention/attention/"),
         (r"attention/(?:dense_output|output_)/dense/", "attention/output/dense/"),
         (r"(?:vit_output|output_)/dense/", "output/dense/"),
-        (r"layers/vi_t_pooler/", "pooler/"),
-        (r"decoder/conv2d/", "decoder_0/"),
-        (r"(layernorm\w*)/vars/0$", r"\1/gamma"),
-        (r"(layernorm\w*)/vars/1$", r"\1/beta"),
-        (r"(projection|dense|query|key|value|classifier|decoder_0)/vars/0$", r"\1/kernel"),
-        (r"(projection|dense|query|key|value|classifier|decoder_0)/vars/1$", r"\1/bias"),
-        (r"embeddings/vars/0$", "embeddings/cls_token"),
+        (r"layers/(?:vi_t|mean_norm)_pooler/", "pooler/"),
+        (r"decoder/conv2d/", "decoder/0/"),
+        (r"(layernorm\w*|decoder_norm)/vars/0$", r"\1/gamma"),
+        (r"(layernorm\w*|decoder_norm)/vars/1$", r"\1/beta"),
+        (r"(projection|dense|query|key|value|classifier|decoder/0|decoder_embed|decoder_pred)/vars/0$", r"\1/kernel"),
+        (r"(projection|dense|query|key|value|classifier|decoder/0|decoder_embed|decoder_pred)/vars/1$", r"\1/bias"),
+        (r"(relative_position_bias)/vars/0$", r"\1/relative_position_bias_table"),
+        (r"(layer_\d+)/vars/0$", r"\1/lambda_1"),
+        (r"(layer_\d+)/vars/1$", r"\1/lambda_2"),
+        (r"^decoder/vars/0$", "decoder/mask_token"),
+        (r"^decoder/vars/1$", "decoder/decoder_pos_embed"),
     ]
 )
+#: Of a model for visual tokens, whose last layer has no name of its own.
+_SCALED, _LINEAR = "/scaled_layer/", "layers/linear/vars/"
+_GAMMAS = ("layernorm/gamma", "layernorm_before/gamma")
+_NORMS = (*_GAMMAS, "layernorm/vars/0", "layernorm_before/vars/0")
+_VARIABLES = re.compile(r"(?P<where>.*embeddings/)vars/(?P<number>\d)")
 
 
 def _normalised(tensors: Tensors) -> Tensors:
-    if not any(name.endswith(("layernorm/vars/0", "layernorm/gamma")) for name in tensors):
+    if not any(name.endswith(_NORMS) for name in tensors):
         return tensors
     if any(name.startswith("vit/embeddings/vars/") for name in tensors):  # tf-keras' classifier, by itself
         tensors = {re.sub("^layers/dense/", "classifier/", name): tensor for name, tensor in tensors.items()}
+    if any(_SCALED in name for name in tensors):
+        heads = {f"{_LINEAR}0": "lm_head/kernel", f"{_LINEAR}1": "lm_head/bias"}
+        tensors = {heads.get(name, name): tensor for name, tensor in tensors.items()}
     found = {_spelt(name): tensor for name, tensor in tensors.items()}
-    return {_with_token(name, found): tensor for name, tensor in found.items()}
+    return {_of_embeddings(name, found): tensor for name, tensor in found.items()}
 
 
 def _spelt(name: str) -> str:
@@ -63,44 +90,51 @@ def _spelt(name: str) -> str:
     return name
 
 
-def _with_token(name: str, tensors: Tensors) -> str:
-    """The name of the last weights of the embeddings: a mask token comes before the positions, if there is one."""
-    for mask in (f"{name[: -len(last)]}vars/2" for last in ("vars/1", "vars/2") if name.endswith(f"embeddings/{last}")):
-        is_mask = name.endswith("1") and mask in tensors
-        return name[: -len("vars/1")] + ("mask_token" if is_mask else "position_embeddings")
-    return name
+def _of_embeddings(name: str, tensors: Tensors) -> str:
+    """The name of one of the weights of the embeddings: tokens come first, and then positions, if there are any."""
+    match = _VARIABLES.fullmatch(name)
+    if not match:
+        return name
+    where, number = match["where"], int(match["number"])
+    shapes = [tensors[each].shape for each in (f"{where}vars/{place}" for place in range(4)) if each in tensors]
+    tokens = sum(len(shape) == 3 and shape[1] == 1 for shape in shapes)
+    if number >= tokens:
+        return f"{where}position_embeddings"
+    positions = shapes[tokens][1] if len(shapes) > tokens and len(shapes[tokens]) == 3 else 0
+    names = ["cls_token", "distillation_token", "mask_token"]
+    if tokens < len(names) and not _are_for_two_tokens(positions, where):
+        names.remove("distillation_token")
+    return where + names[number] if number < len(names) else name
+
+
+def _are_for_two_tokens(positions: int, where: str) -> bool:
+    """Whether positions are for a distillation token, too: those that are left are for a square, or it is a DeiT's."""
+    is_deit, side = where.endswith(f"{BASES['deit']}embeddings/"), math.isqrt(max(positions - 2, 0))
+    return is_deit or side**2 == positions - 2 > 0
+
+
+def _modules() -> list[Module]:
+    """Paths here are the canonical names, but for numbers of layers and the last part of a layer's."""
+    layers = dict.fromkeys(name.removesuffix(".weight").removesuffix(".bias") for name in KINDS)
+    paths = {name: in_words(name) for name in layers}
+    for stack in STACKS.values():
+        paths = {name: path.replace(f"{stack}.", f"{stack}_", 1) for name, path in paths.items()}
+    paths = {name: path.replace(".", "/") for name, path in paths.items()}
+    return [Module(name, path if name in KINDS else f"{path}/{{leaf}}") for name, path in paths.items()]
 
 
 KERAS = Format(
     name="keras",
     title="Keras' own file",
-    rules=rules(
-        LAYOUT.leaves,
-        [
-            Module("embeddings.cls_token", "embeddings/cls_token"),
-            Module("embeddings.mask_token", "embeddings/mask_token"),
-            Module("embeddings.position_embeddings", "embeddings/position_embeddings"),
-            Module("embeddings.patch_embeddings.projection", "embeddings/patch_embeddings/projection/{leaf}"),
-            Module("encoder.layer.*.attention.attention.query", f"{LAYER}/attention/attention/query/{{leaf}}"),
-            Module("encoder.layer.*.attention.attention.key", f"{LAYER}/attention/attention/key/{{leaf}}"),
-            Module("encoder.layer.*.attention.attention.value", f"{LAYER}/attention/attention/value/{{leaf}}"),
-            Module("encoder.layer.*.attention.output.dense", f"{LAYER}/attention/output/dense/{{leaf}}"),
-            Module("encoder.layer.*.intermediate.dense", f"{LAYER}/intermediate/dense/{{leaf}}"),
-            Module("encoder.layer.*.output.dense", f"{LAYER}/output/dense/{{leaf}}"),
-            Module("encoder.layer.*.layernorm_before", f"{LAYER}/layernorm_before/{{leaf}}"),
-            Module("encoder.layer.*.layernorm_after", f"{LAYER}/layernorm_after/{{leaf}}"),
-            Module("layernorm", "layernorm/{leaf}"),
-            Module("pooler.dense", "pooler/dense/{leaf}"),
-            Module(f"{HEAD}classifier", "classifier/{leaf}"),
-            Module(f"{HEAD}decoder.0", "decoder_0/{leaf}"),
-        ],
-    ),
-    signature=("embeddings/cls_token", "embeddings/patch_embeddings/projection/kernel", "layernorm/gamma"),
-    models={"vit": ALL_MODELS["vit"]},
+    rules=rules(LAYOUT.leaves, _modules()),
+    models=ALL_MODELS,
+    signature=("embeddings/patch_embeddings/projection/kernel",),
     conventions=CONVENTIONS,
+    keeps_defaults=True,
     told=tuple(CONVENTIONS),
     unsure=UNSURE,
-    base_prefixes={"vit": "vit/"},
+    base_prefixes=BASES,
+    claims=lambda model, metadata: any(name.endswith(_GAMMAS) for name in model.whole),
     left_out=("*",),
     normalised=_normalised,
 )

@@ -75,12 +75,12 @@ def _short(name: str) -> str:
 def _in_groups(tensors: Tensors, config: PretrainedConfig) -> Tensors:
     """Names as HDF5 has them."""
     family, (model_name,) = family_of(config), config.architectures or [""]
-    model, is_bare = _snake_case(f"TF{model_name}"), family.task_of(model_name) == "model"
+    model, is_bare = snake_case(f"TF{model_name}"), family.task_of(model_name) == "model"
     base = BASES[family.model_type] if is_bare else ""
     return {f"{(base + name).split('/')[0]}/{model}/{base}{name}": tensor for name, tensor in tensors.items()}
 
 
-def _snake_case(name: str) -> str:
+def snake_case(name: str) -> str:
     """The name of a model of such a class, as Keras makes it."""
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

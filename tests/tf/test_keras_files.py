@@ -8,6 +8,9 @@ import keras
 import numpy as np
 import pytest
 
+import conversion
+import vit_tf
+from vit_core.layouts import KERAS
 from vit_tf import TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 3, 32, 32)).astype("float32")
@@ -169,3 +172,31 @@ def test_a_new_process_needs_nothing_but_the_import(tiny_config, tmp_path):
     """
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, capture_output=True)
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), model(IMAGES).logits, atol=1e-5, rtol=0)
+
+
+RELATIVES = {
+    "DeiTModel": "hf_deit",
+    "DeiTForImageClassificationWithTeacher": "hf_deit",
+    "DeiTForMaskedImageModeling": "hf_deit_masked",
+    "ViTMAEForPreTraining": "hf_vit_mae",
+    "BeitForImageClassification": "hf_beit_grads",
+    "BeitForMaskedImageModeling": "hf_beit_masked_grads",
+    "IJepaForImageClassification": "hf_ijepa",
+}
+
+
+@pytest.mark.filterwarnings("ignore:TFDeiTModel from .*:UserWarning")  # of the heads, and of the pooler
+@pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
+@pytest.mark.parametrize("name", RELATIVES)
+def test_a_keras_file_of_a_relative_is_its_checkpoint(name, file, fixture_folder, tmp_path):
+    source = fixture_folder / RELATIVES[name]
+    model = getattr(vit_tf, name).from_pretrained(source)
+    (model.save if file == "model.keras" else model.save_weights)(tmp_path / file)
+    heads = {} if file == "model.keras" else {"num_attention_heads": 4, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
+    heads |= {"decoder_num_attention_heads": 2} if heads and "MAE" in name else {}
+    found = conversion.load(tmp_path / file, **heads)
+    expected = {row.name: np.asarray(model.get_parameter(row).value) for row in model.parameter_table()}
+    assert type(found.config) is type(model.config)
+    assert found.tensors.keys() == expected.keys()
+    for row in model.parameter_table():
+        np.testing.assert_array_equal(found.tensors[row.name].numpy(), KERAS.to_canonical(row, expected[row.name]))
