@@ -75,7 +75,8 @@ class MaskedEmbeddings(ViTEmbeddings):
                 f"noise has shape {tuple(noise.shape)}; one number for each patch is needed, {(batch, patches)}."
             )
         seen = int(patches * (1 - self.config.mask_ratio))
-        ids_shuffle = torch.argsort(noise.to(sequence.device), dim=1, stable=True)
+        stable = {} if torch.onnx.is_in_onnx_export() else {"stable": True}  # ONNX has none; ties are rare in noise
+        ids_shuffle = torch.argsort(noise.to(sequence.device), dim=1, **stable)
         ids_restore = torch.argsort(ids_shuffle, dim=1)
         kept = torch.gather(sequence, 1, ids_shuffle[:, :seen, None].expand(-1, -1, hidden))
         return kept, (ids_restore >= seen).to(torch.float32), ids_restore
