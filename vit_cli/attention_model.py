@@ -12,6 +12,7 @@ import numpy as np
 
 from conversion.checkpoint import require_fields
 from conversion.proof.frameworks import Framework
+from conversion.proof.model_choice import encoder_of
 from vit_cli.attention_maps import class_token_attention, class_token_rollout
 from vit_cli.fitting_processor import fitting_processor
 from vit_core import PretrainedConfig
@@ -46,7 +47,9 @@ class AttentionModel:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*this model has no such tensors")  # heads are not needed
             warnings.filterwarnings("ignore", message=".*start at random")  # refused below
-            model, loading = backend.load_package().ViTModel.from_pretrained(
+            package = backend.load_package()
+            model_class = getattr(package, encoder_of(package, name, {"revision": revision, "under": under}))
+            model, loading = model_class.from_pretrained(
                 name, revision=revision, add_pooling_layer=False, output_loading_info=True, under=under, **config_fields
             )
         if missing := loading["missing_keys"]:

@@ -14,6 +14,7 @@ from conversion.image_processor import AutoImageProcessor
 from conversion.proof.answers import probabilities, top_answers
 from conversion.proof.frameworks import Framework
 from conversion.proof.inputs import fit_channels
+from conversion.proof.model_choice import classifiers_to_try
 from vit_cli.attention_maps import class_token_rollout
 from vit_cli.attention_picture import PicturedImage, PicturedMap
 from vit_cli.image_batches import Images
@@ -52,12 +53,15 @@ class Classifier:
         """Load a model, with some fields of its config set, and check that it can classify."""
         processor = AutoImageProcessor.from_pretrained(name, revision=revision)
         package = backend.load_package()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*start at random")  # refused below
-            model, loading = package.ViTForImageClassification.from_pretrained(
-                name, revision=revision, output_loading_info=True, under=under, **config_fields
-            )
-        if missing := loading["missing_keys"]:
+        for class_name in classifiers_to_try(package, name, {"revision": revision, "under": under}):
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*(start at random|no such tensors)")  # refused below
+                model, loading = getattr(package, class_name).from_pretrained(
+                    name, revision=revision, output_loading_info=True, under=under, **config_fields
+                )
+            if not (missing := loading["missing_keys"]):
+                break
+        else:
             raise ValueError(f"{name} is no trained classifier: it lacks {missing[0]}; choose a fine-tuned model")
         if model.config.num_labels < 2 or model.config.problem_type == "regression":
             raise ValueError(f"{name} has {model.config.num_labels} label(s), so it predicts numbers, not classes")
@@ -70,7 +74,8 @@ class Classifier:
         scores = probabilities(np.asarray(output.logits), config.problem_type)
         looked: Iterable[np.ndarray | None] = [None] * len(images.files)
         if is_pictured:
-            looked = class_token_rollout([self.backend.to_numpy(attention) for attention in output.attentions])
+            attentions = [self.backend.to_numpy(attention) for attention in output.attentions]
+            looked = class_token_rollout(attentions, config.architecture.num_prefix_tokens)
         answers = []
         for file, pixels, row, weights in zip(images.files, images.pixel_values, scores, looked, strict=True):
             predictions = top_answers(row, config.id2label, top_k)

@@ -6,7 +6,6 @@ caller gets one sentence. Requests and what is found travel as JSON, arrays as `
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -26,13 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from conversion.canonical import rows
-from conversion.checkpoint import family_in
 from conversion.proof.frameworks import FRAMEWORKS, Framework, installed_frameworks
 from conversion.proof.inputs import OF_NOISE, location_of, loss_weights, make_inputs, read_picture
-from vit_core import PretrainedConfig, ViTConfig
-from vit_core.families import FAMILIES, Family, family_of
-from vit_core.hub import locate
+from conversion.proof.model_choice import models_to_try
+from vit_core import PretrainedConfig
+from vit_core.families import FAMILIES
 
 REQUEST, FINDINGS, RESULTS, MESSAGES = "request.json", "findings.json", "results.npz", "messages.txt"
 #: What the new process does. The package's folder comes last among those that are searched, and the current folder,
@@ -245,7 +242,7 @@ def load_complete(package: ModuleType, source: str, overrides: Mapping[str, Any]
         ValueError: the checkpoint lacks weights; otherwise as from_pretrained.
     """
     fewest: list[str] = []
-    for architecture, options in _attempts(package, source, overrides):
+    for architecture, options in models_to_try(package, source, overrides):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model, info = getattr(package, architecture).from_pretrained(
@@ -261,28 +258,6 @@ def load_complete(package: ModuleType, source: str, overrides: Mapping[str, Any]
         f"{source} lacks {', '.join(fewest[:NAMES_SHOWN])}{more}, which would start at random, differently in every "
         f"framework; give a complete checkpoint."
     )
-
-
-def _attempts(package: ModuleType, source: str, overrides: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Models to try, with options of from_pretrained, until the checkpoint holds every parameter of one."""
-    family, named = _family(package, source, overrides)
-    attempts: list[tuple[str, dict[str, Any]]] = [(name, {}) for task, name in family.models.items() if task != "model"]
-    bare = family.models["model"]
-    has_pooler = any(row.part == "pooler" for row in rows(family.model_type).values())
-    attempts += [(bare, {"add_pooling_layer": choice}) for choice in (True, False)] if has_pooler else [(bare, {})]
-    return [attempt for attempt in attempts if attempt[0] == named] or attempts
-
-
-def _family(package: ModuleType, source: str, overrides: Mapping[str, Any]) -> tuple[Family, str]:
-    """Whose model a checkpoint holds, and the class that its `config.json` names, if any."""
-    location = location_of(overrides)
-    if not Path(source).expanduser().is_file():  # a config.json beside it may be about another model
-        with contextlib.suppress(OSError, ValueError):
-            config = package.AutoConfig.from_pretrained(source, **location)
-            return family_of(config), next(iter(config.architectures or []), "")
-    with contextlib.suppress(OSError, ValueError):  # what is wrong, loading will say
-        return family_in(locate(source, **location), overrides.get("under")), ""
-    return FAMILIES[ViTConfig.model_type], ""
 
 
 def _write_inputs(file: Path, model: Any, request: Request) -> list[str]:

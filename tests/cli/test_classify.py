@@ -14,6 +14,10 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import vit_cli.classify
+from conversion import AutoImageProcessor
+from conversion.proof.answers import probabilities
+from conversion.proof.framework_process import load_complete
+from conversion.proof.frameworks import FRAMEWORKS
 from vit_core.hub import BUNDLED
 
 pytest.importorskip("torch")
@@ -342,3 +346,31 @@ def test_many_images_show_their_progress_on_a_terminal(batch_size: int, shown: b
     assert len(json.loads(run.stdout)) == 20
     assert (b"classifying" in seen) == shown
     assert (b"20/20" in seen) == shown
+
+
+# Relatives of ViT
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["hf_deit", "hf_deit_classifier", "hf_beit_grads", "hf_data2vec_vision", "hf_vit_msn", "hf_ijepa", "timm_beitv2"],
+)
+def test_any_classifier_answers_as_its_own_class(
+    trivit: Run, fixture_folder: Path, images: Path, tmp_path: Path, source: str
+) -> None:
+    picture = tmp_path / "looked.png"
+    arguments = ("-m", fixture_folder / source, "--json", "--top-k", 10, "--backend", "torch", "--picture", picture)
+    found = answers(trivit("classify", images / "photo.jpg", *arguments))["photo.jpg"]
+    assert len(found) == 10
+    assert picture.is_file()
+    framework, processor = FRAMEWORKS["torch"], AutoImageProcessor.from_pretrained(fixture_folder / source)
+    model, _ = load_complete(framework.load_package(), str(fixture_folder / source), {})
+    pixels = processor(Image.open(images / "photo.jpg"), return_tensors="np")["pixel_values"]
+    logits = framework.forward(model, {"pixel_values": pixels}, False, False).logits.numpy()
+    assert [score for _, score in found] == pytest.approx(sorted(probabilities(logits, None)[0])[::-1], abs=2e-5)
+
+
+def test_a_masked_autoencoder_is_no_classifier(trivit: Run, fixture_folder: Path, images: Path) -> None:
+    result = trivit("classify", images / "photo.jpg", "-m", fixture_folder / "hf_vit_mae")
+    assert (result.status, result.out) == (1, "")
+    assert "is no trained classifier: it lacks classifier.weight; choose a fine-tuned model" in result.err
