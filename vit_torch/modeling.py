@@ -180,7 +180,7 @@ class ViTEmbeddings(nn.Module):
         )
 
     def interpolate_pos_encoding(
-        self, embeddings: Float[Tensor, "batch tokens hidden"], height: int, width: int
+        self, embeddings: Float[Tensor, "batch given_tokens hidden"], height: int, width: int
     ) -> Float[Tensor, "1 tokens hidden"]:
         """The position embeddings for images of another size, resampled as `vit_core.position` defines it.
 

@@ -5,8 +5,10 @@ import sys
 
 CHECKED_CALLS = """
 from jaxtyping import install_import_hook
-with install_import_hook(["vit_torch.modeling", "vit_torch.losses", "vit_torch.position"], "beartype.beartype"):
+modules = ("modeling", "layers", "masked_autoencoder", "losses", "position", "distillation")
+with install_import_hook([f"vit_torch.{name}" for name in modules], "beartype.beartype"):
     import torch
+    import vit_torch.distillation
     from vit_torch import ViTConfig, ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
 
 config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
@@ -20,6 +22,21 @@ for labels in (torch.tensor([0, 1]), torch.rand(2, 5)):
     config.problem_type = None
     ViTForImageClassification(config)(pixel_values, labels=labels)
 ViTForImageClassification(config).half()(pixel_values)
+sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, image_size=(32, 48),
+             patch_size=8, num_labels=5)
+other_size = torch.randn(2, 3, 40, 40)
+for places in ("use_relative_position_bias", "use_shared_relative_position_bias"):
+    beit = vit_torch.BeitConfig(**sizes, **{places: True}, vocab_size=9, use_mask_token=True)
+    vit_torch.BeitModel(beit)(other_size, head_mask=torch.ones(4), **everything)
+    vit_torch.BeitForMaskedImageModeling(beit)(pixel_values, mask, labels=torch.zeros(int(mask.sum()), dtype=torch.int))
+deit = vit_torch.DeiTForImageClassificationWithTeacher(vit_torch.DeiTConfig(**sizes))(pixel_values, **everything)
+for kind in vit_torch.distillation.KINDS:
+    vit_torch.distillation.distillation_loss(deit, torch.tensor([0, 1]), torch.randn(2, 5), kind)
+vit_torch.IJepaForImageClassification(vit_torch.IJepaConfig(**sizes))(pixel_values, labels=torch.tensor([0, 1]))
+mae = vit_torch.ViTMAEForPreTraining(vit_torch.ViTMAEConfig(**sizes, norm_pix_loss=True))
+mae(other_size, noise=torch.rand(2, 25), interpolate_pos_encoding=True, **everything)
+mae.unpatchify(mae(pixel_values).logits)
+mae.bfloat16()(pixel_values)
 try:
     ViTModel(config).pooler(torch.zeros(3))
 except Exception as error:

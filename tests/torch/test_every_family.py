@@ -228,6 +228,25 @@ def test_a_model_exports_with_any_batch(build, name, task, config_class, fields)
         torch.testing.assert_close(outputs.to_tuple(), model(**more).to_tuple(), atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    "name", ["BeitForImageClassification", "Data2VecVisionModel", "IJepaModel", "DeiTForMaskedImageModeling"]
+)
+def test_a_model_exports_with_any_image_size(build, name, strict):
+    # Sizes of one patch are compiled apart from larger ones, so height and width start at two patches.
+    shapes = {"pixel_values": {0: Dim("batch"), 2: Dim("height", min=16), 3: Dim("width", min=16)}}
+    for case in [case for case in CASES if case[0] == name]:
+        model, _ = build(*case)
+        asked = {"interpolate_pos_encoding": True}
+        inputs = {"pixel_values": torch.randn(3, 3, 32, 32), **asked}
+        dynamic = {**shapes, "interpolate_pos_encoding": None}
+        program = torch.export.export(model, (), inputs, dynamic_shapes=dynamic, strict=strict).module()
+        for shape in ((2, 3, 48, 72), (1, 3, 16, 100), (2, 3, 32, 32)):
+            images = torch.randn(shape)
+            found, expected = program(pixel_values=images, **asked), model(images, **asked)
+            torch.testing.assert_close(found.to_tuple(), expected.to_tuple(), atol=TOLERANCE, rtol=0)
+
+
 @every_model
 def test_a_model_can_be_pickled_and_copied(build, name, task, config_class, fields):
     model, inputs = build(name, task, config_class, fields)
