@@ -91,8 +91,8 @@ class Autoencoder:
         """
         config = self.model.config
         patches = patchify(pixel_values, config.patch_shape)
-        noise = np.random.default_rng(seed).random(patches.shape[1], dtype=np.float32)
-        inputs = {"pixel_values": pixel_values, "noise": np.tile(noise, (len(files), 1))}
+        noise = np.tile(draw_noise(seed, patches.shape[1]), (len(files), 1))
+        inputs = {"pixel_values": pixel_values, "noise": noise}
         output = self.backend.forward(self.model, inputs, False, False)
         painted, masks = (self.backend.to_numpy(each) for each in (output.logits, output.mask))
         if not np.isfinite(painted).all():
@@ -112,6 +112,11 @@ class Autoencoder:
             float(np.mean((there - each)[is_left_out] ** 2)) if is_left_out.any() else 0.0 for each in (guessed, mean)
         ]
         return Reconstruction(file, seen, guessed, mask.reshape(config.grid), *errors)
+
+
+def draw_noise(seed: int, patches: int) -> np.ndarray:
+    """What decides which patches the model sees, (patches,): those with the least."""
+    return np.random.default_rng(seed).random(patches, dtype=np.float32)
 
 
 def show_reconstructions(

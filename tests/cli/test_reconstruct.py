@@ -38,15 +38,11 @@ def published(monkeypatch: pytest.MonkeyPatch, fixture_folder: Path) -> Any:
     """What transformers computed; the command reads its images and leaves out the patches that it left out."""
     results = dict(np.load(fixture_folder / "hf_vit_mae/expected.npz"))
 
-    class Drawn:
-        def random(self, count: int, dtype: Any) -> np.ndarray:
-            return results["noise"][0]
-
     def read_batch(_: Any, files: list[Path]) -> Iterator[Images]:
         yield Images(files, results["pixel_values"][:1])
 
     monkeypatch.setattr(vit_cli.reconstruct, "read_batch", read_batch)
-    monkeypatch.setattr(vit_cli.reconstruct.np.random, "default_rng", lambda seed: Drawn())
+    monkeypatch.setattr(vit_cli.reconstruct, "draw_noise", lambda seed, patches: results["noise"][0])
     return results
 
 
