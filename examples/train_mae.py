@@ -20,7 +20,7 @@ from train_digits import augment, build_processor, load_split
 from vit_torch import ViTMAEConfig, ViTMAEForPreTraining
 
 # The recipe.
-EPOCHS = 200
+EPOCHS = 120
 BATCH_SIZE = 64
 LEARNING_RATE = 2e-3  # at its height: a linear warmup is followed by a cosine down to nothing
 WARMUP = 0.05  # of all steps
