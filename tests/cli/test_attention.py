@@ -271,3 +271,41 @@ def test_a_model_that_lacks_weights_or_holds_nan_is_refused(trivit: Run, checkpo
     save_file(tensors, folder / "model.safetensors")
     result = trivit("attention", images / "cat.png", "-m", folder, "--json")
     assert f"is no complete model: it lacks {key}" in result.err
+
+
+@pytest.mark.parametrize(
+    "name", ["hf_deit", "hf_beit_layerwise", "hf_data2vec_vision", "hf_vit_msn", "hf_ijepa", "timm_deit_distilled"]
+)
+def test_every_relative_shows_patches_alone(
+    trivit: Run, images: Path, fixture_folder: Path, drawn: list[Any], reads: Run, name: str
+) -> None:
+    expected = np.load(fixture_folder / name / "expected.npz")
+    reads(expected["pixel_values"])
+    options = HEADS if "timm" in name else ()
+    files = (images / "cat.png", images / "photo.jpg")
+    result = trivit("attention", *files, "-m", fixture_folder / name, *options, "--picture", "a.png")
+    assert result.status == 0, result.err
+    assert numbers(drawn).shape == (2, 4, 16)
+    if "hf" in name:
+        last = expected[max(key for key in expected if key.startswith("attentions."))]
+        before = last.shape[-1] - 16
+        wanted = last[:, :, 0, before:] if before else last.mean(2)
+        np.testing.assert_allclose(numbers(drawn), wanted, atol=1e-5, rtol=0)
+
+
+def test_a_masked_autoencoder_sees_all_patches_in_their_order(
+    trivit: Run, images: Path, fixture_folder: Path, drawn: list[Any], reads: Run, backend: str
+) -> None:
+    import vit_torch
+
+    pixels = np.load(fixture_folder / "hf_vit_mae/expected.npz")["pixel_values"]
+    reads(pixels)
+    result = trivit(
+        "attention", images / "cat.png", "-m", fixture_folder / "hf_vit_mae", "--picture", "a.png", "--backend", backend
+    )
+    assert result.status == 0, result.err
+    plain = vit_torch.ViTModel.from_pretrained(fixture_folder / "hf_vit_mae", add_pooling_layer=False)
+    torch = vit_torch.modeling.torch
+    with torch.no_grad():
+        attentions = plain(torch.from_numpy(pixels[:1]), output_attentions=True).attentions
+    np.testing.assert_allclose(numbers(drawn), attentions[-1][:, :, 0, 1:].numpy(), atol=1e-5, rtol=0)
