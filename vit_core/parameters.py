@@ -184,17 +184,17 @@ def _embeddings(config: PretrainedConfig, use_mask_token: bool) -> Iterator[Para
     if use_mask_token if architecture.mask_token is None else architecture.mask_token:
         yield _row("embeddings.mask_token", token, "token", initializer="zeros", **where)
     if architecture.absolute_positions is not None:
-        yield _positions(POSITION_EMBEDDINGS, config, config.hidden_size, **where)
+        yield _positions(POSITION_EMBEDDINGS, config, {"hidden": config.hidden_size}, **where)
     height, width = config.patch_shape
     weight = {"hidden": config.hidden_size, "channels": config.num_channels, "height": height, "width": width}
     yield _row("embeddings.patch_embeddings.projection.weight", weight, "conv", **where)
     yield _row("embeddings.patch_embeddings.projection.bias", {"hidden": config.hidden_size}, "bias", **where)
 
 
-def _positions(name: str, config: PretrainedConfig, hidden: int, **where: Any) -> Parameter:
+def _positions(name: str, config: PretrainedConfig, hidden: Axes, **where: Any) -> Parameter:
     architecture = config.architecture
     count = architecture.num_prefix_tokens + math.prod(config.grid)
-    axes = {"batch": 1, "tokens": count, "hidden": hidden}
+    axes = {"batch": 1, "tokens": count, **hidden}
     if architecture.absolute_positions == "sincos":
         return _row(name, axes, "positions", initializer="sincos", trainable=False, **where)
     return _row(name, axes, "positions", **where)
@@ -269,7 +269,7 @@ def _decoder(config: PretrainedConfig) -> Iterator[Parameter]:
     hidden = {"decoder_hidden": decoder.hidden_size}
     where: dict[str, Any] = {"part": "decoder"}
     yield _row("decoder.mask_token", {"batch": 1, "tokens": 1, **hidden}, "token", **where)
-    yield _positions(DECODER_POSITIONS, config, decoder.hidden_size, **where)
+    yield _positions(DECODER_POSITIONS, config, hidden, **where)
     yield from _linear("decoder.decoder_embed", hidden, {"hidden": config.hidden_size}, **where)
     yield from _layers(decoder, "decoder")
     yield from _layer_norm("decoder.decoder_norm", hidden, **where)

@@ -1,54 +1,84 @@
-"""The Auto classes of Flax: the models by the class of their config; see `vit_core.auto`."""
+"""The Auto classes of Flax: the models of the families by the class of their config; see `vit_core.auto`."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from vit_core import PretrainedConfig, ViTConfig, ViTImageProcessor
+from vit_core import PretrainedConfig, image_processing
 from vit_core.auto import CONFIGS, AutoConfig, AutoModelClass
-from vit_flax.modeling import FlaxViTForImageClassification, FlaxViTForMaskedImageModeling, FlaxViTModel
+from vit_core.families import FAMILIES
+from vit_core.parameters import Task
+from vit_flax import relatives
 
 __all__ = [
     "CONFIG_MAPPING",
     "FLAX_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
     "FLAX_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING",
+    "FLAX_MODEL_FOR_PRETRAINING_MAPPING",
     "FLAX_MODEL_MAPPING",
     "IMAGE_PROCESSOR_MAPPING",
     "AutoConfig",
     "AutoModel",
     "AutoModelForImageClassification",
     "AutoModelForMaskedImageModeling",
+    "AutoModelForPreTraining",
     "FlaxAutoModel",
     "FlaxAutoModelForImageClassification",
     "FlaxAutoModelForMaskedImageModeling",
+    "FlaxAutoModelForPreTraining",
 ]
+
+
+def _models(*tasks: Task) -> dict[type[PretrainedConfig], type[Any]]:
+    """The families' models for some tasks."""
+    return {
+        family.config_class: getattr(relatives, f"Flax{family.models[task]}")
+        for family in FAMILIES.values()
+        for task in tasks
+        if task in family.models
+    }
 
 
 class FlaxAutoModel(AutoModelClass):
     """Finds out which model without a head a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: FlaxViTModel}
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = _models("model")
 
 
 class FlaxAutoModelForImageClassification(AutoModelClass):
     """Finds out which model for image classification a checkpoint or a config is for."""
 
-    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: FlaxViTForImageClassification}
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = _models("image-classification")
 
 
 class FlaxAutoModelForMaskedImageModeling(AutoModelClass):
-    """Finds out which model for masked image modeling a checkpoint or a config is for."""
+    """Finds out which model for masked image modeling, of pixels or of visual tokens, a checkpoint or a config is for.
 
-    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {ViTConfig: FlaxViTForMaskedImageModeling}
+    Of a config whose family has both, the one for pixels.
+    """
+
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = _models("masked-token-modeling") | _models(
+        "masked-image-modeling"
+    )
+
+
+class FlaxAutoModelForPreTraining(AutoModelClass):
+    """Finds out which model for pre-training a checkpoint or a config is for."""
+
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = _models("pre-training")
 
 
 AutoModel = FlaxAutoModel
 AutoModelForImageClassification = FlaxAutoModelForImageClassification
 AutoModelForMaskedImageModeling = FlaxAutoModelForMaskedImageModeling
+AutoModelForPreTraining = FlaxAutoModelForPreTraining
 
 # The tables themselves, under the names by which scripts list the model types that they can train.
 CONFIG_MAPPING = CONFIGS
-IMAGE_PROCESSOR_MAPPING: dict[type[PretrainedConfig], type[Any]] = {ViTConfig: ViTImageProcessor}
+IMAGE_PROCESSOR_MAPPING: dict[type[PretrainedConfig], type[Any]] = {
+    family.config_class: getattr(image_processing, family.image_processor) for family in FAMILIES.values()
+}
 FLAX_MODEL_MAPPING = FlaxAutoModel.models
 FLAX_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING = FlaxAutoModelForImageClassification.models
 FLAX_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING = FlaxAutoModelForMaskedImageModeling.models
+FLAX_MODEL_FOR_PRETRAINING_MAPPING = FlaxAutoModelForPreTraining.models

@@ -55,7 +55,8 @@ def check_pixel_values(
             f"channels come {'first' if axes == CHANNELS_FIRST else 'last'}."
         )
     image = (sizes["height"], sizes["width"])
-    if not interpolate_pos_encoding and image != config.image_shape:
+    may_differ = interpolate_pos_encoding or config.architecture.resamples_unasked
+    if not may_differ and image != config.image_shape:
         raise ValueError(
             f"images of {_by(image)} pixels do not fit a model for {_by(config.image_shape)}; resize them, or call "
             f"with interpolate_pos_encoding=True."
@@ -66,16 +67,15 @@ def check_pixel_values(
         )
 
 
-def check_bool_masked_pos(bool_masked_pos: Any, batch: int, patches: int) -> None:
-    """Check that a mask has one entry for each patch.
+def check_per_patch(name: str, array: Any, batch: int, patches: int) -> None:
+    """Check that an array, such as a mask, has one entry for each patch.
 
     Raises:
         ValueError: it has not.
     """
-    if tuple(bool_masked_pos.shape) != (batch, patches):
+    if tuple(array.shape) != (batch, patches):
         raise ValueError(
-            f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}; one entry for each patch is needed, "
-            f"{(batch, patches)}."
+            f"{name} has shape {tuple(array.shape)}; one entry for each patch is needed, {(batch, patches)}."
         )
 
 

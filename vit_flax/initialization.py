@@ -14,8 +14,10 @@ import numpy as np
 from jax import Array
 from jax.sharding import Sharding
 
+from vit_core import PretrainedConfig
 from vit_core.layouts import Layout
 from vit_core.parameters import INITIALIZER_CUT, Parameter
+from vit_core.position import sincos_positions
 
 Initializer = Callable[..., Any]  # of a key, a shape and a dtype; what it returns may be in a box
 
@@ -36,7 +38,12 @@ def normal(deviation: float) -> Initializer:
 
 
 def initialized(
-    rows: Sequence[Parameter], layout: Layout, deviation: float, rng: Array, dtype: Any, sharding: Sharding | None
+    rows: Sequence[Parameter],
+    layout: Layout,
+    config: PretrainedConfig,
+    rng: Array,
+    dtype: Any,
+    sharding: Sharding | None,
 ) -> Array:
     """The array at one path as it starts; on a mesh each device makes its part.
 
@@ -44,22 +51,30 @@ def initialized(
         rows: what lies there, as `Layout.places` lists it. Each draws by its name, so that stacks start as single
             parameters do, and a parameter as it does in any other model.
         layout: the model's.
-        deviation: the config's `initializer_range`.
+        config: the model's.
         rng: a key.
         dtype: of the array.
         sharding: where it goes; JAX's default device unless given.
     """
     shape, is_stacked = layout.shape(rows[0]), layout.is_stacked(rows[0])
     if rows[0].initializer != "normal":
-        fill = jnp.ones if rows[0].initializer == "ones" else jnp.zeros
-        return fill((len(rows), *shape) if is_stacked else shape, dtype, device=sharding)
+        value = _fixed(rows[0], config)
+        return jnp.full((len(rows), *shape) if is_stacked else shape, value, dtype, device=sharding)
     # As numpy arrays, which in a program of several processes are the same everywhere.
     data = jax.random.key_data(rng)
     key = data if isinstance(data, jax.core.Tracer) else np.asarray(data)
     names = np.array([zlib.crc32(row.name.encode()) for row in rows], np.uint32)
     kind = jax.random.key_impl(rng) if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) else None
     run = jax.jit(_drawn, static_argnums=(2, 3, 4, 5, 6), out_shardings=sharding)
-    return run(key, names, kind, deviation, shape, dtype, is_stacked)
+    return run(key, names, kind, config.initializer_range, shape, dtype, is_stacked)
+
+
+def _fixed(row: Parameter, config: PretrainedConfig) -> Any:
+    """What a parameter starts as that is not drawn at random."""
+    if row.initializer == "sincos":
+        return sincos_positions(config.grid, row.shape[-1], config.architecture.num_prefix_tokens)
+    numbers = {"zeros": 0.0, "ones": 1.0}
+    return numbers[row.initializer] if isinstance(row.initializer, str) else row.initializer
 
 
 def _drawn(

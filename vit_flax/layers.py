@@ -1,142 +1,506 @@
-"""What the layers of the model are made of: parameters with named axes, and the layers that multiply by them."""
+"""The layers of Vision Transformers in Flax, each once, with its options; see `vit_core.architecture`.
+
+Modules are nested and named as transformers' Flax checkpoints name their parameters, which `vit_core.layouts` derives
+from the canonical names. An option that is off has no module and costs nothing.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import KW_ONLY
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from vit_core import PretrainedConfig
-from vit_core.outputs import ModelOutput
-from vit_flax.initialization import Initializer, normal
-from vit_flax.precision import product
-from vit_flax.sharding import Partitioning
+from vit_core.relative_position import relative_position_index, table_length
+from vit_flax.activations import activation
+from vit_flax.attention import attention, attention_with_probabilities
+from vit_flax.outputs import FlaxBaseModelOutput
+from vit_flax.parts import Part, given
+from vit_flax.position import resample_table
+from vit_flax.rematerialization import Remat, rematerialized
 
 
-class Part(nn.Module):
-    """A part of a model.
+class RelativePositionBias(Part):
+    """What is added to attention scores for where two tokens stand, relative to each other.
+
+    See `vit_core.relative_position`.
 
     Attributes:
-        config: the model's.
-        dtype: what it computes in. Softmax, LayerNorm and losses are in float32 at least.
-        param_dtype: of the parameters that `init` makes.
-        partitioning: where parameters and activations lie on a mesh, if on one; then `init` returns parameters in
-            Flax's boxes, which know the axes of the mesh.
+        layer: the number of the layer that owns it, of whose heads it has those that are not pruned; all without one.
     """
 
-    config: PretrainedConfig
-    dtype: Any = jnp.float32
-    _: KW_ONLY  # by position come the fields that transformers has, and those of scripts' own subclasses
-    param_dtype: Any = jnp.float32
-    partitioning: Partitioning | None = None
+    _: KW_ONLY
+    layer: int | None = None
 
-    @property
-    def shared(self) -> dict[str, Any]:
-        """What the parts of this part have in common with it."""
-        return {name: getattr(self, name) for name in ("config", "dtype", "param_dtype", "partitioning")}
-
-    @nn.nowrap
-    def parameter(self, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], start: Initializer) -> Array:
-        """A parameter with a name for each axis; see `vit_flax.sharding`."""
-        return self.param(name, self.placed(start, axes), shape, self.param_dtype)
-
-    @nn.nowrap
-    def placed(self, start: Initializer, axes: tuple[str | None, ...]) -> Initializer:
-        """An initialiser whose parameters know where they lie on the mesh, if there is one."""
-        return start if self.partitioning is None else self.partitioning.placed(start, axes, self.name)
-
-    @nn.nowrap
-    def constrain(self, array: Array, *axes: str | None) -> Array:
-        """Lay an activation out on the mesh, if there is one."""
-        if self.partitioning is None or self.is_initializing():  # `init` traces a single image
-            return array
-        return self.partitioning.constrain(array, *axes)
-
-    @nn.nowrap
-    def linear(self, features: int, axes: tuple[str, str], use_bias: bool = True) -> Linear:
-        """A linear layer; `axes` are the names of its input's and its output's last axis."""
-        return Linear(**self.shared, features=features, axes=axes, use_bias=use_bias)
-
-    @nn.nowrap
-    def layer_norm(self) -> nn.LayerNorm:
-        """A LayerNorm over "hidden", in float32 at least."""
-        return nn.LayerNorm(
-            epsilon=self.config.layer_norm_eps,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            scale_init=self.placed(nn.initializers.ones, ("hidden",)),
-            bias_init=self.placed(nn.initializers.zeros, ("hidden",)),
-            use_fast_variance=False,  # the fast one is a difference of squares, which loses digits
+    def setup(self) -> None:
+        self.num_prefix_tokens = self.config.architecture.num_prefix_tokens
+        shape = (table_length(self.config.grid, self.num_prefix_tokens), len(self.config.kept_heads(self.layer)))
+        self.relative_position_bias_table = self.parameter(
+            "relative_position_bias_table", shape, ("distances", "head"), nn.initializers.zeros
         )
 
+    def __call__(self, grid: tuple[int, int] | None = None) -> Float[Array, "1 heads tokens tokens"]:
+        """What to add to the scores.
+
+        Args:
+            grid: rows and columns of patches, for which the table is resampled; the model's own unless given.
+        """
+        table = self.relative_position_bias_table
+        if grid is not None:
+            table = resample_table(table, self.config.grid, grid)
+        index = relative_position_index(grid or self.config.grid, self.num_prefix_tokens)
+        return table[index].transpose(2, 0, 1)[None]
+
+
+class FlaxViTSelfAttention(Part):
+    """Multi-head self-attention (equations 5 to 7 of ViT's paper), up to the output projection.
+
+    Attributes:
+        layer: the number of its layer, which tells the heads that are not pruned; all are kept unless given.
+    """
+
+    _: KW_ONLY
+    layer: int | None = None
+
+    def setup(self) -> None:
+        config = self.config
+        self.heads = config.kept_heads(self.layer)
+        width = len(self.heads) * config.head_dim
+        self.query = self.linear(width, ("hidden", "heads"), config.qkv_bias)
+        self.key = self.linear(width, ("hidden", "heads"), config.qkv_bias and config.architecture.key_bias)
+        self.value = self.linear(width, ("hidden", "heads"), config.qkv_bias)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def __call__(
+        self,
+        hidden_states: Float[Array, "batch tokens hidden"],
+        deterministic: bool = True,
+        output_attentions: bool = False,
+        *,
+        head_mask: Shaped[Array, " heads"] | None = None,
+        prefix_only: bool = False,
+        relative_position_bias: Float[Array, "1 all_heads tokens tokens"] | None = None,
+    ) -> tuple[Float[Array, "batch queries width"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
+        """Return what each token gathered, and on request the attention; with `prefix_only` those before the patches.
+
+        Args:
+            hidden_states: the tokens.
+            deterministic: whether dropout is off.
+            output_attentions: whether to return the attention.
+            head_mask: factors for the heads, counted as before pruning.
+            prefix_only: whether the tokens before the patches alone ask.
+            relative_position_bias: what to add to the scores; of all heads, or of those that are not pruned.
+        """
+        config, queried, bias = self.config, hidden_states, relative_position_bias
+        if bias is not None and bias.shape[1] != len(self.heads):
+            bias = bias[:, np.array(self.heads)]
+        if prefix_only:
+            before = config.architecture.num_prefix_tokens
+            queried = self.constrain(hidden_states[:, :before], "batch", "tokens", "hidden")
+            bias = None if bias is None else bias[:, :, :before]
+        query, key, value = (
+            self._split(projected)
+            for projected in (self.query(queried), self.key(hidden_states), self.value(hidden_states))
+        )
+        drops = config.attention_probs_dropout_prob > 0 and not deterministic
+        if config.attn_implementation == "sdpa" and not (output_attentions or drops) and head_mask is None:
+            return (self._joined(attention(query, key, value, bias)),)
+
+        def change(probabilities: Array) -> Array:
+            probabilities = self.dropout(probabilities, deterministic)
+            if head_mask is None:
+                return probabilities
+            return probabilities * head_mask[jnp.array(self.heads)].astype(probabilities.dtype)[:, None, None]
+
+        context, probabilities = attention_with_probabilities(query, key, value, change, bias)
+        attentions = (probabilities.astype(self.dtype),) if output_attentions else ()
+        return (self._joined(context), *attentions)
+
+    def _split(self, projected: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens heads head_dim"]:
+        *batch, width = projected.shape
+        split = projected.reshape(*batch, width // self.config.head_dim, self.config.head_dim)
+        return self.constrain(split, "batch", "tokens", "heads", None)
+
+    def _joined(self, context: Float[Array, "batch tokens heads head_dim"]) -> Float[Array, "batch tokens width"]:
+        return context.reshape(*context.shape[:2], context.shape[2] * context.shape[3])
+
+
+class RelativeSelfAttention(FlaxViTSelfAttention):
+    """Self-attention with a table of relative positions of its own."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.relative_position_bias = RelativePositionBias(**self.shared, layer=self.layer)
+
+    def __call__(  # type: ignore[override]
+        self,
+        hidden_states: Float[Array, "batch tokens hidden"],
+        deterministic: bool = True,
+        output_attentions: bool = False,
+        *,
+        head_mask: Shaped[Array, " heads"] | None = None,
+        prefix_only: bool = False,
+        grid: tuple[int, int] | None = None,
+    ) -> tuple[Float[Array, "batch queries width"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
+        """See `FlaxViTSelfAttention`; `grid` is that of the patches, where it is not the config's."""
+        return super().__call__(
+            hidden_states,
+            deterministic,
+            output_attentions,
+            head_mask=head_mask,
+            prefix_only=prefix_only,
+            relative_position_bias=self.relative_position_bias(grid),
+        )
+
+
+class FlaxViTSelfOutput(Part):
+    """The output projection of attention; the residual is added in FlaxViTLayer."""
+
+    def setup(self) -> None:
+        self.dense = self.linear(self.config.hidden_size, ("heads", "hidden"))
+        self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
+
+    def __call__(
+        self,
+        hidden_states: Float[Array, "batch queries width"],
+        input_tensor: Float[Array, "batch tokens hidden"] | None = None,  # for parts that scripts put here
+        deterministic: bool = True,
+    ) -> Float[Array, "batch queries hidden"]:
+        return self.dropout(self.dense(hidden_states), deterministic)
+
+
+class FlaxViTAttention(Part):
+    """Self-attention with its output projection.
+
+    Attributes:
+        layer: see `FlaxViTSelfAttention`.
+    """
+
+    _: KW_ONLY
+    layer: int | None = None
+
+    def setup(self) -> None:
+        has_table = self.config.architecture.relative_positions == "layers"
+        attention_class = RelativeSelfAttention if has_table else FlaxViTSelfAttention
+        self.attention = attention_class(**self.shared, layer=self.layer)
+        self.output = FlaxViTSelfOutput(**self.shared)
+
+    def __call__(
+        self,
+        hidden_states: Float[Array, "batch tokens hidden"],
+        deterministic: bool = True,
+        output_attentions: bool = False,
+        *,
+        head_mask: Shaped[Array, " heads"] | None = None,
+        prefix_only: bool = False,
+        **relative: Any,
+    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
+        """Return the hidden states, and on request the attention."""
+        options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
+        context, *attentions = self.attention(hidden_states, deterministic, output_attentions, **options)
+        return (self.output(context, hidden_states, deterministic=deterministic), *attentions)
+
+
+class FlaxViTIntermediate(Part):
+    """The first half of the MLP."""
+
+    def setup(self) -> None:
+        self.dense = self.linear(self.config.intermediate_size, ("hidden", "mlp"))
+        self.activation = activation(self.config.hidden_act)
+
+    def __call__(self, hidden_states: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch tokens mlp"]:
+        return self.activation(self.constrain(self.dense(hidden_states), "batch", "tokens", "mlp"))
+
+
+class FlaxViTOutput(Part):
+    """The second half of the MLP, with the residual."""
+
+    def setup(self) -> None:
+        self.dense = self.linear(self.config.hidden_size, ("mlp", "hidden"))
+        self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
+
+    def __call__(
+        self,
+        hidden_states: Float[Array, "batch tokens mlp"],
+        attention_output: Float[Array, "batch tokens hidden"],
+        deterministic: bool = True,
+    ) -> Float[Array, "batch tokens hidden"]:
+        return self.dropout(self.dense(hidden_states), deterministic) + attention_output
+
+
+class ScaledOutput(FlaxViTOutput):
+    """The second half of the MLP; the residual is added in ScaledLayer."""
+
+    def __call__(  # type: ignore[override]
+        self, hidden_states: Float[Array, "batch tokens mlp"], deterministic: bool = True
+    ) -> Float[Array, "batch tokens hidden"]:
+        return self.dropout(self.dense(hidden_states), deterministic)
+
+
+class FlaxViTLayer(Part):
+    """One transformer layer, with LayerNorm before each half (equations 2 and 3 of ViT's paper).
+
+    What it gets as `relative` it hands to attention: where tokens stand relative to each other; see `FlaxViTEncoder`.
+
+    Attributes:
+        layer: its number; see `FlaxViTSelfAttention`.
+    """
+
+    output_class: ClassVar[type[FlaxViTOutput]] = FlaxViTOutput
+
+    _: KW_ONLY
+    layer: int | None = None
+
+    def setup(self) -> None:
+        self.attention = FlaxViTAttention(**self.shared, layer=self.layer)
+        self.intermediate = FlaxViTIntermediate(**self.shared)
+        self.output = self.output_class(**self.shared)
+        self.layernorm_before = self.layer_norm()
+        self.layernorm_after = self.layer_norm()
+
+    def __call__(
+        self,
+        hidden_states: Float[Array, "batch tokens hidden"],
+        deterministic: bool = True,
+        output_attentions: bool = False,
+        *,
+        head_mask: Shaped[Array, " heads"] | None = None,
+        prefix_only: bool = False,
+        **relative: Any,
+    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
+        """Return the hidden states, and on request the attention; with `prefix_only` for tokens before the patches."""
+        options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
+        attended, *attentions = self.attention(
+            self.layernorm_before(hidden_states), deterministic, output_attentions, **options
+        )
+        if prefix_only:
+            hidden_states = hidden_states[:, : self.config.architecture.num_prefix_tokens]
+        hidden_states = self.constrain(attended + hidden_states, "batch", "tokens", "hidden")
+        mlp = self.intermediate(self.layernorm_after(hidden_states))
+        hidden_states = self.output(mlp, hidden_states, deterministic=deterministic)
+        return (self.constrain(hidden_states, "batch", "tokens", "hidden"), *attentions)
+
+
+class DropPath(nn.Module):
+    """Leaves out, in training, what a layer adds to an image's tokens (https://arxiv.org/abs/1603.09382).
+
+    Its random numbers are those of dropout.
+    """
+
+    @nn.compact
+    def __call__(
+        self, hidden_states: Float[Array, "batch tokens hidden"], rate: float | Float[Array, ""]
+    ) -> Float[Array, "batch tokens hidden"]:
+        """Leave the tokens of some images out.
+
+        Args:
+            hidden_states: what a layer adds.
+            rate: how often an image's are left out, in [0, 1). What stays is scaled by 1 / (1 - rate).
+        """
+        one_an_image = (hidden_states.shape[0],) + (1,) * (hidden_states.ndim - 1)
+        is_kept = jax.random.uniform(self.make_rng("dropout"), one_an_image) >= rate
+        return (hidden_states * (is_kept / (1 - rate))).astype(hidden_states.dtype)
+
+
+class ScaledLayer(FlaxViTLayer):
+    """A transformer layer that scales what its halves add, channel by channel, and leaves them out now and then."""
+
+    output_class = ScaledOutput
+
+    def setup(self) -> None:
+        super().setup()
+        architecture = self.config.architecture
+        self.lambda_1, self.lambda_2 = (self._factors(name, architecture.layer_scale) for name in FACTORS)
+        rates = architecture.drop_path_rates(self.config.num_hidden_layers)
+        self.rate = 0.0 if self.layer is None else rates[self.layer]
+        self.drop_path = DropPath()
+
+    def __call__(
+        self,
+        hidden_states: Float[Array, "batch tokens hidden"],
+        deterministic: bool = True,
+        output_attentions: bool = False,
+        *,
+        head_mask: Shaped[Array, " heads"] | None = None,
+        prefix_only: bool = False,
+        drop_path_rate: Float[Array, ""] | None = None,
+        **relative: Any,
+    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
+        """See `FlaxViTLayer`; `drop_path_rate` is how often a layer without a number is skipped for an image."""
+        options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
+        rate = self.rate if drop_path_rate is None else drop_path_rate
+        drops = not deterministic and (drop_path_rate is not None or self.rate > 0)
+
+        def added(factors: Array | None, branch: Array, to: Array) -> Array:
+            branch = branch if factors is None else factors.astype(self.dtype) * branch
+            return self.constrain(self.drop_path(branch, rate) + to if drops else branch + to, *TOKEN_AXES)
+
+        attended, *attentions = self.attention(
+            self.layernorm_before(hidden_states), deterministic, output_attentions, **options
+        )
+        if prefix_only:
+            hidden_states = hidden_states[:, : self.config.architecture.num_prefix_tokens]
+        hidden_states = added(self.lambda_1, attended, hidden_states)
+        mlp = self.intermediate(self.layernorm_after(hidden_states))
+        mlp = self.output(mlp, deterministic=deterministic)  # type: ignore[call-arg]
+        return (added(self.lambda_2, mlp, hidden_states), *attentions)
+
     @nn.nowrap
-    def returned(self, output: ModelOutput, return_dict: bool | None) -> Any:
-        """The output in the form that the call or the config asks for."""
-        if return_dict is None:
-            return_dict = self.config.use_return_dict
+    def _factors(self, name: str, start: float | None) -> Array | None:
+        if start is None:
+            return None
+        return self.parameter(name, (self.config.hidden_size,), ("hidden",), nn.initializers.constant(start))
+
+
+FACTORS = ("lambda_1", "lambda_2")
+TOKEN_AXES = ("batch", "tokens", "hidden")
+
+
+def layer_class(config: PretrainedConfig) -> type[FlaxViTLayer]:
+    """The class of the transformer layers that a config describes."""
+    architecture = config.architecture
+    is_scaled = architecture.layer_scale is not None or architecture.drop_path_rate > 0
+    return ScaledLayer if is_scaled else FlaxViTLayer
+
+
+class FlaxViTLayerCollection(Part):
+    """The transformer layers, one after the other, each by its number."""
+
+    _: KW_ONLY
+    remat: Remat = False
+
+    def setup(self) -> None:
+        one = layer_class(self.config)
+        self.layers = [
+            one(**self.shared, layer=index, name=str(index)) for index in range(self.config.num_hidden_layers)
+        ]
+
+    def __call__(
+        self,
+        hidden_states: Float[Array, "batch tokens hidden"],
+        deterministic: bool = True,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        return_dict: bool = True,
+        *,
+        head_mask: Shaped[Array, "layers heads"] | None = None,
+        prefix_only: bool = False,
+        relative_position_bias: Float[Array, "1 heads tokens tokens"] | None = None,
+        **relative: Any,
+    ) -> FlaxBaseModelOutput | tuple[Any, ...]:
+        """Run the layers; see `LayerStack.run`."""
+        relative = given(**relative)
+        all_hidden_states, all_attentions = [hidden_states], []
+        for index, layer in enumerate(self.layers):
+            is_narrow = prefix_only and index == self.config.num_hidden_layers - 1
+
+            def run(
+                layer: Any, x: Array, mask: Array | None, bias: Array | None, is_narrow: bool = is_narrow
+            ) -> tuple[Array, ...]:
+                options = given(head_mask=mask, prefix_only=is_narrow, relative_position_bias=bias, **relative)
+                return layer(x, deterministic, output_attentions, **options)
+
+            run = rematerialized(run, self.remat, is_scanned=False)
+            mask = None if head_mask is None else head_mask[index]
+            hidden_states, *attentions = run(layer, hidden_states, mask, relative_position_bias)
+            all_hidden_states.append(hidden_states)
+            all_attentions.extend(attentions)
+        output = FlaxBaseModelOutput(
+            last_hidden_state=hidden_states,
+            hidden_states=tuple(all_hidden_states) if output_hidden_states else None,
+            attentions=tuple(all_attentions) or None,
+        )
         return output if return_dict else output.to_tuple()
 
 
-def given(**options: Any) -> dict[str, Any]:
-    """The options that are set, for parts that may be someone else's and know no others."""
-    return {name: value for name, value in options.items() if value is not None and value is not False}
-
-
-class Linear(Part):
-    """A linear layer.
+class LayerStack(Part):
+    """What modules with transformer layers have in common: how these are made, and how they are run.
 
     Attributes:
-        features: the width of what it returns.
-        axes: the names of its input's and its output's last axis.
-        use_bias: whether it has a bias.
+        scan_layers: whether they are one compiled layer, with the parameters of all in stacks.
+        remat: what the layers keep for the backward pass; see `vit_flax.rematerialization.rematerialized`.
     """
 
-    features: int = 0
-    axes: tuple[str, str] = ("hidden", "hidden")
-    use_bias: bool = True
+    _: KW_ONLY
+    scan_layers: bool = False
+    remat: Remat = False
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
-        kernel = self.parameter(
-            "kernel", (x.shape[-1], self.features), self.axes, normal(self.config.initializer_range)
+    @nn.nowrap
+    def stack(self, config: PretrainedConfig) -> Any:
+        """The layers that a config describes: one after the other, or a single one that stands for all."""
+        shared = {**self.shared, "config": config}
+        if self.is_scanned(config):
+            return layer_class(config)(**shared)
+        return FlaxViTLayerCollection(**shared, remat=self.remat)
+
+    @nn.nowrap
+    def is_scanned(self, config: PretrainedConfig) -> bool:
+        """Whether the layers that a config describes are one compiled layer."""
+        return self.scan_layers and config.num_hidden_layers > 0
+
+    @nn.nowrap
+    def run(
+        self,
+        stack: Any,
+        hidden_states: Float[Array, "batch tokens hidden"],
+        deterministic: bool = True,
+        output_attentions: bool = False,
+        output_hidden_states: bool = False,
+        *,
+        head_mask: Shaped[Array, "layers heads"] | None = None,
+        prefix_only: bool = False,
+        relative_position_bias: Float[Array, "1 heads tokens tokens"] | None = None,
+        **relative: Any,
+    ) -> Any:
+        """Run layers; on request with the hidden states before each and after the last, and the attention.
+
+        Args:
+            stack: what the method `stack` made.
+            hidden_states: the tokens.
+            deterministic: whether dropout and drop path are off.
+            output_attentions: whether to return the attention.
+            output_hidden_states: whether to return hidden states.
+            head_mask: factors for the heads of each layer.
+            prefix_only: whether the last layer computes the tokens before the patches alone, unless layers are scanned.
+            relative_position_bias: what every layer adds to its scores.
+            **relative: what else attention is handed to place tokens relative to each other.
+        """
+        if isinstance(stack, FlaxViTLayerCollection):
+            relative |= given(
+                head_mask=head_mask, prefix_only=prefix_only, relative_position_bias=relative_position_bias
+            )
+            return stack(hidden_states, deterministic, output_attentions, output_hidden_states, True, **relative)
+
+        def run(
+            layer: FlaxViTLayer, x: Array, mask: Array | None, rate: Array | None, bias: Array | None
+        ) -> tuple[Array, tuple[Array | None, list[Array]]]:
+            options = given(head_mask=mask, drop_path_rate=rate, relative_position_bias=bias, **relative)
+            x, *attentions = layer(x, deterministic, output_attentions, **options)
+            return x, (x if output_hidden_states else None, attentions)
+
+        config, embeddings = stack.config, hidden_states
+        architecture, rates = config.architecture, None
+        if architecture.drop_path_rate and not deterministic:
+            rates = jnp.array(architecture.drop_path_rates(config.num_hidden_layers))
+        scan = nn.scan(
+            rematerialized(run, self.remat, is_scanned=True),
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(0, 0, nn.broadcast),
+            length=config.num_hidden_layers,
+            metadata_params={nn.PARTITION_NAME: None},  # on a mesh, stacks are not split between layers
         )
-        # The tokens of all images as rows of one matrix, which XLA multiplies faster on a CPU.
-        y = product("ri,io->ro", x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kernel, self.dtype)
-        if self.use_bias:
-            y = y + self.parameter("bias", (self.features,), self.axes[1:], nn.initializers.zeros)
-        return y.astype(self.dtype).reshape(*x.shape[:-1], self.features)
-
-
-class PatchConvolution(Part):
-    """A convolution whose patches lie side by side, so that it is one matrix product.
-
-    Attributes:
-        features: the channels of what it returns.
-        patch_shape: height and width of a patch.
-        axes: the names of its input's and its output's channels.
-    """
-
-    features: int = 0
-    patch_shape: tuple[int, int] = (1, 1)
-    axes: tuple[str | None, str | None] = (None, None)
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch rows columns features"]:
-        (height, width), (batch, *size, inputs) = self.patch_shape, x.shape
-        kernel = self.parameter(
-            "kernel",
-            (height, width, inputs, self.features),
-            (None, None, *self.axes),
-            normal(self.config.initializer_range),
+        hidden_states, (all_hidden_states, all_attentions) = scan(
+            stack, hidden_states, head_mask, rates, relative_position_bias
         )
-        bias = self.parameter("bias", (self.features,), self.axes[1:], nn.initializers.zeros)
-        rows, columns = size[0] // height, size[1] // width  # what the patches leave of an image is not looked at
-        patches = x[:, : rows * height, : columns * width].reshape(batch, rows, height, columns, width, inputs)
-        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch * rows * columns, height * width * inputs)
-        y = product("ri,io->ro", patches, kernel.reshape(-1, self.features), self.dtype) + bias
-        return y.astype(self.dtype).reshape(batch, rows, columns, self.features)
+        return FlaxBaseModelOutput(
+            last_hidden_state=hidden_states,
+            hidden_states=(embeddings, *all_hidden_states) if output_hidden_states else None,
+            attentions=tuple(all_attentions[0]) if output_attentions else None,
+        )

@@ -54,23 +54,63 @@ def masked_reconstruction_loss(
     return (error * mask).sum() / (mask.sum() + 1e-5) / channels  # 1e-5: nothing masked is no loss rather than 0 / 0
 
 
-def _cross_entropy(logits: Array, labels: Array) -> Array:
+def masked_token_loss(
+    logits: Float[Array, "batch patches vocabulary"],
+    labels: Shaped[Array, "*masked"],
+    bool_masked_pos: Shaped[Array, "batch patches"],
+) -> Float[Array, ""]:
+    """Cross-entropy over the masked patches (BEiT, Bao et al. 2021, https://arxiv.org/abs/2106.08254, 2.3).
+
+    Args:
+        logits: for each patch and visual token.
+        labels: the visual tokens of the masked patches of all images, one after the other; -100 leaves a patch out.
+        bool_masked_pos: true or 1 where a patch is masked.
+
+    Returns:
+        The mean; in float32 at least, and 0 where nothing is masked. Under jit, where values cannot be checked, a
+        number of labels that is not that of the masked patches, or a label out of range, makes it NaN.
+
+    Raises:
+        ValueError: there is not one label for each masked patch, or one is out of range.
+    """
+    mask, labels = bool_masked_pos.astype(bool).reshape(-1), labels.reshape(-1)
+    fits = mask.sum() == labels.size
+    if not isinstance(fits, jax.core.Tracer) and not fits:
+        raise ValueError(f"labels hold {labels.size} visual tokens for {mask.sum()} masked patches; give one for each.")
+    _require_classes(labels, logits.shape[-1])
+    # A label for every patch, so that no size depends on values, as compilers want it.
+    of_masked = jnp.append(labels, IGNORED_LABEL)
+    of_patches = jnp.where(mask, of_masked[jnp.clip(mask.cumsum() - 1, 0, labels.size)], IGNORED_LABEL)
+    losses = _class_losses(_widened(logits).reshape(-1, logits.shape[-1]), of_patches)
+    return jnp.where(fits, losses.sum() / jnp.maximum((of_patches != IGNORED_LABEL).sum(), 1), jnp.nan)
+
+
+def cross_entropy(logits: Float[Array, "batch labels"], labels: Shaped[Array, "*shape"]) -> Float[Array, ""]:
+    """The mean over the images; see `classification_loss`."""
     batch, count = logits.shape
     if labels.size != batch:
         raise ValueError(f"labels of shape {labels.shape} do not give one class to each of {batch} images.")
     labels = labels.reshape(batch)
-    is_class = (labels >= 0) & (labels < count)  # false for NaN, too
-    is_ignored = labels == IGNORED_LABEL
-    is_right = is_class | is_ignored
+    _require_classes(labels, count)
+    return _class_losses(logits, labels).sum() / (labels != IGNORED_LABEL).sum()
+
+
+def _class_losses(logits: Array, labels: Array) -> Array:
+    """The cross-entropy of each label: 0 of one to be ignored, NaN of one that is out of range."""
+    is_class = (labels >= 0) & (labels < logits.shape[-1])  # false for NaN, too
+    classes = jnp.where(is_class, labels, 0).astype(int)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
+    return jnp.where(is_class, losses, jnp.where(labels == IGNORED_LABEL, 0.0, jnp.nan))
+
+
+def _require_classes(labels: Array, count: int) -> None:
+    """Raise ValueError if a label is none of the classes, unless values are not known yet."""
+    is_right = (labels >= 0) & (labels < count) | (labels == IGNORED_LABEL)
     if not isinstance(is_right, jax.core.Tracer) and not is_right.all():
         raise ValueError(
             f"labels hold {labels[is_right.argmin()]}; with num_labels={count} they go from 0 to {count - 1}, or are "
             f"{IGNORED_LABEL} to leave an image out."
         )
-    classes = jnp.where(is_class, labels, 0).astype(int)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
-    losses = jnp.where(is_class, losses, jnp.where(is_ignored, 0.0, jnp.nan))
-    return losses.sum() / (~is_ignored).sum()
 
 
 def _binary_cross_entropy(logits: Array, labels: Array) -> Array:
@@ -95,7 +135,7 @@ def _widened(array: Array) -> Array:
 
 
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {
-    "single_label_classification": _cross_entropy,
+    "single_label_classification": cross_entropy,
     "multi_label_classification": _binary_cross_entropy,
     "regression": _mean_squared_error,
 }

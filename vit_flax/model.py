@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,28 +16,28 @@ from flax.traverse_util import unflatten_dict
 from jax import Array
 from jaxtyping import Float
 
-from vit_core import PretrainedConfig, ViTConfig
+from vit_core import PretrainedConfig
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
 from vit_core.loading_plan import require_memory
 from vit_core.parameters import Parameter, Task, parameters
 from vit_core.pretrained import PARTS
 from vit_flax.checks import CHANNELS_FIRST, check_images, check_pixel_values
 from vit_flax.initialization import initialized
-from vit_flax.layers import given
 from vit_flax.mesh_methods import MeshMethods
-from vit_flax.parameter_tree import ParameterTree, Path, candidates, flatten, shapes_of
+from vit_flax.parameter_tree import ParameterTree, Path, candidates, flatten, heads_of, shapes_of
+from vit_flax.parts import given
 from vit_flax.precision import float_dtype
 from vit_flax.rematerialization import check_remat
 from vit_flax.tree_changes import cast
 
 
 class Model(MeshMethods):
-    """A `flax.linen.Module` with its parameters; see `FlaxViTPreTrainedModel`."""
+    """A `flax.linen.Module` with its parameters; see `FlaxPreTrainedModel`."""
 
     task: ClassVar[Task]
     module_class: ClassVar[type[nn.Module] | None] = None
-    config_class = ViTConfig
-    base_model_prefix = ViTConfig.base_model_prefix
+    config_class: type[PretrainedConfig] = PretrainedConfig
+    base_model_prefix: str = ""
     main_input_name = "pixel_values"
 
     def __init__(
@@ -51,7 +51,8 @@ class Model(MeshMethods):
     ) -> None:
         if not isinstance(config, PretrainedConfig):
             raise TypeError(
-                f"{type(self).__name__} takes a ViTConfig, not a {type(config).__name__}; to load a checkpoint call "
+                f"{type(self).__name__} takes a {self.config_class.__name__}, not a {type(config).__name__}; to "
+                f"load a checkpoint call "
                 f"{type(self).__name__}.from_pretrained."
             )
         config.validate()
@@ -92,9 +93,13 @@ class Model(MeshMethods):
         """The rows of `vit_core.parameters` that describe this model, or what a subclass has of them."""
         if self._is_described():
             return self._own_table(self.config)
-        order = [row.name for row in candidates(self.config, self.tree.bases)]
+        order = [row.name for row in self._candidates(self.config)]
         rows = {row.name: row for row in self.tree.rows}
         return tuple(rows[name] for name in dict.fromkeys([*order, *rows]) if name in rows)
+
+    def _candidates(self, config: PretrainedConfig) -> Iterator[Parameter]:
+        """The rows that a module of one's own may have of the table."""
+        return candidates(config, self.tree.bases, self.base_model_prefix, heads_of(type(config)))
 
     def _own_table(self, config: PretrainedConfig) -> tuple[Parameter, ...]:
         parts = {name: getattr(self.module, name) for name in PARTS if hasattr(self.module, name)}
@@ -104,9 +109,9 @@ class Model(MeshMethods):
         """Where the parameters lie; the module of a subclass says it itself, by being traced."""
         if self._is_described():
             layout = FLAX_SCANNED if self.module.scan_layers else FLAX
-            return ParameterTree.of_table(self._own_table(self.config), layout)
+            return ParameterTree.of_table(self._own_table(self.config), layout, self.base_model_prefix)
         shapes = jax.tree.map(_without_box, self._traced, is_leaf=_is_box)
-        return ParameterTree.of_shapes(shapes_of(shapes), self.base_model_prefix)
+        return ParameterTree.of_shapes(shapes_of(shapes), self.base_model_prefix, type(self.config))
 
     @cached_property
     def _traced(self) -> Any:
@@ -216,9 +221,9 @@ class Model(MeshMethods):
     ) -> dict[Path, Array]:
         """The random start of some parameters: as the table says, or by the initialisers of a module of one's own."""
         if self._is_described():
-            deviation, dtype = self.config.initializer_range, self.param_dtype
+            config, dtype = self.config, self.param_dtype
             return {
-                path: initialized(self.tree.places[path], self.tree.layout, deviation, rng, dtype, self._sharding(path))
+                path: initialized(self.tree.places[path], self.tree.layout, config, rng, dtype, self._sharding(path))
                 for path in paths
             }
         if not paths:
@@ -262,7 +267,7 @@ class Model(MeshMethods):
         return_dict: bool | None = None,
         **options: Any,
     ) -> Any:
-        """Run the model; see `FlaxViTModel.__call__`.
+        """Run the model; see `FlaxVisionTransformerModel.__call__`.
 
         Args:
             pixel_values: images, (batch, channels, height, width).

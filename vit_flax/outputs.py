@@ -11,7 +11,14 @@ import jax
 from jax import export
 
 from vit_core import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
-from vit_core.outputs import ModelOutput
+from vit_core.outputs import (
+    DeiTForImageClassificationWithTeacherOutput,
+    MaskedLMOutput,
+    ModelOutput,
+    ViTMAEDecoderOutput,
+    ViTMAEForPreTrainingOutput,
+    ViTMAEModelOutput,
+)
 
 
 class OutputPytree(ModelOutput):
@@ -42,6 +49,31 @@ class FlaxMaskedImageModelingOutput(OutputPytree, MaskedImageModelingOutput):
     """What FlaxViTForMaskedImageModeling returns; see `vit_core.MaskedImageModelingOutput`."""
 
 
+@dataclass(eq=False)
+class FlaxDeiTForImageClassificationWithTeacherOutput(OutputPytree, DeiTForImageClassificationWithTeacherOutput):
+    """What FlaxDeiTForImageClassificationWithTeacher returns; see the output in `vit_core.outputs` of that name."""
+
+
+@dataclass(eq=False)
+class FlaxMaskedLMOutput(OutputPytree, MaskedLMOutput):
+    """What FlaxBeitForMaskedImageModeling returns; see `vit_core.outputs.MaskedLMOutput`."""
+
+
+@dataclass(eq=False)
+class FlaxViTMAEModelOutput(OutputPytree, ViTMAEModelOutput):
+    """What FlaxViTMAEModel returns; see `vit_core.outputs.ViTMAEModelOutput`."""
+
+
+@dataclass(eq=False)
+class FlaxViTMAEDecoderOutput(OutputPytree, ViTMAEDecoderOutput):
+    """What the decoder of a masked autoencoder returns; see `vit_core.outputs.ViTMAEDecoderOutput`."""
+
+
+@dataclass(eq=False)
+class FlaxViTMAEForPreTrainingOutput(OutputPytree, ViTMAEForPreTrainingOutput):
+    """What FlaxViTMAEForPreTraining returns; see `vit_core.outputs.ViTMAEForPreTrainingOutput`."""
+
+
 def _register(output_class: type[OutputPytree]) -> None:
     """Tell JAX how to take an output apart, and how to name it in an exported function."""
 
@@ -62,5 +94,10 @@ for _output_class in (
     FlaxBaseModelOutputWithPooling,
     FlaxSequenceClassifierOutput,
     FlaxMaskedImageModelingOutput,
+    FlaxDeiTForImageClassificationWithTeacherOutput,
+    FlaxMaskedLMOutput,
+    FlaxViTMAEModelOutput,
+    FlaxViTMAEDecoderOutput,
+    FlaxViTMAEForPreTrainingOutput,
 ):
     _register(_output_class)

@@ -16,10 +16,11 @@ from flax.traverse_util import flatten_dict
 from jax import Array
 from jax.sharding import Sharding
 
-from vit_core import PretrainedConfig, ViTConfig
+from vit_core import PretrainedConfig, VisionTransformerConfig, ViTMAEConfig
 from vit_core.array_bytes import contiguous
+from vit_core.families import family_of
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
-from vit_core.parameters import STACKS, Parameter, parameters
+from vit_core.parameters import STACKS, Parameter, Task, parameters
 from vit_core.stored_tensor import FLOAT_CODES, FLOAT_NAMES, StoredTensor
 
 Path = tuple[str, ...]
@@ -47,27 +48,31 @@ class ParameterTree:
     places: dict[Path, list[Parameter]]
     extras: dict[Path, str]
     shapes: dict[Path, Shape]
-    bases: tuple[str, ...] = (f"{ViTConfig.base_model_prefix}.",)
+    bases: tuple[str, ...]
 
     @classmethod
-    def of_table(cls, table: Iterable[Parameter], layout: Layout) -> ParameterTree:
-        """The tree of a model that the table describes."""
+    def of_table(cls, table: Iterable[Parameter], layout: Layout, base_model_prefix: str) -> ParameterTree:
+        """The tree of a model that the table describes; a base model stands at the prefix, or is the whole."""
         places = layout.places(table)
-        return cls(layout, places, {}, {path: _shape(rows, layout) for path, rows in places.items()})
+        shapes = {path: _shape(rows, layout) for path, rows in places.items()}
+        return cls(layout, places, {}, shapes, (f"{base_model_prefix}.",))
 
     @classmethod
-    def of_shapes(cls, shapes: Mapping[Path, Shape], base_model_prefix: str) -> ParameterTree:
+    def of_shapes(
+        cls, shapes: Mapping[Path, Shape], base_model_prefix: str, config_class: type[PretrainedConfig]
+    ) -> ParameterTree:
         """The tree of any model: what lies where a base model, a classifier or a decoder has it is in the table.
 
         Args:
             shapes: of the array at each path.
             base_model_prefix: where a base model stands, if there is one; others are found by their patches.
+            config_class: of the model's config, whose family has such heads.
 
         Raises:
             ValueError: two parameters would have one name in a checkpoint, or some layers are stacked and some not.
         """
         bases = _bases(shapes, base_model_prefix)
-        templates = _templates(bases)
+        templates = _templates(bases, base_model_prefix, heads_of(config_class))
         places = {path: found for path, shape in shapes.items() if (found := _rows(path, shape, templates))}
         extras = {path: ".".join(path) for path in shapes if path not in places}
         names = [row.name for found in places.values() for row in found] + list(extras.values())
@@ -204,17 +209,21 @@ def _layer(leaf: Any, layer: int | None = None) -> np.ndarray:
     return np.asarray(leaf if layer is None else leaf[layer])
 
 
-def canonical(tensors: Mapping[str, StoredTensor], base_model_prefix: str) -> Mapping[str, StoredTensor]:
+def canonical(
+    tensors: Mapping[str, StoredTensor], base_model_prefix: str, config_class: type[PretrainedConfig]
+) -> Mapping[str, StoredTensor]:
     """The tensors of a checkpoint by the names that a model looks for, if they are under Flax's.
 
     Args:
         tensors: by path, joined with "/" as in msgpack or with "." as in safetensors, or by canonical name.
         base_model_prefix: where a base model stands, if there is one.
+        config_class: of the model's config.
     """
     if not any("/" in name or name.endswith(FLAX_KERNEL) for name in tensors):
         return tensors
     by_path = {tuple(name.replace("/", ".").split(".")): tensor for name, tensor in tensors.items()}
-    tree = ParameterTree.of_shapes({path: tensor.shape for path, tensor in by_path.items()}, base_model_prefix)
+    shapes = {path: tensor.shape for path, tensor in by_path.items()}
+    tree = ParameterTree.of_shapes(shapes, base_model_prefix, config_class)
     return {
         **{
             row.name: StoredTensor(by_path[path].dtype, row.shape, partial(_read, by_path[path], row, tree.layout))
@@ -276,30 +285,55 @@ def _bases(paths: Iterable[Path], base_model_prefix: str) -> tuple[str, ...]:
     return tuple("".join(f"{part}." for part in path) for path in dict.fromkeys(named + found)) or ("",)
 
 
-def candidates(config: PretrainedConfig, bases: Iterable[str]) -> Iterator[Parameter]:
-    """Every row of the table that a module with such a config may have: of base models, a classifier, a decoder.
+def heads_of(config_class: type[PretrainedConfig]) -> tuple[Task, ...]:
+    """The tasks for which models with such a config have a head."""
+    return tuple(task for task in family_of(config_class).models if task != "model")
+
+
+def candidates(
+    config: PretrainedConfig, bases: Iterable[str], base_model_prefix: str, heads: Iterable[Task]
+) -> Iterator[Parameter]:
+    """Every row of the table that a module with such a config may have: of base models and of heads.
 
     Args:
         config: the config.
         bases: what the names of each base model's parameters start with.
+        base_model_prefix: where a base model stands in a model with a head.
+        heads: the tasks of these heads.
     """
     outside = {"": None}  # a head stands beside its base model
     for prefix in bases:
-        for row in parameters(config, "model", use_mask_token=True):
+        for row in parameters(config, "model", add_pooling_layer=True, use_mask_token=True):
             yield row.under(prefix)
-        if prefix.endswith(f".{config.base_model_prefix}."):
-            outside[prefix.removesuffix(f"{config.base_model_prefix}.")] = None
+        if prefix.endswith(f".{base_model_prefix}."):
+            outside[prefix.removesuffix(f"{base_model_prefix}.")] = None
     for prefix in outside:
-        for task in ("image-classification", "masked-image-modeling"):
+        for task in heads:
             for row in parameters(config, task):
-                if row.part == "head":
+                if not row.is_of_base:
                     yield row.under(prefix)
 
 
+def _all_options() -> list[PretrainedConfig]:
+    """Configs that together have every parameter that a model may have, with one layer."""
+    tokens = ("cls_token", "distillation_token")
+    return [
+        VisionTransformerConfig(
+            num_hidden_layers=1, prefix_tokens=tokens, relative_positions="layers", layer_scale=0.1
+        ),
+        VisionTransformerConfig(num_hidden_layers=1, relative_positions="shared", pooler="mean-norm"),
+        ViTMAEConfig(num_hidden_layers=1, decoder_num_hidden_layers=1),
+    ]
+
+
 @cache
-def _templates(bases: tuple[str, ...]) -> dict[Path, Parameter]:
+def _templates(bases: tuple[str, ...], base_model_prefix: str, heads: tuple[Task, ...]) -> dict[Path, Parameter]:
     """A row for each path of a model with stacked layers, which stands for those of all layers."""
-    return {FLAX_SCANNED.path(row): row for row in candidates(ViTConfig(num_hidden_layers=1), bases)}
+    templates: dict[Path, Parameter] = {}
+    for config in _all_options():
+        for row in candidates(config, bases, base_model_prefix, heads):
+            templates.setdefault(FLAX_SCANNED.path(row), row)  # of two with one name, that of the base model
+    return templates
 
 
 def _rows(path: Path, shape: Shape, templates: Mapping[Path, Parameter]) -> list[Parameter]:

@@ -31,7 +31,7 @@ from vit_core.parameters import Parameter
 from vit_core.pretrained import Loading, prepare_loading
 from vit_core.push import PushableModel, push_if_asked
 from vit_flax.model import Model
-from vit_flax.parameter_tree import ParameterTree, candidates, canonical, flatten, shapes_of, stored_arrays
+from vit_flax.parameter_tree import ParameterTree, canonical, flatten, shapes_of, stored_arrays
 from vit_flax.parameter_tree import Path as TreePath
 from vit_flax.placement import single_device
 from vit_flax.precision import float_dtype, is_half
@@ -39,7 +39,7 @@ from vit_flax.script_methods import ScriptMethods
 from vit_flax.torch_names import with_flax_names
 
 
-class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
+class FlaxPreTrainedModel(Model, ScriptMethods, PushableModel):
     """A `flax.linen.Module` with its parameters, and what the models share.
 
     A subclass has a `module_class` of its own, whose fields are `config`, `dtype` and what more it needs, and which is
@@ -55,7 +55,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         dtype: what the model computes in, such as `jnp.bfloat16`; parameters stay in `param_dtype`.
         _do_init: False makes no parameters: pass them to each call.
         **kwargs: fields of the module: `param_dtype` (float32), `scan_layers`, `remat`, `partitioning`, and for
-            FlaxViTModel `add_pooling_layer` and `use_mask_token`.
+            base models `add_pooling_layer` and `use_mask_token`.
 
     Raises:
         TypeError: there is no such option.
@@ -153,7 +153,9 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             opener=cls._open,
-            state_dict=None if state_dict is None else canonical(stored_arrays(state_dict), cls.base_model_prefix),
+            state_dict=None
+            if state_dict is None
+            else canonical(stored_arrays(state_dict), cls.base_model_prefix, cls.config_class),
         )
         device = single_device(device_map)
         dtype = torch_dtype if dtype is None else dtype
@@ -186,7 +188,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
     def _open(cls, source: ModelSource, config_fields: Mapping[str, Any], **options: Any) -> OpenCheckpoint:
         """See `conversion.checkpoint.open_for_loading`, which passes a subclass' own files on as they are."""
         opened = open_for_loading(source, config_fields, own_format=TRANSFORMERS_FLAX.name, **options)
-        return dataclasses.replace(opened, tensors=canonical(opened.tensors, cls.base_model_prefix))
+        return dataclasses.replace(opened, tensors=canonical(opened.tensors, cls.base_model_prefix, cls.config_class))
 
     def _plan(self, loading: Loading) -> LoadingPlan:
         """Which tensor of the checkpoint fills which parameter."""
@@ -220,7 +222,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
 
     def _start_of(self, paths: Collection[TreePath]) -> dict[TreePath, Array]:
         """The random start of some parameters, as a subclass may have it in an `init_weights` of its own."""
-        if type(self).init_weights is FlaxViTPreTrainedModel.init_weights or not paths:
+        if type(self).init_weights is FlaxPreTrainedModel.init_weights or not paths:
             return self._initialized(paths, self.key)
         leaves = flatten(self.init_weights(self.key, self.input_shape))
         return {path: leaves[path] for path in paths}
@@ -286,7 +288,9 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         """The tree of changed parameters; what a subclass added stays what it is."""
         added = {path: shape for path, shape in shapes.items() if path in self.tree.extras}
         tree = ParameterTree.of_shapes(
-            {path: shape for path, shape in shapes.items() if path not in added}, self.base_model_prefix
+            {path: shape for path, shape in shapes.items() if path not in added},
+            self.base_model_prefix,
+            type(self.config),
         )
         return dataclasses.replace(
             tree, extras={**tree.extras, **{path: self.tree.extras[path] for path in added}}, shapes=dict(shapes)
@@ -301,7 +305,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         shapes = tree.tensor_shapes
 
         def table_of(config: PretrainedConfig) -> list[Parameter]:
-            return [row for row in candidates(config, tree.bases) if row.name in shapes]
+            return [row for row in self._candidates(config) if row.name in shapes]
 
         return described(self.config, table_of, shapes, type(self).__name__, is_own=False, prefix=self._prefix)
 
@@ -314,7 +318,7 @@ class FlaxViTPreTrainedModel(Model, ScriptMethods, PushableModel):
         fields, named = cls.config_class(), inspect.signature(cls).parameters.values()
         names = {each.name for each in named if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
         names = {*names, *cls._module_options()} - {"config", "dtype"}
-        if cls.__init__ is not FlaxViTPreTrainedModel.__init__:  # which may take any
+        if cls.__init__ is not FlaxPreTrainedModel.__init__:  # which may take any
             names |= {name for name in request(options).config_overrides if not hasattr(fields, name)}
         arguments = {name: value for name, value in options.items() if name in names}
         others = {
@@ -341,3 +345,12 @@ def _gathered(leaf: Any) -> Any:
     if isinstance(leaf, Array) and not leaf.is_fully_addressable:
         return multihost_utils.process_allgather(leaf, tiled=True)
     return leaf
+
+
+def __getattr__(name: str) -> Any:
+    """What the models of ViT share, which scripts import from here too; it is in `vit_flax.relatives`."""
+    if name == "FlaxViTPreTrainedModel":
+        from vit_flax import relatives
+
+        return relatives.FlaxViTPreTrainedModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,14 +22,22 @@ from vit_core.checks import require_choice
 LogicalRules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 
 #: The images of a batch; the tokens of an image; a token's width; the width of all attention heads, or their number;
-#: the hidden layer of the MLP; classes; the pooler's output; the pixels of a patch in masked image modeling.
-LOGICAL_AXES = ("batch", "tokens", "hidden", "heads", "mlp", "labels", "pooled", "pixels")
+#: the hidden layer of the MLP; classes; the pooler's output; the pixels of a patch in masked image modeling;
+#: visual tokens; a token's width in the decoder of a masked autoencoder; and in a table of relative positions the ways
+#: from one patch to another, and the number of heads.
+LOGICAL_AXES = (
+    *("batch", "tokens", "hidden", "heads", "mlp", "labels", "pooled", "pixels"),
+    *("vocabulary", "decoder_hidden", "distances", "head"),
+)
 
 #: Each device has all parameters and a part of the images; gradients are summed over the devices.
 DATA_PARALLEL: LogicalRules = (("batch", "data"),)
 #: Besides, each device keeps a part of the parameters and gathers a layer's when it comes to it (ZeRO stage 3,
 #: Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054; known as fully sharded data parallelism).
-FSDP: LogicalRules = (("batch", "data"), ("hidden", "data"), ("heads", "data"), ("mlp", "data"))
+FSDP: LogicalRules = (
+    *(("batch", "data"), ("hidden", "data"), ("heads", "data"), ("mlp", "data")),
+    ("decoder_hidden", "data"),
+)
 #: Images are split over one axis of the mesh, attention heads and the MLP's hidden layer over the other (Megatron-LM,
 #: Shoeybi et al. 2019, https://arxiv.org/abs/1909.08053, section 3).
 TENSOR_PARALLEL: LogicalRules = (("batch", "data"), ("heads", "model"), ("mlp", "model"))

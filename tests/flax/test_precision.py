@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vit_flax import FlaxViTForMaskedImageModeling, FlaxViTModel
-from vit_flax.layers import Linear
 from vit_flax.parameter_tree import flatten
+from vit_flax.parts import Linear
 from vit_flax.precision import product
 
 HALVES = ["bfloat16", "float16"]

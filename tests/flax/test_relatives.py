@@ -1,0 +1,306 @@
+"""The relatives of ViT: the numbers of transformers, to 1e-5 in float32, unrolled and scanned."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vit_flax
+from vit_core.families import FAMILIES
+from vit_core.parameters import parameters
+from vit_flax.parameter_tree import flatten
+
+TOLERANCE = 1e-5
+
+#: The folder of a checkpoint, and the model that it is of.
+CHECKPOINTS = {
+    "hf_deit": "DeiTForImageClassificationWithTeacher",
+    "hf_deit_classifier": "DeiTForImageClassification",
+    "hf_deit_masked": "DeiTForMaskedImageModeling",
+    "hf_vit_mae": "ViTMAEForPreTraining",
+    "hf_vit_mae_interpolated": "ViTMAEForPreTraining",
+    "hf_vit_mae_norm_pix": "ViTMAEForPreTraining",
+    "hf_beit_layerwise": "BeitForImageClassification",
+    "hf_beit_shared": "BeitForImageClassification",
+    "hf_beit_grads": "BeitForImageClassification",
+    "hf_beit_large": "BeitForImageClassification",
+    "hf_beit_masked_grads": "BeitForMaskedImageModeling",
+    "hf_data2vec_vision": "Data2VecVisionForImageClassification",
+    "hf_vit_msn": "ViTMSNForImageClassification",
+    "hf_ijepa": "IJepaForImageClassification",
+}
+INPUTS = ("pixel_values", "labels", "bool_masked_pos", "noise")
+#: What runs once, the compiler need not make fast.
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+
+def load(fixture_folder, name, **options):
+    with np.load(fixture_folder / name / "expected.npz") as file:
+        expected = dict(file)
+    model = getattr(vit_flax, f"Flax{CHECKPOINTS[name]}").from_pretrained(fixture_folder / name, **options)
+    return model, expected
+
+
+def inputs(name, expected):
+    asked = {"interpolate_pos_encoding": True} if name == "hf_vit_mae_interpolated" else {}
+    return {key: expected[key] for key in INPUTS if key in expected} | asked
+
+
+def assert_close(actual, expected, tolerance=TOLERANCE):
+    assert actual.shape == expected.shape
+    assert np.abs(np.asarray(actual) - expected).max() <= tolerance
+
+
+def assert_every_result(outputs, expected):
+    found = dict(outputs.items())
+    for several in ("hidden_states", "attentions"):
+        found |= {f"{several}.{index}": each for index, each in enumerate(found.pop(several, ()))}
+    wanted = {key for key in expected if "/" not in key and not key.startswith((*INPUTS, "head_mask"))}
+    wanted -= {key for key in wanted if key.startswith(("hidden_states", "attentions")) and key not in found}
+    assert wanted & {"logits", "reconstruction"}
+    for key in wanted:
+        assert_close(found[key], expected[key])
+
+
+@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_every_result(fixture_folder, name, scan_layers):
+    model, expected = load(fixture_folder, name, scan_layers=scan_layers)
+    given = inputs(name, expected)
+    flags = {key: given.pop(key) for key in ("interpolate_pos_encoding",) if key in given}
+    everything = {"output_hidden_states": True, "output_attentions": True}
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    def run(given):
+        large = {}
+        if "pixel_values_large" in expected and "large/logits" in expected:
+            large = {"large": model(expected["pixel_values_large"], interpolate_pos_encoding=True).logits}
+        return model(**given, **flags, **everything), model(**given, **flags), large
+
+    outputs, plain, large = run(given)
+    assert len(outputs.hidden_states) == model.config.num_hidden_layers + 1
+    assert len(outputs.attentions) == model.config.num_hidden_layers
+    for each in (outputs, plain):
+        assert_every_result(each, expected)
+    for logits in large.values():
+        assert_close(logits, expected["large/logits"])
+    if not scan_layers:
+        assert_every_result(model(**given, **flags), expected)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("hf_deit_classifier", "hf_deit_masked", "hf_vit_mae", "hf_vit_mae_interpolated", "hf_vit_mae_norm_pix"),
+        *("hf_beit_grads", "hf_beit_masked_grads", "hf_data2vec_vision", "hf_vit_msn", "hf_ijepa"),
+    ],
+)
+def test_the_gradient_of_every_parameter(fixture_folder, name, scan_layers):
+    model, expected = load(fixture_folder, name, scan_layers=scan_layers, remat=scan_layers)
+    given = inputs(name, expected)
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    def gradients(params):
+        return jax.grad(lambda params: model(**given, params=params).loss)(params)
+
+    found = flatten(gradients(model.params))
+    references = {key.removeprefix("grad/"): value for key, value in expected.items() if key.startswith("grad/")}
+    largest_of_all = max(np.abs(reference).max() for reference in references.values())
+    table = {row.name: row for row in model.parameter_table()}
+    assert references.keys() == {name for name, row in table.items() if row.trainable}
+    for row in table.values():
+        gradient = found[model.layout.path(row)]
+        gradient = model.layout.to_canonical(row, gradient[row.layer] if model.layout.is_stacked(row) else gradient)
+        if not row.trainable:
+            assert not np.any(gradient)
+            continue
+        reference = references[row.name]
+        # Softmax does not change when the same is added to all scores, so a key bias has no gradient but rounding.
+        largest = 0.01 * largest_of_all if row.name.endswith("key.bias") else np.abs(reference).max()
+        assert_close(gradient, reference, TOLERANCE * largest)
+
+
+# Any model of any family
+
+
+def small_config(family):
+    fields = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "image_size": 32,
+        "patch_size": 8,
+        "num_labels": 5,
+    }
+    known = family.config_class()
+    own = {
+        "encoder_stride": 8,
+        "vocab_size": 24,
+        "drop_path_rate": 0.2,
+        "decoder_hidden_size": 16,
+        "decoder_num_hidden_layers": 2,
+        "decoder_num_attention_heads": 4,
+        "decoder_intermediate_size": 24,
+        "use_relative_position_bias": True,
+        "relative_positions": "shared",
+        "layer_scale": 0.1,
+    }
+    return family.config_class(**fields, **{name: value for name, value in own.items() if hasattr(known, name)})
+
+
+MODELS = [(family, task) for family in FAMILIES.values() for task in family.models]
+IDS = [family.models[task] for family, task in MODELS]
+
+
+def small_model(family, task, **options):
+    return getattr(vit_flax, f"Flax{family.models[task]}")(small_config(family), **options)
+
+
+def noise_for(model, batch=1):
+    noise = np.random.default_rng(0).random((batch, 16), np.float32)
+    return {"noise": jnp.asarray(noise)} if hasattr(model.config, "mask_ratio") else {}
+
+
+@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+@pytest.mark.parametrize(("family", "task"), MODELS, ids=IDS)
+def test_what_init_makes_follows_the_table_with_its_axes(family, task, scan_layers):
+    model = small_model(family, task, _do_init=False, scan_layers=scan_layers)
+    made = jax.eval_shape(model.module.init, model.key, jnp.zeros((1, 32, 32, 3)))["params"]
+    assert {path: leaf.shape for path, leaf in flatten(made).items()} == model.tree.shapes
+    assert {row.name for row in model.parameter_table()} == {row.name for row in parameters(model.config, task)}
+    named = []
+
+    class Recorded(vit_flax.Partitioning):
+        def placed(self, start, axes, layer):
+            def recorded(key, shape, dtype):
+                named.extend((tuple(shape), axis, name) for axis, name in enumerate(axes) if name is not None)
+                return start(key, shape, dtype)
+
+            return recorded
+
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+    jax.eval_shape(model.module.clone(partitioning=Recorded(mesh)).init, model.key, jnp.zeros((1, 32, 32, 3)))
+    of_rows = set()
+    for row in model.parameter_table():
+        order = model.layout.leaves[row.kind].axes or range(len(row.shape))
+        of_rows |= {(model.layout.shape(row), place, row.axes[axis]) for place, axis in enumerate(order)}
+    assert named
+    assert set(named) <= of_rows
+
+
+@pytest.mark.parametrize(("family", "task"), MODELS, ids=IDS)
+def test_a_model_is_saved_and_loaded_in_every_way(family, task, tmp_path):
+    model = small_model(family, task)
+    images = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
+    expected = model(images, **noise_for(model)).to_tuple()
+    for number, options in enumerate(({}, {"safe_serialization": False})):
+        model.save_pretrained(tmp_path / str(number), **options)
+        for scan_layers in (False, True):
+            loaded = type(model).from_pretrained(tmp_path / str(number), scan_layers=scan_layers)
+            for one, other in zip(loaded(images, **noise_for(model)).to_tuple(), expected, strict=True):
+                np.testing.assert_allclose(one, other, atol=TOLERANCE)
+    scanned = type(model).from_pretrained(tmp_path / "0", scan_layers=True)
+    scanned.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "0/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+@pytest.mark.parametrize(("family", "task"), MODELS, ids=IDS)
+def test_half_precision_multiplies_in_half_precision_alone(family, task, scan_layers):
+    model = small_model(family, task, dtype=jnp.bfloat16, scan_layers=scan_layers)
+
+    def loss(params):
+        outputs = model(
+            jnp.ones((2, 3, 32, 32)), params=params, dropout_rng=jax.random.key(0), train=True, **noise_for(model, 2)
+        )
+        return sum(each.astype(jnp.float32).sum() for each in outputs.to_tuple() if each.dtype == jnp.bfloat16)
+
+    assert operand_dtypes(jax.make_jaxpr(jax.grad(loss))(model.params).jaxpr) == {"bfloat16"}
+
+
+def operand_dtypes(jaxpr):
+    found = set()
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            found |= {each.aval.dtype.name for each in equation.invars}
+        for each in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
+            inner = getattr(each, "jaxpr", each)
+            if hasattr(inner, "eqns"):
+                found |= operand_dtypes(inner)
+    return found
+
+
+# Drop path
+
+
+@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+def test_drop_path_is_decided_by_the_key_image_by_image(scan_layers):
+    config = small_config(FAMILIES["beit"]).replaced(drop_path_rate=0.5)
+    model = vit_flax.FlaxBeitModel(config, scan_layers=scan_layers)
+    images = np.repeat(np.random.default_rng(0).random((1, 3, 32, 32), np.float32), 16, axis=0)
+
+    def run(seed):
+        return np.asarray(model(images, dropout_rng=jax.random.key(seed), train=True).pooler_output)
+
+    np.testing.assert_array_equal(run(0), run(0))
+    assert (run(0) != run(1)).any()
+    assert 2 <= len(np.unique(run(0).round(4), axis=0)) <= 4  # two halves of the last layer
+    plain = np.asarray(model(images).pooler_output)
+    assert len(np.unique(plain.round(4), axis=0)) == 1
+
+
+def test_drop_path_without_random_numbers_is_a_sentence():
+    model = vit_flax.FlaxBeitModel(small_config(FAMILIES["beit"]))
+    with pytest.raises(ValueError, match="pass dropout_rng=jax.random.key"):
+        model(np.zeros((1, 3, 32, 32), np.float32), train=True)
+
+
+# Masked autoencoders
+
+
+def autoencoder(**options):
+    return small_model(FAMILIES["vit_mae"], "pre-training", **options)
+
+
+def test_noise_is_given_or_drawn_by_the_key():
+    model, images = autoencoder(), np.ones((2, 3, 32, 32), np.float32)
+    masks = [np.asarray(model(images, dropout_rng=jax.random.key(seed)).mask) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert (masks[0] != masks[2]).any()
+    assert (masks[0].sum(1) == 12).all()
+    with pytest.raises(ValueError, match=r"pass noise of shape \(batch, patches\), or dropout_rng"):
+        model(images)
+    with pytest.raises(ValueError, match=r"noise has shape \(2, 15\); one entry for each patch is needed, \(2, 16\)"):
+        jax.jit(model)(images, np.ones((2, 15), np.float32))
+
+
+def test_patches_of_pixels_are_put_together_again():
+    model = autoencoder(_do_init=False)
+    images = np.random.default_rng(0).random((2, 3, 24, 40), np.float32)
+    patches = model.patchify(images, interpolate_pos_encoding=True)
+    assert patches.shape == (2, 15, 192)
+    np.testing.assert_array_equal(model.unpatchify(patches, (24, 40)), images)
+    with pytest.raises(ValueError, match="give the original_image_size"):
+        model.unpatchify(patches)
+    with pytest.raises(ValueError, match="30 pixels high, which patches of 8 do not fill"):
+        model.patchify(images.transpose(0, 1, 3, 2)[:, :, :30])
+
+
+# Masked tokens
+
+
+def test_labels_of_masked_tokens_that_do_not_fit_are_sentences_and_nan_under_jit():
+    model = small_model(FAMILIES["beit"], "masked-token-modeling")
+    images, mask = np.zeros((2, 3, 32, 32), np.float32), np.arange(32).reshape(2, 16) % 4 == 0
+    run = functools.partial(model, images)
+    assert np.isfinite(run(mask, labels=np.arange(8)).loss)
+    assert np.isfinite(jax.jit(lambda labels, mask: run(mask, labels=labels).loss)(np.arange(8), mask))
+    with pytest.raises(ValueError, match="labels hold 7 visual tokens for 8 masked patches"):
+        run(mask, labels=np.arange(7))
+    assert np.isnan(jax.jit(lambda labels, mask: run(mask, labels=labels).loss)(np.arange(7), mask))
+    with pytest.raises(ValueError, match="pass bool_masked_pos with them"):
+        run(labels=np.arange(8))

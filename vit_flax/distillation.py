@@ -1,0 +1,67 @@
+"""Learning from a teacher (DeiT, Touvron et al. 2020, https://arxiv.org/abs/2012.12877)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Shaped
+
+from vit_core.checks import require_choice, require_number
+from vit_flax.losses import cross_entropy
+
+Kind = Literal["hard", "soft"]
+KINDS = ("hard", "soft")
+
+
+def distillation_loss(
+    output: Any,
+    labels: Shaped[Array, " batch"],
+    teacher_logits: Float[Array, "batch labels"],
+    kind: Kind = "hard",
+    alpha: float = 0.1,
+    temperature: float = 3.0,
+) -> Float[Array, ""]:
+    """What a student loses that learns from labels and from a teacher, as a mean over the images.
+
+    Args:
+        output: of a model with a teacher, whose class token answers to the labels and whose distillation token answers
+            to the teacher; or of any classifier, whose logits answer to both.
+        labels: classes, (batch,).
+        teacher_logits: (batch, labels); no gradient goes into them.
+        kind: "hard" counts the class that the teacher chooses as much as the labels (equation 3); "soft" compares the
+            probabilities of student and teacher (equation 2).
+        alpha: with "soft", the teacher's share in the loss, in [0, 1]. The paper calls it lambda.
+        temperature: with "soft", by what logits are divided before they become probabilities; above 0.
+
+    Returns:
+        The loss, in float32 at least. Under jit, where values cannot be checked, a label out of range makes it NaN.
+
+    Raises:
+        ValueError: the teacher has other classes than the student, a label is out of range, or an option is impossible.
+    """
+    require_choice("kind", kind, KINDS)
+    require_number("alpha", alpha, 0.0, 1.0)
+    require_number("temperature", temperature, 0.0, 1e6)
+    if not temperature:
+        raise ValueError("temperature is 0; give a number above 0, such as 3.0.")
+    for_labels = _widened(output.get("cls_logits", output["logits"]))
+    for_teacher = _widened(output.get("distillation_logits", output["logits"]))
+    teacher = jax.lax.stop_gradient(_widened(jnp.asarray(teacher_logits)))
+    if teacher.shape != for_teacher.shape:
+        raise ValueError(
+            f"teacher_logits have shape {teacher.shape} and the student's {for_teacher.shape}; choose a teacher for "
+            f"the same images and classes, or set the student's num_labels."
+        )
+    of_labels = cross_entropy(for_labels, jnp.asarray(labels))
+    if kind == "hard":
+        return (of_labels + cross_entropy(for_teacher, teacher.argmax(-1))) / 2
+    told, answered = jax.nn.log_softmax(teacher / temperature), jax.nn.log_softmax(for_teacher / temperature)
+    divergence = (jnp.exp(told) * (told - answered)).sum(-1).mean()
+    return (1 - alpha) * of_labels + alpha * temperature**2 * divergence
+
+
+def _widened(logits: Array) -> Array:
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
