@@ -219,6 +219,16 @@ def test_a_keras_file_holds_the_model(name, build, tmp_path):
     np.testing.assert_array_equal(answer(again, fixed(name)), answer(model, fixed(name)))
 
 
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("name", ["BeitModel", "DeiTForImageClassification", "ViTMAEForPreTraining"])
+def test_an_hdf5_file_of_keras_holds_the_model(name, build, tmp_path):
+    model = build(name)
+    model.save(tmp_path / "model.h5")
+    again = keras.saving.load_model(tmp_path / "model.h5")
+    assert type(again) is type(model)
+    np.testing.assert_array_equal(answer(again, fixed(name)), answer(model, fixed(name)))
+
+
 @pytest.mark.parametrize("name", WITH_HEADS)
 def test_an_export_serves_the_model(name, build, tmp_path):
     model = build(name, {"mask_ratio": 0.0} if MODELS[name][0].model_type == "vit_mae" else None)
