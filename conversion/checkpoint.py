@@ -362,11 +362,11 @@ def _configured(
             form.head_reads_pooler,
         )
         fields = {**inferred, **form.named_fields(files.config, inferred["hidden_size"]), **said}
-        if form.has_qkv_bias:  # whatever its config says, as that of transformers' TensorFlow may
+        known = family.config_class()
+        if form.has_qkv_bias and "qkv_bias" in vars(known):  # whatever its config.json says, as TensorFlow's may
             fields["qkv_bias"] = inferred.get("qkv_bias", True)
         if reading.heads:
             fields["num_attention_heads"] = reading.heads
-        known = family.config_class()
         fields |= {name: value for name, value in overrides.items() if hasattr(known, name)}
         assumed = assumed_fields(fields, form.conventions_of(family), form.title)
         fields |= assumed_values(assumed)
@@ -420,6 +420,8 @@ def _read(
     else:
         family = family_like(templates, found.base_prefix, form.models, wanted)
     model = _Model(form, found, said, family, reading)
+    if (told := FAMILIES.get(model_type, family)) is not family and told.encoder_is == family.model_type:
+        model = replace(model, family=told).of_family(family)  # an encoder in a format that has nothing else of it
     if wanted is not None and wanted.model_type not in (family.model_type, family.encoder_is):
         raise ValueError(
             f"{name} holds a {family.title} and no {wanted.title}; load it with {family.models[_task(model)]}, or with "

@@ -83,9 +83,9 @@ class Plan:
         kept = {key: tensor for key, tensor in tensors.items() if key not in homeless}
         there = {without_layer(key)[0] for key in kept}
         if lacking := next((group for group in form.needs if not there & set(group)), None):
+            parts = " or ".join(map(in_words, lacking))
             raise ValueError(
-                f"{form.title} has no place for a {family.title} without {' or '.join(lacking)}; convert to "
-                f"transformers."
+                f"{form.title} has no place for a {family.title} without {parts}; convert to transformers."
             )
         if "embeddings.mask_token" in homeless and getattr(config, "use_mask_token", False):
             config.use_mask_token = False

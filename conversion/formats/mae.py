@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from conversion.canonical import HEAD
-from conversion.formats.format import ALL_MODELS, Format
+from conversion.formats.format import Format
 from conversion.formats.preprocessing import IMAGENET_CROP
 from conversion.formats.rules import LAYER, Module, rules
 from conversion.formats.timm_names import CLASS_TOKEN, CONVENTIONS, ENCODER, REFUSED, SIGNATURE
@@ -38,8 +38,9 @@ MAE = Format(
     name="mae",
     title="MAE",
     rules=rules(TORCH_LEAVES, [CLASS_TOKEN, *ENCODER, *_of_decoder(ENCODER), *DECODER]),
-    models={"vit_mae": ALL_MODELS["vit_mae"]},
+    models={"vit_mae": ("pre-training",)},
     signature=SIGNATURE,
+    needs=((f"{HEAD}decoder.decoder_embed.weight",),),
     conventions=CONVENTIONS,
     preprocessing=IMAGENET_CROP,
     files={"torch": "mae.pth"},
