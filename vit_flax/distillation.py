@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 from jaxtyping import Float, Shaped
 
@@ -18,7 +19,7 @@ KINDS = ("hard", "soft")
 
 def distillation_loss(
     output: Any,
-    labels: Shaped[Array, " batch"],
+    labels: Shaped[Array, "*shape"],
     teacher_logits: Float[Array, "batch labels"],
     kind: Kind = "hard",
     alpha: float = 0.1,
@@ -29,7 +30,7 @@ def distillation_loss(
     Args:
         output: of a model with a teacher, whose class token answers to the labels and whose distillation token answers
             to the teacher; or of any classifier, whose logits answer to both.
-        labels: classes, (batch,).
+        labels: classes, (batch,), or the share of each class, (batch, labels), as mixup and smoothing make them.
         teacher_logits: (batch, labels); no gradient goes into them.
         kind: "hard" counts the class that the teacher chooses as much as the labels (equation 3); "soft" compares the
             probabilities of student and teacher (equation 2).
@@ -55,7 +56,11 @@ def distillation_loss(
             f"teacher_logits have shape {teacher.shape} and the student's {for_teacher.shape}; choose a teacher for "
             f"the same images and classes, or set the student's num_labels."
         )
-    of_labels = cross_entropy(for_labels, jnp.asarray(labels))
+    labels = jnp.asarray(labels)
+    if labels.shape == for_labels.shape and jnp.issubdtype(labels.dtype, jnp.floating):
+        of_labels = optax.softmax_cross_entropy(for_labels, labels.astype(for_labels.dtype)).mean()
+    else:
+        of_labels = cross_entropy(for_labels, labels)
     if kind == "hard":
         return (of_labels + cross_entropy(for_teacher, teacher.argmax(-1))) / 2
     told, answered = jax.nn.log_softmax(teacher / temperature), jax.nn.log_softmax(for_teacher / temperature)
