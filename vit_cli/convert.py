@@ -86,8 +86,8 @@ def _compare_answers(source: str, conversion: Conversion, options: dict[str, Any
     shape = (IMAGES, config.num_channels, *config.image_shape)
     images = np.random.default_rng(SEED).standard_normal(shape, np.float32)
     noise = [make_noise(each, IMAGES, SEED) for each in (conversion.source.config, config)]
-    before = run_forward(framework, source, images, noise[0], **options)
-    after = run_forward(framework, conversion.destination, images, noise[1], **told)
+    before = run_forward(framework, source, images, more=noise[0], **options)
+    after = run_forward(framework, conversion.destination, images, more=noise[1], **told)
     compared = [name for name in before if name in after and before[name].shape == after[name].shape]
     if not compared:  # a head was left out
         return None

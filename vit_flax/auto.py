@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from conversion.auto import AutoModelClass
 from vit_core import PretrainedConfig, image_processing
-from vit_core.auto import CONFIGS, AutoConfig, AutoModelClass
+from vit_core.auto import CONFIGS, AutoConfig
 from vit_core.families import FAMILIES
 from vit_core.parameters import Task
 from vit_flax import relatives

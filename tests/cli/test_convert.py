@@ -203,7 +203,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     made_up: list[dict[str, Any]] = [{"logits": np.ones((2, 10), "f4")}, {"logits": np.ones((2, 10), "f4")}]
     runs = iter(made_up)
 
-    def run(framework: str, source: Any, images: np.ndarray, **told: Any) -> Any:
+    def run(framework: str, source: Any, images: np.ndarray, more: Any = None, **told: Any) -> Any:
         result = next(runs)
         result["told"] = {"source": str(source), "shape": images.shape, **told}
         return {name: array for name, array in result.items() if name != "told"}
