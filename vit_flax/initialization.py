@@ -22,6 +22,10 @@ from vit_core.position import sincos_positions
 Initializer = Callable[..., Any]  # of a key, a shape and a dtype; what it returns may be in a box
 
 
+#: The initialisers of the table that are one number under a name.
+NUMBERS: dict[Any, float] = {"zeros": 0.0, "ones": 1.0}
+
+
 def normal(deviation: float) -> Initializer:
     """How weights start: normal with a standard deviation, cut at ±2 as `vit_core.parameters` says; drawn in float32.
 
@@ -57,8 +61,13 @@ def initialized(
         sharding: where it goes; JAX's default device unless given.
     """
     shape, is_stacked = layout.shape(rows[0]), layout.is_stacked(rows[0])
+    if rows[0].initializer == "sincos":
+        fixed = sincos_positions(config.grid, shape[-1], config.architecture.num_prefix_tokens).astype(dtype)
+        if sharding is None:
+            return jnp.asarray(fixed)
+        return jax.make_array_from_callback(shape, sharding, lambda index: fixed[index])
     if rows[0].initializer != "normal":
-        value = _fixed(rows[0], config)
+        value = NUMBERS.get(rows[0].initializer, rows[0].initializer)
         return jnp.full((len(rows), *shape) if is_stacked else shape, value, dtype, device=sharding)
     # As numpy arrays, which in a program of several processes are the same everywhere.
     data = jax.random.key_data(rng)
@@ -67,14 +76,6 @@ def initialized(
     kind = jax.random.key_impl(rng) if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) else None
     run = jax.jit(_drawn, static_argnums=(2, 3, 4, 5, 6), out_shardings=sharding)
     return run(key, names, kind, config.initializer_range, shape, dtype, is_stacked)
-
-
-def _fixed(row: Parameter, config: PretrainedConfig) -> Any:
-    """What a parameter starts as that is not drawn at random."""
-    if row.initializer == "sincos":
-        return sincos_positions(config.grid, row.shape[-1], config.architecture.num_prefix_tokens)
-    numbers = {"zeros": 0.0, "ones": 1.0}
-    return numbers[row.initializer] if isinstance(row.initializer, str) else row.initializer
 
 
 def _drawn(

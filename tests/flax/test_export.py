@@ -82,9 +82,9 @@ def test_in_float32_nothing_is_bfloat16(tiny_config, program):
 def test_on_a_tpu_attention_is_jaxs_own(tiny_config, monkeypatch):
     original, calls = jax.nn.dot_product_attention, []
 
-    def marked(query, key, value):
+    def marked(query, key, value, bias=None):
         calls.append(query.shape)
-        return jnp.arctan2(original(query, key, value), 1)  # found nowhere else
+        return jnp.arctan2(original(query, key, value, bias), 1)  # found nowhere else
 
     def programs():
         model = FlaxViTForImageClassification(tiny_config, _do_init=False)

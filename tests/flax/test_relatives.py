@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -305,3 +306,40 @@ def test_labels_of_masked_tokens_that_do_not_fit_are_sentences_and_nan_under_jit
     assert np.isnan(jax.jit(lambda labels, mask: run(mask, labels=labels).loss)(np.arange(7), mask))
     with pytest.raises(ValueError, match="pass bool_masked_pos with them"):
         run(labels=np.arange(8))
+
+
+# On a mesh
+
+
+@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+@pytest.mark.parametrize("rules", [vit_flax.FSDP, vit_flax.TENSOR_PARALLEL], ids=["fsdp", "tensor parallel"])
+@pytest.mark.parametrize(
+    ("name", "task"), [("vit_mae", "pre-training"), ("beit", "masked-token-modeling"), ("vision_transformer", "model")]
+)
+def test_a_model_spread_over_a_mesh_returns_the_same(name, task, rules, scan_layers):
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("data", "model"))
+    plain = small_model(FAMILIES[name], task, scan_layers=scan_layers)
+    spread = small_model(FAMILIES[name], task, scan_layers=scan_layers, partitioning=vit_flax.Partitioning(mesh, rules))
+    images = np.random.default_rng(0).random((4, 3, 32, 32), np.float32)
+
+    def run(model):
+        return jax.jit(lambda params: model(images, params=params, **noise_for(model, 4)).to_tuple())(model.params)
+
+    for one, other in zip(run(spread), run(plain), strict=True):
+        np.testing.assert_allclose(one, other, atol=TOLERANCE)
+
+
+# Exported
+
+
+@pytest.mark.parametrize(("name", "task"), [("beit", "image-classification"), ("vit_mae", "pre-training")])
+def test_an_exported_model_returns_the_same(name, task):
+    model = small_model(FAMILIES[name], task)
+    images, given = np.random.default_rng(0).random((2, 3, 32, 32), np.float32), noise_for(model, 2)
+    run = jax.jit(lambda params, images, given: model(images, params=params, **given))
+    exported = jax.export.deserialize(jax.export.export(run)(model.params, images, given).serialize())
+    expected = run(model.params, images, given)
+    found = exported.call(model.params, images, given)
+    assert type(found) is type(expected)
+    for one, other in zip(found.to_tuple(), expected.to_tuple(), strict=True):
+        np.testing.assert_allclose(one, other, atol=TOLERANCE)
