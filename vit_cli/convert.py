@@ -114,7 +114,7 @@ def _print(conversion: Conversion, answers: dict[str, Any] | None, passed: bool)
     source = conversion.source
     size = sum(tensor.nbytes for tensor in source.tensors.values())
     lines = [("read", f"{FORMATS[source.format].title}, {source.task.replace('-', ' ')}, {bytes_in_words(size)}")]
-    if source.wrapper.strip("./") not in ("", "vit"):
+    if source.wrapper.strip("./") not in ("", source.config.base_model_prefix):
         lines.append(("", f"the model under {source.wrapper!r}"))
     lines += [("assumed", str(each)) for each in source.assumed]
     if source.left_out:
