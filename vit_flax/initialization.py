@@ -67,7 +67,8 @@ def initialized(
             return jnp.asarray(fixed)
         return jax.make_array_from_callback(shape, sharding, lambda index: fixed[index])
     if rows[0].initializer != "normal":
-        value = NUMBERS.get(rows[0].initializer, rows[0].initializer)
+        start: Any = rows[0].initializer
+        value = NUMBERS.get(start, start)
         return jnp.full((len(rows), *shape) if is_stacked else shape, value, dtype, device=sharding)
     # As numpy arrays, which in a program of several processes are the same everywhere.
     data = jax.random.key_data(rng)
