@@ -17,13 +17,13 @@ from jaxtyping import Float, Int, Shaped
 
 from vit_core import PretrainedConfig
 from vit_flax.checks import check_per_patch
+from vit_flax.embeddings import fixed_positions
 from vit_flax.initialization import normal
 from vit_flax.layers import LayerStack
 from vit_flax.modeling import (
     FlaxVisionTransformerModule,
     FlaxVisionTransformerPreTrainedModel,
     VisionTransformerWithHead,
-    fixed_positions,
 )
 from vit_flax.outputs import FlaxViTMAEDecoderOutput, FlaxViTMAEForPreTrainingOutput, FlaxViTMAEModelOutput
 from vit_flax.parts import given

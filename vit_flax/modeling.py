@@ -12,7 +12,6 @@ from dataclasses import KW_ONLY
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Shaped
@@ -20,10 +19,13 @@ from jaxtyping import Float, Shaped
 from vit_core import PretrainedConfig, VisionTransformerConfig
 from vit_core.architecture import Pooler, RelativePositions, Summary
 from vit_core.checks import check_head_mask
-from vit_core.position import sincos_positions
 from vit_flax.activations import activation
-from vit_flax.checks import CHANNELS_LAST, check_per_patch, check_pixel_values
-from vit_flax.initialization import normal
+from vit_flax.embeddings import (
+    FlaxViTEmbeddings,
+    FlaxViTPatchEmbeddings,
+    grid_of,
+    interpolates,
+)
 from vit_flax.layers import (
     FlaxViTAttention,
     FlaxViTIntermediate,
@@ -35,17 +37,14 @@ from vit_flax.layers import (
     LayerStack,
     RelativePositionBias,
 )
-from vit_flax.losses import classification_loss, masked_reconstruction_loss, masked_token_loss
+from vit_flax.losses import classification_loss
 from vit_flax.outputs import (
     FlaxBaseModelOutput,
     FlaxBaseModelOutputWithPooling,
     FlaxDeiTForImageClassificationWithTeacherOutput,
-    FlaxMaskedImageModelingOutput,
-    FlaxMaskedLMOutput,
     FlaxSequenceClassifierOutput,
 )
-from vit_flax.parts import Part, PatchConvolution, given
-from vit_flax.position import resample_grid
+from vit_flax.parts import Part, given
 from vit_flax.pretrained import FlaxPreTrainedModel
 from vit_flax.rematerialization import Remat
 
@@ -65,154 +64,10 @@ __all__ = [
     "FlaxVisionTransformerForImageClassificationModule",
     "FlaxVisionTransformerForImageClassificationWithTeacher",
     "FlaxVisionTransformerForImageClassificationWithTeacherModule",
-    "FlaxVisionTransformerForMaskedImageModeling",
-    "FlaxVisionTransformerForMaskedImageModelingModule",
-    "FlaxVisionTransformerForMaskedTokenModeling",
-    "FlaxVisionTransformerForMaskedTokenModelingModule",
     "FlaxVisionTransformerModel",
     "FlaxVisionTransformerModule",
     "FlaxVisionTransformerPreTrainedModel",
 ]
-
-
-class FlaxViTPatchEmbeddings(Part):
-    """Cuts an image into patches and projects each to a token."""
-
-    def setup(self) -> None:
-        config = self.config
-        self.num_patches = config.grid[0] * config.grid[1]
-        self.projection = PatchConvolution(
-            **self.shared, features=config.hidden_size, patch_shape=config.patch_shape, axes=(None, "hidden")
-        )
-
-    def __call__(
-        self, pixel_values: Float[Array, "batch height width channels"], interpolate_pos_encoding: bool = False
-    ) -> Float[Array, "batch patches hidden"]:
-        check_pixel_values(pixel_values, self.config, CHANNELS_LAST, interpolate_pos_encoding)
-        patches = self.projection(pixel_values)
-        batch, rows, columns, hidden = patches.shape
-        return patches.reshape(batch, rows * columns, hidden)
-
-
-class FlaxViTEmbeddings(Part):
-    """Turns an image into tokens: those before the patches, such as a class token, then the patches; with positions.
-
-    Positions that are fixed, the sines and cosines of masked autoencoders, are parameters whose gradient is zero. Leave
-    them out of weight decay, as `mask` of `optax.adamw` does.
-    """
-
-    _: KW_ONLY
-    use_mask_token: bool = False
-
-    def setup(self) -> None:
-        config, architecture, start = self.config, self.config.architecture, normal(self.config.initializer_range)
-        for name in architecture.prefix_tokens:
-            setattr(self, name, self._token(name, start))
-        self.has_mask_token = self.use_mask_token if architecture.mask_token is None else architecture.mask_token
-        if self.has_mask_token:
-            self.mask_token = self._token("mask_token", nn.initializers.zeros)
-        self.patch_embeddings = FlaxViTPatchEmbeddings(**self.shared)
-        self.position_embeddings = POSITIONS[architecture.absolute_positions](self)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def __call__(
-        self,
-        pixel_values: Float[Array, "batch height width channels"],
-        deterministic: bool = True,
-        *,
-        bool_masked_pos: Shaped[Array, "batch patches"] | None = None,
-        interpolate_pos_encoding: bool = False,
-    ) -> Float[Array, "batch tokens hidden"]:
-        patches = self.patch_embeddings(pixel_values, interpolate_pos_encoding)
-        if bool_masked_pos is not None:
-            patches = self._mask(patches, bool_masked_pos)
-        tokens = self._with_prefix(patches)
-        positions = self.position_embeddings
-        if positions is None:
-            return self.dropout(tokens, deterministic)
-        if interpolates(self.config, pixel_values, interpolate_pos_encoding):
-            positions = self.interpolate_pos_encoding(tokens, *pixel_values.shape[1:3])
-        return self.dropout(tokens + positions.astype(self.dtype), deterministic)
-
-    def interpolate_pos_encoding(
-        self, embeddings: Float[Array, "batch tokens hidden"], height: int, width: int
-    ) -> Float[Array, "1 tokens hidden"]:
-        """The position embeddings for images of another size, resampled as `vit_core.position` defines it.
-
-        Args:
-            embeddings: the tokens that the positions are for; the sizes alone decide here.
-            height: of the images, in pixels.
-            width: likewise.
-        """
-        before = self.config.architecture.num_prefix_tokens
-        positions: Any = self.position_embeddings
-        of_prefix, patches = positions[:, :before], positions[0, before:]
-        grid = grid_of(self.config, height, width)
-        resampled = resample_grid(patches.reshape(*self.config.grid, -1), grid)
-        return jnp.concatenate([of_prefix, resampled.reshape(1, grid[0] * grid[1], patches.shape[-1])], axis=1)
-
-    @nn.nowrap
-    def _token(self, name: str, start: Any) -> Array:
-        return self.parameter(name, (1, 1, self.config.hidden_size), (None, None, "hidden"), start)
-
-    @nn.nowrap
-    def positions(self, start: Any) -> Array:
-        """A position for each token."""
-        config = self.config
-        tokens = config.architecture.num_prefix_tokens + config.grid[0] * config.grid[1]
-        shape = (1, tokens, config.hidden_size)
-        return self.parameter("position_embeddings", shape, (None, None, "hidden"), start)
-
-    def _with_prefix(self, patches: Array) -> Array:
-        names = self.config.architecture.prefix_tokens
-        if not names:
-            return patches
-        one_an_image = (patches.shape[0], 1, patches.shape[2])
-        prefix = [jnp.broadcast_to(getattr(self, name).astype(self.dtype), one_an_image) for name in names]
-        return jnp.concatenate([*prefix, patches], axis=1)
-
-    def _mask(self, patches: Array, bool_masked_pos: Array) -> Array:
-        if not self.has_mask_token:
-            raise ValueError("bool_masked_pos needs a mask token; build the model with use_mask_token=True.")
-        check_per_patch("bool_masked_pos", bool_masked_pos, *patches.shape[:2])
-        return jnp.where(bool_masked_pos.astype(bool)[..., None], self.mask_token.astype(self.dtype), patches)
-
-
-def fixed_positions(grid: tuple[int, int], prefix_tokens: int) -> Callable[..., Array]:
-    """How fixed positions start; see `vit_core.position.sincos_positions`."""
-    return lambda key, shape, dtype: jnp.asarray(sincos_positions(grid, shape[-1], prefix_tokens), dtype)
-
-
-def _fixed(embeddings: FlaxViTEmbeddings) -> Array:
-    config = embeddings.config
-    start = fixed_positions(config.grid, config.architecture.num_prefix_tokens)
-    return jax.lax.stop_gradient(embeddings.positions(start))
-
-
-#: The positions that embeddings add to their tokens.
-POSITIONS: dict[str | None, Callable[[FlaxViTEmbeddings], Array | None]] = {
-    None: lambda embeddings: None,
-    "learned": lambda embeddings: embeddings.positions(normal(embeddings.config.initializer_range)),
-    "sincos": _fixed,
-}
-
-
-def grid_of(config: PretrainedConfig, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of patches in an image."""
-    patch_height, patch_width = config.patch_shape
-    return height // patch_height, width // patch_width
-
-
-def interpolates(config: PretrainedConfig, pixel_values: Array, interpolate_pos_encoding: bool) -> bool:
-    """Whether positions are resampled: where it is asked for, or unasked for images of another size.
-
-    Args:
-        config: the model's.
-        pixel_values: (batch, height, width, channels).
-        interpolate_pos_encoding: whether it is asked for.
-    """
-    is_other = config.architecture.resamples_unasked and tuple(pixel_values.shape[1:3]) != config.image_shape
-    return bool(interpolate_pos_encoding or is_other)
 
 
 class FlaxViTEncoder(LayerStack):
@@ -308,27 +163,6 @@ SUMMARIES: dict[Summary, Callable[[Any, int], Array]] = {
     "pooler": lambda outputs, num_prefix_tokens: outputs.pooler_output,
     "mean": lambda outputs, num_prefix_tokens: outputs.last_hidden_state[:, num_prefix_tokens:].mean(1),
 }
-
-
-class FlaxViTDecoder(Part):
-    """Turns each token into the pixels of its patch."""
-
-    @nn.compact  # its layer is called by a number, as an item of torch.nn.Sequential is
-    def __call__(self, grid: Float[Array, "batch rows columns hidden"]) -> Float[Array, "batch rows columns pixels"]:
-        pixels = self.config.encoder_stride**2 * self.config.num_channels
-        return PatchConvolution(**self.shared, features=pixels, axes=("hidden", "pixels"), name="0")(grid)
-
-
-def pixel_shuffle(
-    grid: Float[Array, "batch rows columns pixels"], factor: int
-) -> Float[Array, "batch channels height width"]:
-    """Lay the channels of each place out as a patch of pixels, as torch.nn.PixelShuffle does (Shi et al. 2016,
-    https://arxiv.org/abs/1609.05158).
-    """
-    batch, rows, columns, pixels = grid.shape
-    channels = pixels // factor**2
-    patches = grid.reshape(batch, rows, columns, channels, factor, factor).transpose(0, 3, 1, 4, 2, 5)
-    return patches.reshape(batch, channels, rows * factor, columns * factor)
 
 
 class FlaxVisionTransformerModule(Part):
@@ -488,99 +322,6 @@ class VisionTransformerWithHead(Part):
         """The tokens that stand for the patches in masked image modeling."""
         first = self.config.architecture.first_masked
         return outputs.last_hidden_state[:, first : first + grid[0] * grid[1]]
-
-
-class FlaxVisionTransformerForMaskedImageModelingModule(VisionTransformerWithHead):
-    """A Vision Transformer with a decoder that reconstructs masked patches (SimMIM, https://arxiv.org/abs/2111.09886).
-
-    Its fields are those of `VisionTransformerWithHead`.
-    """
-
-    def setup(self) -> None:
-        self.add_base_model(add_pooling_layer=False, use_mask_token=True)
-        self.decoder = FlaxViTDecoder(**self.shared)
-
-    def __call__(
-        self,
-        pixel_values: Float[Array, "batch height width channels"],
-        deterministic: bool = True,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool | None = None,
-        *,
-        interpolate_pos_encoding: bool = False,
-        head_mask: Shaped[Array, "*layers heads"] | None = None,
-        bool_masked_pos: Shaped[Array, "batch patches"] | None = None,
-    ) -> FlaxMaskedImageModelingOutput | tuple[Any, ...]:
-        """Run the model; see `FlaxVisionTransformerForMaskedImageModeling.__call__`, but with channels last."""
-        config, stride = self.config, self.config.encoder_stride
-        if bool_masked_pos is not None and config.patch_shape != (stride, stride):
-            raise ValueError(
-                f"patch_size is {config.patch_size} and encoder_stride {stride}; with bool_masked_pos they must be "
-                f"equal, so that the reconstruction has the image's size."
-            )
-        outputs: Any = self.base_model(
-            pixel_values,
-            deterministic=deterministic,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **given(
-                interpolate_pos_encoding=interpolate_pos_encoding, head_mask=head_mask, bool_masked_pos=bool_masked_pos
-            ),
-        )
-        rows, columns = grid_of(config, *pixel_values.shape[1:3])
-        patches = self.patches_of(outputs, (rows, columns))
-        tokens = patches.reshape(pixel_values.shape[0], rows, columns, config.hidden_size)
-        reconstruction = pixel_shuffle(self.decoder(tokens), stride)
-        loss = None
-        if bool_masked_pos is not None:
-            loss = masked_reconstruction_loss(pixel_values, reconstruction, bool_masked_pos, config.patch_shape)
-        output = FlaxMaskedImageModelingOutput(loss, reconstruction, outputs.hidden_states, outputs.attentions)
-        return self.returned(output, return_dict)
-
-
-class FlaxVisionTransformerForMaskedTokenModelingModule(VisionTransformerWithHead):
-    """A Vision Transformer that predicts visual tokens of masked patches (BEiT, https://arxiv.org/abs/2106.08254).
-
-    Its fields are those of `VisionTransformerWithHead`.
-    """
-
-    def setup(self) -> None:
-        self.add_base_model(add_pooling_layer=False, use_mask_token=True)
-        self.layernorm = self.layer_norm()
-        self.lm_head = self.linear(self.config.vocab_size, ("hidden", "vocabulary"))
-
-    def __call__(
-        self,
-        pixel_values: Float[Array, "batch height width channels"],
-        deterministic: bool = True,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool | None = None,
-        *,
-        interpolate_pos_encoding: bool = False,
-        head_mask: Shaped[Array, "*layers heads"] | None = None,
-        bool_masked_pos: Shaped[Array, "batch patches"] | None = None,
-        labels: Shaped[Array, " masked"] | None = None,
-    ) -> FlaxMaskedLMOutput | tuple[Any, ...]:
-        """Run the model; see `FlaxVisionTransformerForMaskedTokenModeling.__call__`, but with channels last."""
-        if labels is not None and bool_masked_pos is None:
-            raise ValueError("labels are the visual tokens of masked patches; pass bool_masked_pos with them.")
-        outputs: Any = self.base_model(
-            pixel_values,
-            deterministic=deterministic,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            **given(
-                interpolate_pos_encoding=interpolate_pos_encoding, head_mask=head_mask, bool_masked_pos=bool_masked_pos
-            ),
-        )
-        patches = self.patches_of(outputs, grid_of(self.config, *pixel_values.shape[1:3]))
-        logits = self.lm_head(self.layernorm(patches))
-        loss = None
-        if labels is not None:
-            loss = masked_token_loss(logits, jnp.asarray(labels), jnp.asarray(bool_masked_pos))
-        return self.returned(FlaxMaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions), return_dict)
 
 
 class FlaxVisionTransformerForImageClassificationModule(VisionTransformerWithHead):
@@ -754,49 +495,6 @@ class FlaxVisionTransformerModel(FlaxVisionTransformerPreTrainedModel):
         )
 
 
-class FlaxVisionTransformerForMaskedImageModeling(FlaxVisionTransformerPreTrainedModel):
-    """A Vision Transformer with a decoder that reconstructs masked patches (SimMIM, https://arxiv.org/abs/2111.09886).
-
-    See `FlaxPreTrainedModel` for its arguments. A patch is `encoder_stride` pixels high and wide.
-    """
-
-    task = "masked-image-modeling"
-    module_class = FlaxVisionTransformerForMaskedImageModelingModule
-
-    def __call__(  # type: ignore[override]  # what the module takes is named here
-        self,
-        pixel_values: Float[Array, "batch channels height width"],
-        bool_masked_pos: Shaped[Array, "batch patches"] | None = None,
-        params: Mapping[str, Any] | None = None,
-        dropout_rng: Array | None = None,
-        train: bool = False,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        interpolate_pos_encoding: bool | None = None,
-        head_mask: Shaped[Array, "*layers heads"] | None = None,
-    ) -> FlaxMaskedImageModelingOutput | tuple[Any, ...]:
-        """Run the model; see `FlaxVisionTransformerModel.__call__`. With `bool_masked_pos` the output has a loss.
-
-        Raises:
-            TypeError: images or parameters are no arrays.
-            ValueError: a shape does not fit the model, or the mesh; `dropout_rng` is missing; or there is a mask and
-                patches are not `encoder_stride` pixels high and wide.
-        """
-        return super().__call__(
-            pixel_values,
-            params,
-            dropout_rng,
-            train,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=return_dict,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            head_mask=head_mask,
-            bool_masked_pos=bool_masked_pos,
-        )
-
-
 class FlaxVisionTransformerForImageClassification(FlaxVisionTransformerPreTrainedModel):
     """A Vision Transformer with a linear classifier on the summary of the image that its architecture names.
 
@@ -892,65 +590,6 @@ class FlaxVisionTransformerForImageClassificationWithTeacher(FlaxVisionTransform
             return_dict=return_dict,
             interpolate_pos_encoding=interpolate_pos_encoding,
             head_mask=head_mask,
-        )
-
-
-class FlaxVisionTransformerForMaskedTokenModeling(FlaxVisionTransformerPreTrainedModel):
-    """A Vision Transformer that predicts visual tokens of masked patches (BEiT, https://arxiv.org/abs/2106.08254).
-
-    See `FlaxPreTrainedModel` for its arguments. There are `config.vocab_size` visual tokens.
-    """
-
-    task = "masked-token-modeling"
-    module_class = FlaxVisionTransformerForMaskedTokenModelingModule
-
-    def __call__(  # type: ignore[override]  # what the module takes is named here
-        self,
-        pixel_values: Float[Array, "batch channels height width"],
-        bool_masked_pos: Shaped[Array, "batch patches"] | None = None,
-        params: Mapping[str, Any] | None = None,
-        dropout_rng: Array | None = None,
-        train: bool = False,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        interpolate_pos_encoding: bool | None = None,
-        head_mask: Shaped[Array, "*layers heads"] | None = None,
-        labels: Shaped[Array, " masked"] | None = None,
-    ) -> FlaxMaskedLMOutput | tuple[Any, ...]:
-        """Run the model; see `FlaxVisionTransformerModel.__call__`.
-
-        Args:
-            pixel_values: see `FlaxVisionTransformerModel.__call__`.
-            bool_masked_pos: (batch, patches), true or 1 where the mask token replaces the patch.
-            params: see `FlaxVisionTransformerModel.__call__`.
-            dropout_rng: see `FlaxVisionTransformerModel.__call__`.
-            train: see `FlaxVisionTransformerModel.__call__`.
-            output_attentions: see `FlaxVisionTransformerModel.__call__`.
-            output_hidden_states: see `FlaxVisionTransformerModel.__call__`.
-            return_dict: see `FlaxVisionTransformerModel.__call__`.
-            interpolate_pos_encoding: see `FlaxVisionTransformerModel.__call__`.
-            head_mask: see `FlaxVisionTransformerModel.__call__`.
-            labels: the visual tokens of the masked patches of all images, one after the other; see
-                `vit_flax.losses.masked_token_loss`. With them the output has a loss.
-
-        Raises:
-            TypeError: images or parameters are no arrays.
-            ValueError: a shape does not fit the model, or the mesh; `dropout_rng` is missing; or labels are given
-                without a mask or do not fit it, which under jit makes the loss NaN instead.
-        """
-        return super().__call__(
-            pixel_values,
-            params,
-            dropout_rng,
-            train,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=return_dict,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            head_mask=head_mask,
-            bool_masked_pos=bool_masked_pos,
-            labels=labels,
         )
 
 

@@ -1,8 +1,7 @@
 """The public models of ViT and its relatives, with the names of transformers 4 and, where it has them, its signatures.
 
-What they compute is in `vit_flax.modeling` and `vit_flax.masked_autoencoder`; what each is made of, its config says
-(`vit_core.families`), so that their modules are one. Each model has its name without "Flax" as well, which is what
-checkpoints say.
+What they compute is in `vit_flax.modeling`, `masked_image_modeling` and `masked_autoencoder`; what each is made of,
+its config says (`vit_core.families`).
 """
 
 from __future__ import annotations
@@ -26,15 +25,17 @@ from vit_flax.masked_autoencoder import (
     FlaxMaskedAutoencoderModel,
     FlaxMaskedAutoencoderModule,
 )
+from vit_flax.masked_image_modeling import (
+    FlaxVisionTransformerForMaskedImageModeling,
+    FlaxVisionTransformerForMaskedImageModelingModule,
+    FlaxVisionTransformerForMaskedTokenModeling,
+    FlaxVisionTransformerForMaskedTokenModelingModule,
+)
 from vit_flax.modeling import (
     FlaxVisionTransformerForImageClassification,
     FlaxVisionTransformerForImageClassificationModule,
     FlaxVisionTransformerForImageClassificationWithTeacher,
     FlaxVisionTransformerForImageClassificationWithTeacherModule,
-    FlaxVisionTransformerForMaskedImageModeling,
-    FlaxVisionTransformerForMaskedImageModelingModule,
-    FlaxVisionTransformerForMaskedTokenModeling,
-    FlaxVisionTransformerForMaskedTokenModelingModule,
     FlaxVisionTransformerModel,
     FlaxVisionTransformerModule,
     FlaxVisionTransformerPreTrainedModel,

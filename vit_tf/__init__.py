@@ -58,16 +58,18 @@ from vit_tf.auto import (
 from vit_tf.batch_feature import BatchFeature
 from vit_tf.hdf5_models import register
 from vit_tf.loss_mixins import TFSequenceClassificationLoss
+from vit_tf.masked_image_modeling import (
+    TFVisionTransformerForMaskedImageModeling,
+    TFVisionTransformerForMaskedTokenModeling,
+    VisionTransformerForMaskedImageModeling,
+    VisionTransformerForMaskedTokenModeling,
+)
 from vit_tf.modeling import (
     TFVisionTransformerForImageClassification,
     TFVisionTransformerForImageClassificationWithTeacher,
-    TFVisionTransformerForMaskedImageModeling,
-    TFVisionTransformerForMaskedTokenModeling,
     TFVisionTransformerModel,
     VisionTransformerForImageClassification,
     VisionTransformerForImageClassificationWithTeacher,
-    VisionTransformerForMaskedImageModeling,
-    VisionTransformerForMaskedTokenModeling,
     VisionTransformerModel,
 )
 from vit_tf.optimization import AdamWeightDecay, GradientAccumulator, WarmUp, create_optimizer

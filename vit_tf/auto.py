@@ -9,7 +9,7 @@ from vit_core import PretrainedConfig, image_processing
 from vit_core.auto import CONFIGS, AutoConfig
 from vit_core.families import FAMILIES
 from vit_core.parameters import Task
-from vit_tf import modeling, relatives
+from vit_tf import masked_image_modeling, modeling, relatives
 
 __all__ = [
     "CONFIG_MAPPING",
@@ -32,7 +32,7 @@ __all__ = [
 
 def _models(*tasks: Task) -> dict[type[PretrainedConfig], type[Any]]:
     """The families' models for some tasks."""
-    known = {**vars(modeling), **vars(relatives)}
+    known = {**vars(modeling), **vars(masked_image_modeling), **vars(relatives)}
     return {
         family.config_class: known[f"TF{family.models[task]}"]
         for family in FAMILIES.values()

@@ -9,8 +9,7 @@ exceptions.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -23,8 +22,7 @@ from vit_core.architecture import Pooler, Summary
 from vit_core.outputs import ModelOutput
 from vit_core.parameters import Parameter, parameters
 from vit_tf.activations import activation
-from vit_tf.checks import check_per_patch
-from vit_tf.initialization import SinCos, Start
+from vit_tf.embeddings import ViTEmbeddings, ViTPatchEmbeddings, tokens_shape
 from vit_tf.layers import (
     Grid,
     LayerStack,
@@ -41,151 +39,15 @@ from vit_tf.layers import (
     linear,
 )
 from vit_tf.loss_mixins import TFSequenceClassificationLoss
-from vit_tf.losses import masked_reconstruction_loss, masked_token_loss, mean_loss
+from vit_tf.losses import mean_loss
 from vit_tf.outputs import (
     TFBaseModelOutput,
     TFBaseModelOutputWithPooling,
     TFDeiTForImageClassificationWithTeacherOutput,
-    TFMaskedImageModelingOutput,
-    TFMaskedLMOutput,
     TFSequenceClassifierOutput,
 )
 from vit_tf.parts import Part
-from vit_tf.position import is_same_grid, resample_grid
 from vit_tf.pretrained import PreTrainedModel
-
-
-class ViTPatchEmbeddings(Part):
-    """Cuts an image into patches and projects each to a token."""
-
-    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.config = config
-        self.data_format = data_format
-        self.image_size, self.patch_size, self.num_channels = (
-            config.image_shape,
-            config.patch_shape,
-            config.num_channels,
-        )
-        self.num_patches = math.prod(config.grid)
-        self.projection = layers.Conv2D(
-            config.hidden_size,
-            kernel_size=config.patch_shape,
-            strides=config.patch_shape,
-            data_format="channels_last",  # the only one that TensorFlow has on a CPU
-            kernel_initializer=Start(config),
-            name="projection",
-            dtype=self.dtype_policy,
-        )
-
-    def build(self, input_shape: Shape) -> None:
-        self.projection.build((None, None, None, self.config.num_channels))
-
-    def call(
-        self, pixel_values: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch rows columns hidden"]:
-        if self.data_format == "channels_first":
-            pixel_values = ops.transpose(pixel_values, (0, 2, 3, 1))
-        return self.projection(pixel_values)
-
-    def grid(self, pixel_values: Float[Tensor, "batch channels height width"]) -> tuple[int | Tensor, int | Tensor]:
-        """Rows and columns of patches."""
-        _, *sizes = ops.shape(pixel_values)
-        height, width = sizes[1:] if self.data_format == "channels_first" else sizes[:2]
-        return height // self.config.patch_shape[0], width // self.config.patch_shape[1]
-
-
-class ViTEmbeddings(Part):
-    """Turns an image into tokens: those before the patches, if any, then the patches, each with its position added."""
-
-    def __init__(
-        self,
-        config: PretrainedConfig,
-        use_mask_token: bool = False,
-        data_format: str = "channels_first",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.config = config
-        architecture = config.architecture
-        self.output_shape = tokens_shape(config)  # for `summary`
-        self.prefix_tokens = architecture.prefix_tokens
-        self.absolute_positions = architecture.absolute_positions
-        self.resamples_unasked = architecture.resamples_unasked
-        self.use_mask_token = use_mask_token if architecture.mask_token is None else architecture.mask_token
-        self.patch_embeddings = ViTPatchEmbeddings(
-            config, data_format, name="patch_embeddings", dtype=self.dtype_policy
-        )
-        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
-
-    def build(self, input_shape: Shape) -> None:
-        hidden, start = self.config.hidden_size, Start(self.config)
-        for name in self.prefix_tokens:
-            setattr(self, name, self.add_weight(name=name, shape=(1, 1, hidden), initializer=start))
-        self.mask_token = None
-        if self.use_mask_token:
-            self.mask_token = self.add_weight(name="mask_token", shape=(1, 1, hidden), initializer="zeros")
-        self.position_embeddings = None
-        if self.absolute_positions is not None:
-            is_fixed = self.absolute_positions == "sincos"
-            self.position_embeddings = self.add_weight(
-                name="position_embeddings",
-                shape=(1, len(self.prefix_tokens) + math.prod(self.config.grid), hidden),
-                initializer=SinCos(self.config.grid, len(self.prefix_tokens)) if is_fixed else start,
-                trainable=not is_fixed,
-            )
-        self.patch_embeddings.build(input_shape)
-
-    def call(
-        self,
-        pixel_values: Float[Tensor, "batch channels height width"],
-        interpolate_pos_encoding: bool = False,
-        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
-    ) -> Float[Tensor, "batch tokens hidden"]:
-        patches = self.patch_embeddings(pixel_values)
-        batch, rows, columns, hidden = ops.shape(patches)
-        patches = ops.reshape(patches, (-1, rows * columns, hidden))
-        if bool_masked_pos is not None:
-            patches = self._mask(patches, ops.convert_to_tensor(bool_masked_pos))
-        before = [ops.broadcast_to(getattr(self, name), (batch, 1, hidden)) for name in self.prefix_tokens]
-        tokens = ops.concatenate([*before, patches], axis=1) if before else patches
-        positions = self.positions((rows, columns), interpolate_pos_encoding)
-        return self.dropout(tokens if positions is None else tokens + positions)
-
-    def positions(self, grid: Grid, interpolate_pos_encoding: bool = False) -> Float[Tensor, "1 tokens hidden"] | None:
-        """The position embeddings for a grid of patches; resampled if that is asked for, or done unasked; or None."""
-        if self.position_embeddings is None:
-            return None
-        if interpolate_pos_encoding or (self.resamples_unasked and not is_same_grid(self.config.grid, grid)):
-            return self._resampled_positions(grid)
-        return self.position_embeddings
-
-    def interpolate_pos_encoding(
-        self, embeddings: Any, height: int | Tensor, width: int | Tensor
-    ) -> Float[Tensor, "1 tokens hidden"]:
-        """The position embeddings for images of another size in pixels.
-
-        Args:
-            embeddings: accepted for scripts that give them; the size says everything.
-            height: of the images.
-            width: of the images.
-        """
-        patch_height, patch_width = self.config.patch_shape
-        return self._resampled_positions((height // patch_height, width // patch_width))
-
-    def _resampled_positions(self, grid: Grid) -> Float[Tensor, "1 tokens hidden"]:
-        """The position embeddings for another grid of patches, resampled as `vit_core.position` defines it."""
-        before = len(self.prefix_tokens)
-        positions = ops.convert_to_tensor(self.position_embeddings)
-        resampled = resample_grid(ops.reshape(positions[0, before:], (*self.config.grid, -1)), grid)
-        patches = ops.reshape(resampled, (1, -1, self.config.hidden_size))
-        return ops.concatenate([positions[:, :before], patches], axis=1) if before else patches
-
-    def _mask(self, patches: Tensor, bool_masked_pos: Tensor) -> Tensor:
-        if self.mask_token is None:
-            raise ValueError("bool_masked_pos needs a mask token; build the model with use_mask_token=True.")
-        check_per_patch("bool_masked_pos", bool_masked_pos, patches)
-        return ops.where(ops.cast(bool_masked_pos, "bool")[..., None], self.mask_token, patches)
 
 
 class ViTEncoder(LayerStack):
@@ -303,38 +165,6 @@ SUMMARIES: dict[Summary, Callable[[TFBaseModelOutputWithPooling, int], Tensor]] 
     "pooler": lambda output, before: output.pooler_output,
     "mean": lambda output, before: ops.mean(output.last_hidden_state[:, before:], axis=1),
 }
-
-
-def tokens_shape(config: PretrainedConfig) -> Shape:
-    """The shape of the tokens of a batch of images."""
-    return None, config.architecture.num_prefix_tokens + math.prod(config.grid), config.hidden_size
-
-
-class PixelShuffle(Part):
-    """Lays the channels of each place out as a patch of pixels, as torch.nn.PixelShuffle does (Shi et al. 2016,
-    https://arxiv.org/abs/1609.05158).
-    """
-
-    def __init__(self, factor: int, data_format: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.factor = factor
-        self.data_format = data_format
-
-    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> Shape:
-        """The shape of the images, for `summary`."""
-        batch, rows, columns, pixels = input_shape
-        channels, size = pixels // self.factor**2, (rows * self.factor, columns * self.factor)
-        return (batch, channels, *size) if self.data_format == "channels_first" else (batch, *size, channels)
-
-    def call(self, grid: Float[Tensor, "batch rows columns pixels"]) -> Float[Tensor, "batch channels height width"]:
-        _, rows, columns, pixels = ops.shape(grid)
-        factor, channels = self.factor, pixels // self.factor**2
-        patches = ops.reshape(grid, (-1, rows, columns, channels, factor, factor))
-        if self.data_format == "channels_first":
-            axes, shape = (0, 3, 1, 4, 2, 5), (-1, channels, rows * factor, columns * factor)
-        else:
-            axes, shape = (0, 1, 4, 2, 5, 3), (-1, rows * factor, columns * factor, channels)
-        return ops.reshape(ops.transpose(patches, axes), shape)
 
 
 @keras.saving.register_keras_serializable("trivit")
@@ -661,187 +491,9 @@ class TFVisionTransformerForImageClassificationWithTeacher(VisionTransformerWith
         return self._returned(output, return_dict)
 
 
-@keras.saving.register_keras_serializable("trivit")
-class TFVisionTransformerForMaskedImageModeling(VisionTransformerWithHead):
-    """A Vision Transformer with a decoder that reconstructs masked patches (SimMIM, https://arxiv.org/abs/2111.09886).
-
-    Args:
-        config: its sizes and settings; a patch is `encoder_stride` pixels high and wide.
-        data_format: see `TFVisionTransformerModel`.
-        **kwargs: see `TFVisionTransformerModel`.
-    """
-
-    task = "masked-image-modeling"
-    output_class = TFMaskedImageModelingOutput
-    main_output_name = "reconstruction"
-
-    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
-        super().__init__(config, data_format, **kwargs)
-        architecture = config.architecture
-        self.main_output_shape = self.image_batch_shape
-        self._hold_base(add_pooling_layer=False, use_mask_token=True)
-        # As many tokens as there are patches, from the first that stands for one.
-        self.masked = slice(
-            architecture.first_masked, architecture.first_masked - architecture.num_prefix_tokens or None
-        )
-        self.decoder = [
-            layers.Conv2D(
-                config.encoder_stride**2 * config.num_channels,
-                kernel_size=1,
-                data_format="channels_last",
-                kernel_initializer=Start(config),
-                name="decoder_0",
-                dtype=self.dtype_policy,
-            ),
-            PixelShuffle(config.encoder_stride, data_format, name="decoder_1", dtype=self.dtype_policy),
-        ]
-        self.build(self.image_batch_shape)
-
-    def build(self, input_shape: Shape) -> None:
-        self.decoder[0].build((None, *self.config.grid, self.config.hidden_size))
-        self.decoder[1].build((None, *self.config.grid, self.decoder[0].filters))
-
-    def call(
-        self,
-        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
-        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
-        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        interpolate_pos_encoding: bool | None = None,
-        return_dict: bool | None = None,
-        training: bool = False,
-    ) -> TFMaskedImageModelingOutput | tuple[Tensor, ...]:
-        """Run the model; see `TFVisionTransformerModel.call`. With `bool_masked_pos` the output has a loss.
-
-        Raises:
-            ValueError: a shape does not fit the model, or there is a mask and patches are not `encoder_stride` pixels
-                high and wide; see `vit_tf.checks.require` for graphs.
-        """
-        config = self.config
-        if bool_masked_pos is not None and config.patch_shape != (config.encoder_stride, config.encoder_stride):
-            raise ValueError(
-                f"patch_size is {config.patch_size} and encoder_stride {config.encoder_stride}; with bool_masked_pos "
-                f"they must be equal, so that the reconstruction has the image's size."
-            )
-        outputs = self._encoded(
-            pixel_values,
-            head_mask,
-            output_attentions,
-            output_hidden_states,
-            interpolate_pos_encoding,
-            training,
-            bool_masked_pos=bool_masked_pos,
-        )
-        patches = outputs.last_hidden_state[:, self.masked]
-        rows, columns = self._base_model().embeddings.patch_embeddings.grid(pixel_values)
-        reconstruction = ops.reshape(patches, (-1, rows, columns, config.hidden_size))
-        for layer in self.decoder:
-            reconstruction = layer(reconstruction)
-        loss = None
-        if bool_masked_pos is not None:
-            loss = masked_reconstruction_loss(
-                pixel_values, reconstruction, bool_masked_pos, config.patch_shape, self.data_format
-            )
-        output = TFMaskedImageModelingOutput(loss, reconstruction, outputs.hidden_states, outputs.attentions)
-        return self._returned(output, return_dict)
-
-    def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Tensor:
-        """The loss of the masked patches, which `fit` minimises when `compile` names none."""
-        loss = y_pred[0]
-        if len(loss.shape):
-            raise ValueError(
-                "there is no bool_masked_pos; fit on batches {'pixel_values': ..., 'bool_masked_pos': ...}."
-            )
-        return loss
-
-
-@keras.saving.register_keras_serializable("trivit")
-class TFVisionTransformerForMaskedTokenModeling(VisionTransformerWithHead):
-    """A Vision Transformer that tells the visual tokens of masked patches (BEiT, https://arxiv.org/abs/2106.08254).
-
-    Args:
-        config: its sizes and settings; `vocab_size` visual tokens.
-        data_format: see `TFVisionTransformerModel`.
-        **kwargs: see `TFVisionTransformerModel`.
-    """
-
-    task = "masked-token-modeling"
-    output_class = TFMaskedLMOutput
-    main_output_name = "logits"
-
-    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
-        super().__init__(config, data_format, **kwargs)
-        self.main_output_shape = (None, math.prod(config.grid), config.vocab_size)
-        self._hold_base(add_pooling_layer=False, use_mask_token=True)
-        self.num_prefix_tokens = config.architecture.num_prefix_tokens
-        self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
-        self.lm_head = linear(config, config.vocab_size, "lm_head", self.dtype_policy)
-        self.build(self.image_batch_shape)
-
-    def build(self, input_shape: Shape) -> None:
-        self.layernorm.build((None, None, self.config.hidden_size))
-        self.lm_head.build((None, None, self.config.hidden_size))
-
-    def call(
-        self,
-        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
-        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
-        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
-        labels: Shaped[Tensor, "*shape"] | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        interpolate_pos_encoding: bool | None = None,
-        return_dict: bool | None = None,
-        training: bool = False,
-    ) -> TFMaskedLMOutput | tuple[Tensor, ...]:
-        """Run the model; see `TFVisionTransformerModel.call`.
-
-        Args:
-            pixel_values: see `TFVisionTransformerModel.call`.
-            bool_masked_pos: see `TFVisionTransformerModel.call`.
-            head_mask: see `TFVisionTransformerModel.call`.
-            labels: what `vit_tf.losses.masked_token_loss` takes; with them the output has a loss.
-            output_attentions: see `TFVisionTransformerModel.call`.
-            output_hidden_states: see `TFVisionTransformerModel.call`.
-            interpolate_pos_encoding: see `TFVisionTransformerModel.call`.
-            return_dict: see `TFVisionTransformerModel.call`.
-            training: see `TFVisionTransformerModel.call`.
-
-        Raises:
-            ValueError: a shape does not fit the model, a label is out of range, or there are labels and no mask; see
-                `vit_tf.checks.require` for graphs.
-        """
-        outputs = self._encoded(
-            pixel_values,
-            head_mask,
-            output_attentions,
-            output_hidden_states,
-            interpolate_pos_encoding,
-            training,
-            bool_masked_pos=bool_masked_pos,
-        )
-        logits = self.lm_head(self.layernorm(outputs.last_hidden_state[:, self.num_prefix_tokens :]))
-        loss = None if labels is None else masked_token_loss(logits, labels, bool_masked_pos)
-        output = TFMaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
-        return self._returned(output, return_dict)
-
-    def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Tensor:
-        """The loss of the masked patches, which `fit` minimises when `compile` names none."""
-        if y is None or not isinstance(x, Mapping):
-            raise ValueError(
-                "there are no labels or no bool_masked_pos; fit on batches {'pixel_values': ..., "
-                "'bool_masked_pos': ..., 'labels': ...}."
-            )
-        loss = masked_token_loss(self.main_output(y_pred), y, x.get("bool_masked_pos"))
-        return mean_loss(loss, sample_weight)
-
-
 VisionTransformerModel = TFVisionTransformerModel
 VisionTransformerForImageClassification = TFVisionTransformerForImageClassification
 VisionTransformerForImageClassificationWithTeacher = TFVisionTransformerForImageClassificationWithTeacher
-VisionTransformerForMaskedImageModeling = TFVisionTransformerForMaskedImageModeling
-VisionTransformerForMaskedTokenModeling = TFVisionTransformerForMaskedTokenModeling
 
 # The names of parts in scripts for transformers
 TFViTPatchEmbeddings = ViTPatchEmbeddings

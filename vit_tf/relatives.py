@@ -21,11 +21,13 @@ from vit_core import (
     ViTMSNConfig,
 )
 from vit_tf.masked_autoencoder import MaskedAutoencoderForPreTraining, MaskedAutoencoderModel
+from vit_tf.masked_image_modeling import (
+    TFVisionTransformerForMaskedImageModeling,
+    TFVisionTransformerForMaskedTokenModeling,
+)
 from vit_tf.modeling import (
     TFVisionTransformerForImageClassification,
     TFVisionTransformerForImageClassificationWithTeacher,
-    TFVisionTransformerForMaskedImageModeling,
-    TFVisionTransformerForMaskedTokenModeling,
     TFVisionTransformerModel,
 )
 from vit_tf.pretrained import PreTrainedModel

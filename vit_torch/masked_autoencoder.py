@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from vit_core import PretrainedConfig
 from vit_core.parameters import INITIALIZERS
+from vit_torch.embeddings import ViTEmbeddings
 from vit_torch.filling import own_parts
 from vit_torch.initialization import start
 from vit_torch.layers import LayerStack, layers_of
 from vit_torch.losses import masked_patch_loss
-from vit_torch.modeling import VisionTransformerModel, VisionTransformerWithHead, ViTEmbeddings
+from vit_torch.modeling import VisionTransformerModel, VisionTransformerWithHead
 from vit_torch.outputs import ViTMAEDecoderOutput, ViTMAEForPreTrainingOutput, ViTMAEModelOutput
 from vit_torch.position import resample_grid
 

@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from vit_core import PretrainedConfig, VisionTransformerConfig
 from vit_core.architecture import Pooler, RelativePositions, Summary
 from vit_core.checks import check_head_mask
-from vit_core.parameters import INITIALIZERS, Parameter, parameters
+from vit_core.parameters import Parameter, parameters
 from vit_torch.activations import activation
+from vit_torch.embeddings import ViTEmbeddings, ViTPatchEmbeddings
 from vit_torch.filling import own_parts
-from vit_torch.initialization import start
 from vit_torch.layers import (
     LayerStack,
     RelativePositionBias,
@@ -34,16 +33,13 @@ from vit_torch.layers import (
     ViTSelfOutput,
     layers_of,
 )
-from vit_torch.losses import classification_loss, masked_reconstruction_loss, masked_token_loss
+from vit_torch.losses import classification_loss
 from vit_torch.outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
     DeiTForImageClassificationWithTeacherOutput,
     ImageClassifierOutput,
-    MaskedImageModelingOutput,
-    MaskedLMOutput,
 )
-from vit_torch.position import resample_grid
 from vit_torch.pretrained import PreTrainedModel
 
 __all__ = [
@@ -61,162 +57,9 @@ __all__ = [
     "ViTSelfOutput",
     "VisionTransformerForImageClassification",
     "VisionTransformerForImageClassificationWithTeacher",
-    "VisionTransformerForMaskedImageModeling",
-    "VisionTransformerForMaskedTokenModeling",
     "VisionTransformerModel",
     "VisionTransformerPreTrainedModel",
 ]
-
-
-class ViTPatchEmbeddings(nn.Module):
-    """Cuts an image into patches and projects each to a token."""
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__()
-        self.image_size = config.image_shape
-        self.patch_size = config.patch_shape
-        self.num_channels = config.num_channels
-        self.num_patches = config.grid[0] * config.grid[1]
-        self.projection = nn.Conv2d(
-            config.num_channels, config.hidden_size, kernel_size=self.patch_size, stride=self.patch_size
-        )
-
-    def forward(
-        self, pixel_values: Float[Tensor, "batch channels height width"], interpolate_pos_encoding: bool = False
-    ) -> Float[Tensor, "batch patches hidden"]:
-        self._check(pixel_values, interpolate_pos_encoding)
-        projection = self.projection
-        weight = getattr(projection, "weight", None)
-        if weight is None:  # of what scripts put here, which may have parts
-            weight = next(projection.parameters(), pixel_values)
-        return projection(pixel_values.to(weight.dtype)).flatten(2).transpose(1, 2)
-
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches, in the form in which a convolution computes them, for symbolic sizes."""
-        patch_height, patch_width = self.patch_size
-        return (height - patch_height) // patch_height + 1, (width - patch_width) // patch_width + 1
-
-    def is_own_size(self, pixel_values: Tensor) -> bool:
-        """Whether images have the size that the model is for."""
-        return tuple(pixel_values.shape[-2:]) == self.image_size
-
-    def _check(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> None:
-        if pixel_values.ndim != 4:
-            raise ValueError(
-                f"pixel_values have shape {tuple(pixel_values.shape)}; they need (batch, channels, height, width)."
-            )
-        _, channels, height, width = pixel_values.shape
-        if channels != self.num_channels:
-            raise ValueError(
-                f"pixel_values of shape {tuple(pixel_values.shape)} have {channels} channels, the model takes "
-                f"{self.num_channels}; channels come first."
-            )
-        if not interpolate_pos_encoding and (height, width) != self.image_size:
-            raise ValueError(
-                f"images of {height} x {width} pixels do not fit a model for {self.image_size[0]} x "
-                f"{self.image_size[1]}; resize them, or call with interpolate_pos_encoding=True."
-            )
-        if height < self.patch_size[0] or width < self.patch_size[1]:
-            raise ValueError(
-                f"images of {height} x {width} pixels are smaller than one patch of {self.patch_size[0]} x "
-                f"{self.patch_size[1]}; make them larger."
-            )
-
-
-class ViTEmbeddings(nn.Module):
-    """Turns an image into tokens: those before the patches, such as a class token, then the patches; with positions."""
-
-    def __init__(self, config: PretrainedConfig, use_mask_token: bool = False) -> None:
-        super().__init__()
-        self.config = config
-        architecture, hidden = config.architecture, config.hidden_size
-        self.prefix_tokens = architecture.prefix_tokens
-        for name in self.prefix_tokens:
-            self.register_parameter(name, nn.Parameter(torch.empty(1, 1, hidden)))
-        has_mask_token = use_mask_token if architecture.mask_token is None else architecture.mask_token
-        self.mask_token = nn.Parameter(torch.empty(1, 1, hidden)) if has_mask_token else None
-        self.grid = config.grid
-        self.absolute_positions = architecture.absolute_positions
-        self.position_embeddings = self._positions()
-        self.resamples_unasked = architecture.resamples_unasked
-        self.patch_embeddings = ViTPatchEmbeddings(config)
-        self.patch_size = config.patch_size
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.start_parameters()
-
-    def start_parameters(self) -> None:
-        """Give the tokens and positions their start."""
-        for name in self.prefix_tokens:
-            start(getattr(self, name), INITIALIZERS["token"], self.config)
-        if self.mask_token is not None:
-            start(self.mask_token, "zeros", self.config)
-        if self.position_embeddings is not None:
-            is_fixed = self.absolute_positions == "sincos"
-            start(self.position_embeddings, "sincos" if is_fixed else INITIALIZERS["positions"], self.config)
-
-    def forward(
-        self,
-        pixel_values: Float[Tensor, "batch channels height width"],
-        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
-        interpolate_pos_encoding: bool = False,
-    ) -> Float[Tensor, "batch tokens hidden"]:
-        interpolate = self.interpolates(pixel_values, interpolate_pos_encoding)
-        patches = self.patch_embeddings(pixel_values, interpolate)
-        if bool_masked_pos is not None:
-            patches = self._mask(patches, bool_masked_pos)
-        tokens = self._with_prefix(patches)
-        if self.position_embeddings is None:
-            return self.dropout(tokens)
-        if interpolate:
-            positions = self.interpolate_pos_encoding(tokens, *pixel_values.shape[-2:])
-        else:
-            positions = self.position_embeddings
-        return self.dropout(tokens + positions)
-
-    def interpolates(self, pixel_values: Tensor, interpolate_pos_encoding: bool | None) -> bool:
-        """Whether positions are resampled: where it is asked for, or unasked for images of another size."""
-        return bool(interpolate_pos_encoding) or (
-            self.resamples_unasked and not self.patch_embeddings.is_own_size(pixel_values)
-        )
-
-    def interpolate_pos_encoding(
-        self, embeddings: Float[Tensor, "batch given_tokens hidden"], height: int, width: int
-    ) -> Float[Tensor, "1 tokens hidden"]:
-        """The position embeddings for images of another size, resampled as `vit_core.position` defines it.
-
-        Args:
-            embeddings: the tokens that the positions are for; the sizes alone decide here.
-            height: of the images, in pixels.
-            width: likewise.
-        """
-        grid, before = self.patch_embeddings.grid(height, width), len(self.prefix_tokens)
-        positions: Any = self.position_embeddings
-        of_prefix, patches = positions[:, :before], positions[:, before:]
-        resampled = resample_grid(patches[0].unflatten(0, self.grid), grid)
-        return torch.cat([of_prefix, resampled.flatten(0, 1)[None]], dim=1)
-
-    def _positions(self) -> nn.Parameter | None:
-        if self.absolute_positions is None:
-            return None
-        tokens = len(self.prefix_tokens) + self.grid[0] * self.grid[1]
-        positions = torch.empty(1, tokens, self.config.hidden_size)
-        return nn.Parameter(positions, requires_grad=self.absolute_positions != "sincos")
-
-    def _with_prefix(self, patches: Tensor) -> Tensor:
-        if not self.prefix_tokens:
-            return patches
-        prefix = [getattr(self, name).expand(patches.shape[0], -1, -1) for name in self.prefix_tokens]
-        return torch.cat([*prefix, patches], dim=1)
-
-    def _mask(self, patches: Tensor, bool_masked_pos: Tensor) -> Tensor:
-        if self.mask_token is None:
-            raise ValueError("bool_masked_pos needs a mask token; build the model with use_mask_token=True.")
-        if bool_masked_pos.shape != patches.shape[:2]:
-            raise ValueError(
-                f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}; one entry for each patch is needed, "
-                f"{tuple(patches.shape[:2])}."
-            )
-        return torch.where(bool_masked_pos.bool().unsqueeze(-1), self.mask_token, patches)
 
 
 class ViTEncoder(LayerStack):
@@ -581,133 +424,6 @@ class VisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHe
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-        return self._returned(output, return_dict)
-
-
-class VisionTransformerForMaskedImageModeling(VisionTransformerWithHead):
-    """A Vision Transformer with a decoder that reconstructs masked patches (SimMIM, https://arxiv.org/abs/2111.09886).
-
-    Args:
-        config: its sizes and settings; a patch is `encoder_stride` pixels high and wide.
-    """
-
-    task = "masked-image-modeling"
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__(config)
-        self.add_base_model(add_pooling_layer=False, use_mask_token=True)
-        pixels = config.encoder_stride**2 * config.num_channels
-        with own_parts():
-            self.decoder = nn.Sequential(
-                nn.Conv2d(config.hidden_size, pixels, kernel_size=1), nn.PixelShuffle(config.encoder_stride)
-            )
-        self.post_init()
-
-    def forward(
-        self,
-        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
-        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
-        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        interpolate_pos_encoding: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> MaskedImageModelingOutput | tuple[Tensor, ...]:
-        """Run the model; see `VisionTransformerModel.forward`. With `bool_masked_pos` the output has a loss.
-
-        Raises:
-            ValueError: a shape does not fit the model, or there is a mask and patches are not `encoder_stride` pixels
-                high and wide.
-        """
-        config, pixel_values = self.config, self._images(pixel_values)
-        if bool_masked_pos is not None and config.patch_shape != (config.encoder_stride, config.encoder_stride):
-            raise ValueError(
-                f"patch_size is {config.patch_size} and encoder_stride {config.encoder_stride}; with bool_masked_pos "
-                f"they must be equal, so that the reconstruction has the image's size."
-            )
-        outputs = self.base_model(
-            pixel_values,
-            bool_masked_pos=bool_masked_pos,
-            head_mask=head_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            return_dict=True,
-        )
-        grid = self.base_model.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])
-        patches = self.patches_of(outputs, grid)
-        reconstruction = self.decoder(patches.transpose(1, 2).unflatten(2, grid))
-        loss = None
-        if bool_masked_pos is not None:
-            mask = self._as_tensor(bool_masked_pos)
-            loss = masked_reconstruction_loss(pixel_values, reconstruction, mask, config.patch_shape)
-        output = MaskedImageModelingOutput(loss, reconstruction, outputs.hidden_states, outputs.attentions)
-        return self._returned(output, return_dict)
-
-
-class VisionTransformerForMaskedTokenModeling(VisionTransformerWithHead):
-    """A Vision Transformer that predicts visual tokens of masked patches (BEiT, https://arxiv.org/abs/2106.08254).
-
-    Args:
-        config: its sizes and settings; there are `vocab_size` visual tokens.
-    """
-
-    task = "masked-token-modeling"
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.add_base_model(add_pooling_layer=False, use_mask_token=True)
-        with own_parts():
-            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
-        self.post_init()
-
-    def forward(
-        self,
-        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
-        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
-        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
-        labels: Shaped[Tensor, " masked"] | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        interpolate_pos_encoding: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> MaskedLMOutput | tuple[Tensor, ...]:
-        """Run the model; see `VisionTransformerModel.forward`.
-
-        Args:
-            pixel_values: images, (batch, channels, height, width).
-            bool_masked_pos: (batch, patches), true or 1 where the mask token replaces the patch.
-            head_mask: see `VisionTransformerModel.forward`.
-            labels: the visual tokens of the masked patches of all images, one after the other; see
-                `vit_torch.losses.masked_token_loss`. With them the output has a loss.
-            output_attentions: see `VisionTransformerModel.forward`.
-            output_hidden_states: see `VisionTransformerModel.forward`.
-            interpolate_pos_encoding: see `VisionTransformerModel.forward`.
-            return_dict: see `VisionTransformerModel.forward`.
-
-        Raises:
-            ValueError: a shape does not fit the model, or there are labels without a mask.
-        """
-        pixel_values = self._images(pixel_values)
-        if labels is not None and bool_masked_pos is None:
-            raise ValueError("labels are the visual tokens of masked patches; pass bool_masked_pos with them.")
-        outputs = self.base_model(
-            pixel_values,
-            bool_masked_pos=bool_masked_pos,
-            head_mask=head_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            return_dict=True,
-        )
-        grid = self.base_model.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])
-        logits = self.lm_head(self.layernorm(self.patches_of(outputs, grid)))
-        loss = None
-        if labels is not None:
-            loss = masked_token_loss(logits, self._as_tensor(labels), self._as_tensor(bool_masked_pos))
-        output = MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
         return self._returned(output, return_dict)
 
 

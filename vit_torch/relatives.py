@@ -1,7 +1,7 @@
 """The public models of ViT and its relatives, with the names and signatures of transformers 4.
 
-What they compute is in `vit_torch.modeling` and `vit_torch.masked_autoencoder`; what each is made of, its config says
-(`vit_core.families`).
+What they compute is in `vit_torch.modeling`, `masked_image_modeling` and `masked_autoencoder`; what each is made of,
+its config says (`vit_core.families`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from vit_core import (
     ViTMSNConfig,
 )
 from vit_torch.masked_autoencoder import MaskedAutoencoderForPreTraining, MaskedAutoencoderModel
+from vit_torch.masked_image_modeling import (
+    VisionTransformerForMaskedImageModeling,
+    VisionTransformerForMaskedTokenModeling,
+)
 from vit_torch.modeling import (
     VisionTransformerForImageClassification,
     VisionTransformerForImageClassificationWithTeacher,
-    VisionTransformerForMaskedImageModeling,
-    VisionTransformerForMaskedTokenModeling,
     VisionTransformerModel,
     VisionTransformerPreTrainedModel,
 )

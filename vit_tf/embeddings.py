@@ -1,0 +1,161 @@
+"""How an image becomes tokens in Keras: patches, tokens before them, positions.
+
+Which of these there are, a config's `architecture` says (`vit_core.architecture`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jaxtyping import Float, Shaped
+from keras import layers, ops
+from tensorflow import Tensor
+
+from vit_core import PretrainedConfig
+from vit_tf.checks import check_per_patch
+from vit_tf.initialization import SinCos, Start
+from vit_tf.layers import (
+    Grid,
+    Shape,
+)
+from vit_tf.parts import Part
+from vit_tf.position import is_same_grid, resample_grid
+
+
+class ViTPatchEmbeddings(Part):
+    """Cuts an image into patches and projects each to a token."""
+
+    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.data_format = data_format
+        self.image_size, self.patch_size, self.num_channels = (
+            config.image_shape,
+            config.patch_shape,
+            config.num_channels,
+        )
+        self.num_patches = math.prod(config.grid)
+        self.projection = layers.Conv2D(
+            config.hidden_size,
+            kernel_size=config.patch_shape,
+            strides=config.patch_shape,
+            data_format="channels_last",  # the only one that TensorFlow has on a CPU
+            kernel_initializer=Start(config),
+            name="projection",
+            dtype=self.dtype_policy,
+        )
+
+    def build(self, input_shape: Shape) -> None:
+        self.projection.build((None, None, None, self.config.num_channels))
+
+    def call(
+        self, pixel_values: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch rows columns hidden"]:
+        if self.data_format == "channels_first":
+            pixel_values = ops.transpose(pixel_values, (0, 2, 3, 1))
+        return self.projection(pixel_values)
+
+    def grid(self, pixel_values: Float[Tensor, "batch channels height width"]) -> tuple[int | Tensor, int | Tensor]:
+        """Rows and columns of patches."""
+        _, *sizes = ops.shape(pixel_values)
+        height, width = sizes[1:] if self.data_format == "channels_first" else sizes[:2]
+        return height // self.config.patch_shape[0], width // self.config.patch_shape[1]
+
+
+class ViTEmbeddings(Part):
+    """Turns an image into tokens: those before the patches, if any, then the patches, each with its position added."""
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        use_mask_token: bool = False,
+        data_format: str = "channels_first",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        architecture = config.architecture
+        self.output_shape = tokens_shape(config)  # for `summary`
+        self.prefix_tokens = architecture.prefix_tokens
+        self.absolute_positions = architecture.absolute_positions
+        self.resamples_unasked = architecture.resamples_unasked
+        self.use_mask_token = use_mask_token if architecture.mask_token is None else architecture.mask_token
+        self.patch_embeddings = ViTPatchEmbeddings(
+            config, data_format, name="patch_embeddings", dtype=self.dtype_policy
+        )
+        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+
+    def build(self, input_shape: Shape) -> None:
+        hidden, start = self.config.hidden_size, Start(self.config)
+        for name in self.prefix_tokens:
+            setattr(self, name, self.add_weight(name=name, shape=(1, 1, hidden), initializer=start))
+        self.mask_token = None
+        if self.use_mask_token:
+            self.mask_token = self.add_weight(name="mask_token", shape=(1, 1, hidden), initializer="zeros")
+        self.position_embeddings = None
+        if self.absolute_positions is not None:
+            is_fixed = self.absolute_positions == "sincos"
+            self.position_embeddings = self.add_weight(
+                name="position_embeddings",
+                shape=(1, len(self.prefix_tokens) + math.prod(self.config.grid), hidden),
+                initializer=SinCos(self.config.grid, len(self.prefix_tokens)) if is_fixed else start,
+                trainable=not is_fixed,
+            )
+        self.patch_embeddings.build(input_shape)
+
+    def call(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"],
+        interpolate_pos_encoding: bool = False,
+        bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        patches = self.patch_embeddings(pixel_values)
+        batch, rows, columns, hidden = ops.shape(patches)
+        patches = ops.reshape(patches, (-1, rows * columns, hidden))
+        if bool_masked_pos is not None:
+            patches = self._mask(patches, ops.convert_to_tensor(bool_masked_pos))
+        before = [ops.broadcast_to(getattr(self, name), (batch, 1, hidden)) for name in self.prefix_tokens]
+        tokens = ops.concatenate([*before, patches], axis=1) if before else patches
+        positions = self.positions((rows, columns), interpolate_pos_encoding)
+        return self.dropout(tokens if positions is None else tokens + positions)
+
+    def positions(self, grid: Grid, interpolate_pos_encoding: bool = False) -> Float[Tensor, "1 tokens hidden"] | None:
+        """The position embeddings for a grid of patches; resampled if that is asked for, or done unasked; or None."""
+        if self.position_embeddings is None:
+            return None
+        if interpolate_pos_encoding or (self.resamples_unasked and not is_same_grid(self.config.grid, grid)):
+            return self._resampled_positions(grid)
+        return self.position_embeddings
+
+    def interpolate_pos_encoding(
+        self, embeddings: Any, height: int | Tensor, width: int | Tensor
+    ) -> Float[Tensor, "1 tokens hidden"]:
+        """The position embeddings for images of another size in pixels.
+
+        Args:
+            embeddings: accepted for scripts that give them; the size says everything.
+            height: of the images.
+            width: of the images.
+        """
+        patch_height, patch_width = self.config.patch_shape
+        return self._resampled_positions((height // patch_height, width // patch_width))
+
+    def _resampled_positions(self, grid: Grid) -> Float[Tensor, "1 tokens hidden"]:
+        """The position embeddings for another grid of patches, resampled as `vit_core.position` defines it."""
+        before = len(self.prefix_tokens)
+        positions = ops.convert_to_tensor(self.position_embeddings)
+        resampled = resample_grid(ops.reshape(positions[0, before:], (*self.config.grid, -1)), grid)
+        patches = ops.reshape(resampled, (1, -1, self.config.hidden_size))
+        return ops.concatenate([positions[:, :before], patches], axis=1) if before else patches
+
+    def _mask(self, patches: Tensor, bool_masked_pos: Tensor) -> Tensor:
+        if self.mask_token is None:
+            raise ValueError("bool_masked_pos needs a mask token; build the model with use_mask_token=True.")
+        check_per_patch("bool_masked_pos", bool_masked_pos, patches)
+        return ops.where(ops.cast(bool_masked_pos, "bool")[..., None], self.mask_token, patches)
+
+
+def tokens_shape(config: PretrainedConfig) -> Shape:
+    """The shape of the tokens of a batch of images."""
+    return None, config.architecture.num_prefix_tokens + math.prod(config.grid), config.hidden_size
