@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import vit_core.auto
-from conversion.checkpoint import family_in
-from vit_core.config import PretrainedConfig
+from conversion.checkpoint import model_in
 from vit_core.hub import ModelSource
 
 
@@ -19,7 +18,8 @@ class AutoModelClass(vit_core.auto.AutoModelClass):
     """
 
     @staticmethod
-    def _of_unnamed(source: ModelSource, options: Mapping[str, Any]) -> type[PretrainedConfig]:
+    def _of_unnamed(source: ModelSource, options: Mapping[str, Any]) -> vit_core.auto.Described:
         with contextlib.suppress(OSError, ValueError):  # whoever loads the model says what is wrong
-            return family_in(source, options.get("under")).config_class
+            family, task = model_in(source, options.get("under"))
+            return family.config_class, [family.models[task]]
         return vit_core.auto.AutoModelClass._of_unnamed(source, options)

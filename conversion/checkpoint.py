@@ -248,19 +248,20 @@ def _unrecognised(name: str, files: OpenCheckpoint) -> str:
     return f"{name} is in no format that Trivit knows: it holds {some or 'no tensors'}; looked for {looked_for}."
 
 
-def family_in(source: ModelSource, under: str | None = None) -> Family:
-    """Whose model a checkpoint of any format holds, as its names and its `config.json` tell.
+def model_in(source: ModelSource, under: str | None = None) -> tuple[Family, Task]:
+    """Which model a checkpoint of any format holds, as its names and its `config.json` tell.
 
     Raises:
         OSError: there is no such checkpoint.
         ValueError: the format is unknown, or a file is corrupt.
     """
 
-    def family(files: OpenCheckpoint) -> Family:
+    def model(files: OpenCheckpoint) -> tuple[Family, Task]:
         form, found = _require_recognised(source, files, under)
-        return _read(source.name, form, found, files.config).family
+        read = _read(source.name, form, found, files.config)
+        return read.family, _task(read)
 
-    return _first_that_fits(source, open_files(source), family)
+    return _first_that_fits(source, open_files(source), model)
 
 
 @dataclass(frozen=True)
@@ -424,8 +425,8 @@ def _read(
         model = replace(model, family=told).of_family(family)  # an encoder in a format that has nothing else of it
     if wanted is not None and wanted.model_type not in (family.model_type, family.encoder_is):
         raise ValueError(
-            f"{name} holds a {family.title} and no {wanted.title}; load it with {family.models[_task(model)]}, or with "
-            f"one of the Auto classes."
+            f"{name} holds a model of {family.title}, not of {wanted.title}; load it with "
+            f"{family.models[_task(model)]}, or with one of the Auto classes."
         )
     return model
 

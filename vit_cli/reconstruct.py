@@ -157,7 +157,7 @@ def show_reconstructions(
         _print_table(found)
     if picture is not None and found:
         drawn = [
-            PicturedReconstruction(each.file.name, each.pixels, each.painted, each.mask, _told(each))
+            PicturedReconstruction(each.file.name, each.pixels, each.painted, each.mask, f"error {each.error:.4f}")
             for each in found[:LARGEST_NUMBER_OF_IMAGES]
         ]
         draw_reconstructions(picture, drawn, loaded.model.config.patch_shape)
@@ -179,10 +179,6 @@ def _reconstruct(loaded: Autoencoder, files: list[Path], seed: int) -> list[Reco
                     found += loaded.reconstruct(images.files, images.pixel_values, seed)
             advance(len(batch))
     return found
-
-
-def _told(found: Reconstruction) -> str:
-    return f"error {found.error:.4f}; of the mean {found.error_of_mean:.4f}"
 
 
 def _as_json(found: Reconstruction) -> dict[str, Any]:

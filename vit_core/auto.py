@@ -17,6 +17,9 @@ from vit_core.hub import ModelSource, locate
 from vit_core.json_file import read_json_file
 from vit_core.loading_options import LOCATION, loading_options
 
+#: The class of a config, and what it has under "architectures".
+Described = tuple[type[PretrainedConfig], Any]
+
 #: The config of each model type.
 CONFIGS: dict[str, type[PretrainedConfig]] = {name: family.config_class for name, family in FAMILIES.items()}
 
@@ -41,7 +44,7 @@ class AutoConfig:
             OSError: there is no such checkpoint, or it cannot be reached.
             ValueError: the model type is none that is known here, or the file is no config.
         """
-        return config_class_of(pretrained_model_name_or_path, options).from_pretrained(
+        return described(pretrained_model_name_or_path, options)[0].from_pretrained(
             pretrained_model_name_or_path, **options
         )
 
@@ -83,6 +86,8 @@ class AutoModelClass:
     """Finds out which model of one task a checkpoint or a config is for; a backend subclasses it for each task."""
 
     models: ClassVar[dict[type[PretrainedConfig], type[Any]]]
+    #: Other models for the task, which are taken where a config names them under "architectures".
+    named_models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         name = type(self).__name__
@@ -107,12 +112,12 @@ class AutoModelClass:
         if isinstance(config, str | os.PathLike):
             options["config"] = config = AutoConfig.from_pretrained(config)
         if config is not None:
-            chosen = type(config)
+            model_class = cls._model_class(type(config), config.architectures)
         elif pretrained_model_name_or_path is not None:
-            chosen = config_class_of(pretrained_model_name_or_path, options, cls._of_unnamed)
+            model_class = cls._model_class(*described(pretrained_model_name_or_path, options, cls._of_unnamed))
         else:
             raise ValueError(f"{cls.__name__} has no checkpoint to load; give its folder or Hub id.")
-        return cls._model_class(chosen).from_pretrained(pretrained_model_name_or_path, *model_args, **options)
+        return model_class.from_pretrained(pretrained_model_name_or_path, *model_args, **options)
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **options: Any) -> Any:
@@ -125,7 +130,7 @@ class AutoModelClass:
         Raises:
             ValueError: there is no model for such a config.
         """
-        return cls._model_class(type(config))._from_config(config, **options)
+        return cls._model_class(type(config), config.architectures)._from_config(config, **options)
 
     @classmethod
     def register(cls, config_class: type[PretrainedConfig], model_class: type[Any], exist_ok: bool = False) -> None:
@@ -152,29 +157,33 @@ class AutoModelClass:
         cls.models[config_class] = model_class
 
     @staticmethod
-    def _of_unnamed(source: ModelSource, options: Mapping[str, Any]) -> type[PretrainedConfig]:
-        """The class of the config where no file names a model type, as in other formats than ours."""
-        return ViTConfig
+    def _of_unnamed(source: ModelSource, options: Mapping[str, Any]) -> Described:
+        """What `described` returns where no file names a model type, as in other formats than ours."""
+        return ViTConfig, None
 
     @classmethod
-    def _model_class(cls, config_class: type[PretrainedConfig]) -> type[Any]:
+    def _model_class(cls, config_class: type[PretrainedConfig], architectures: Any) -> type[Any]:
+        named = architectures[0] if isinstance(architectures, list) and architectures else None
+        other = cls.named_models.get(config_class)
+        if other is not None and isinstance(named, str) and other.__name__.endswith(named):  # a prefix is a backend's
+            return other
         if config_class in cls.models:
             return cls.models[config_class]
         known = ", ".join(sorted(each.__name__ for each in cls.models))
         raise ValueError(f"{cls.__name__} has no model for a {config_class.__name__}; it has those for {known}.")
 
 
-def config_class_of(
+def described(
     model_id_or_path: str | os.PathLike[str],
     options: Mapping[str, Any],
-    of_unnamed: Callable[[ModelSource, Mapping[str, Any]], type[PretrainedConfig]] = lambda source, options: ViTConfig,
-) -> type[PretrainedConfig]:
-    """The class of a checkpoint's config.
+    of_unnamed: Callable[[ModelSource, Mapping[str, Any]], Described] = AutoModelClass._of_unnamed,
+) -> Described:
+    """The class of a checkpoint's config, and what its `config.json` has under "architectures".
 
     Args:
         model_id_or_path: the checkpoint.
         options: those of `from_pretrained`.
-        of_unnamed: the class where no file names a type, as in other formats than ours.
+        of_unnamed: tells both where no file names a type, as in other formats than ours.
 
     Raises:
         OSError: there is no such checkpoint, or it cannot be reached.
@@ -184,8 +193,10 @@ def config_class_of(
     source = locate(model_id_or_path, **location)
     name = config_name(source)
     file = None if source.weights not in (None, name) else source.file(name)
-    model_type = None if file is None else read_json_file(file).get("model_type")
-    return of_unnamed(source, options) if model_type is None else config_class(model_type, source.name)
+    said = {} if file is None else read_json_file(file)
+    if (model_type := said.get("model_type")) is None:
+        return of_unnamed(source, options)
+    return config_class(model_type, source.name), said.get("architectures")
 
 
 def config_class(model_type: Any, source: str) -> type[PretrainedConfig]:

@@ -26,6 +26,9 @@ T = TypeVar("T")
 #: What data parallelism, torch.compile, FSDP and activation checkpointing put into names.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
+#: What older checkpoints of transformers hold although it follows from sizes, by the last part of its name.
+COMPUTED = ("relative_position_index",)
+
 NAMES_SHOWN = 6  # in a warning; a model has hundreds
 
 
@@ -156,7 +159,7 @@ def plan_loading(
         tensors,
         missing,
         tuple(name for name in extras or () if name not in tensors),
-        tuple(name for name in available if name not in used),
+        tuple(name for name in available if name not in used and name.rpartition(".")[2] not in COMPUTED),
         tuple(mismatched),
     )
 

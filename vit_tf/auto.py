@@ -51,6 +51,7 @@ class TFAutoModelForImageClassification(AutoModelClass):
     """Finds out which model for image classification a checkpoint or a config is for."""
 
     models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = _models("image-classification")
+    named_models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = _models("image-classification-with-teacher")
 
 
 class TFAutoModelForMaskedImageModeling(AutoModelClass):

@@ -48,6 +48,7 @@ class AutoModelForImageClassification(AutoModelClass):
     """Finds out which model for image classification a checkpoint or a config is for."""
 
     models: ClassVar[Models] = models_for("image-classification")
+    named_models: ClassVar[Models] = models_for("image-classification-with-teacher")
 
 
 class AutoModelForMaskedImageModeling(AutoModelClass):

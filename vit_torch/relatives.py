@@ -242,7 +242,6 @@ class BeitPreTrainedModel(PreTrainedModel):
 
     config_class: type[PretrainedConfig] = BeitConfig
     base_model_prefix = BeitConfig.base_model_prefix
-    _keys_to_ignore_on_load_unexpected = (r"relative_position_index$",)  # which older checkpoints hold
 
 
 class BeitModel(BeitPreTrainedModel, VisionTransformerModel):
@@ -269,7 +268,6 @@ class Data2VecVisionPreTrainedModel(PreTrainedModel):
 
     config_class: type[PretrainedConfig] = Data2VecVisionConfig
     base_model_prefix = Data2VecVisionConfig.base_model_prefix
-    _keys_to_ignore_on_load_unexpected = (r"relative_position_index$",)  # which older checkpoints hold
 
 
 class Data2VecVisionModel(Data2VecVisionPreTrainedModel, VisionTransformerModel):

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from conversion.canonical import rows
-from conversion.checkpoint import family_in
+from conversion.checkpoint import model_in
 from conversion.proof.inputs import location_of
 from vit_core import ViTConfig
 from vit_core.families import FAMILIES, Family, family_of
@@ -38,7 +38,7 @@ def classifiers_to_try(package: ModuleType, source: str, options: Mapping[str, A
     for each in (family, FAMILIES.get(family.encoder_is or "", family)):
         if found := [name for task, name in each.models.items() if "classification" in task]:
             return sorted(found, key=lambda name: name != named)
-    raise ValueError(f"{source} holds a {family.title}, which classifies nothing; choose a classifier.")
+    raise ValueError(f"{source} holds a model of {family.title}, which classifies nothing; choose a classifier.")
 
 
 def encoder_of(package: ModuleType, source: str, options: Mapping[str, Any]) -> str:
@@ -55,5 +55,5 @@ def _family(package: ModuleType, source: str, options: Mapping[str, Any]) -> tup
             config = package.AutoConfig.from_pretrained(source, **location)
             return family_of(config), next(iter(config.architectures or []), "")
     with contextlib.suppress(OSError, ValueError):  # what is wrong, loading will say
-        return family_in(locate(source, **location), options.get("under")), ""
+        return model_in(locate(source, **location), options.get("under"))[0], ""
     return FAMILIES[ViTConfig.model_type], ""

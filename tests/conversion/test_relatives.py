@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import conversion
 from conversion.casting import Cast
-from conversion.checkpoint import family_in, open_for_loading
+from conversion.checkpoint import model_in, open_for_loading
 from conversion.formats import WRITABLE
 from conversion.plan import Plan
 from vit_core.families import FAMILIES
@@ -45,7 +45,7 @@ def test_a_folder_is_of_its_family_and_task(fixture_folder: Path, source: str, k
     family = FAMILIES[kind[0]]
     assert (type(found.config), found.task, found.left_out) == (family.config_class, kind[1], ())
     assert list(found.tensors) == [row.name for row in parameters(found.config, found.task)]
-    assert family_in(locate(fixture_folder / source)) is family
+    assert model_in(locate(fixture_folder / source))[0] is family
 
 
 @pytest.mark.parametrize(
@@ -88,20 +88,20 @@ def test_relative_positions_tell_the_number_of_heads(fixture_folder: Path, tmp_p
 @pytest.mark.parametrize(
     ("source", "wanted", "advice"),
     [
-        ("hf_deit", "vit", "holds a DeiT and no ViT; load it with DeiTForImageClassificationWithTeacher"),
-        ("hf_beit_shared", "deit", "holds a BEiT and no DeiT; load it with BeitForImageClassification"),
+        ("hf_deit", "vit", "holds a model of DeiT, not of ViT; load it with DeiTForImageClassificationWithTeacher"),
+        ("hf_beit_shared", "deit", "holds a model of BEiT, not of DeiT; load it with BeitForImageClassification"),
         (
             "hf_data2vec_vision",
             "beit",
-            "holds a data2vec and no BEiT; load it with Data2VecVisionForImageClassification",
+            "holds a model of data2vec, not of BEiT; load it with Data2VecVisionForImageClassification",
         ),
-        ("hf_vit_mae", "deit", "holds a MAE and no DeiT; load it with ViTMAEForPreTraining"),
-        ("timm_beitv2", "vit", "holds a BEiT and no ViT; load it with BeitForImageClassification"),
+        ("hf_vit_mae", "deit", "holds a model of MAE, not of DeiT; load it with ViTMAEForPreTraining"),
+        ("timm_beitv2", "vit", "holds a model of BEiT, not of ViT; load it with BeitForImageClassification"),
         ("timm_deit_distilled/model.safetensors", "vit", "load it with DeiTForImageClassificationWithTeacher, or with"),
         (
             "timm_vit",
             "deit",
-            "holds a ViT and no DeiT; load it with ViTForImageClassification, or with one of the Auto",
+            "holds a model of ViT, not of DeiT; load it with ViTForImageClassification, or with one of the Auto",
         ),
     ],
 )

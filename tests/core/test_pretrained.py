@@ -501,3 +501,10 @@ def test_a_model_with_a_head_inside_another_is_filled():
     found = plan_loading(table, checkpoint, config, "here", extras={"classifier.bias": (2,)}, prefix="model.")
     assert {f"model.{name}" for name in checkpoint.tensors} == found.tensors.keys()
     assert found.missing_extras == ("classifier.bias",)
+
+
+def test_what_older_checkpoints_hold_although_sizes_tell_it_is_no_unexpected_tensor():
+    checkpoint = holding(small_config(), HEAD)
+    index = StoredTensor("I64", (2, 2), lambda: np.zeros((2, 2), np.int64))
+    tensors = {**checkpoint.tensors, "vit.encoder.relative_position_bias.relative_position_index": index}
+    assert plan(replace(checkpoint, tensors=tensors), small_config(), HEAD).unexpected == ()

@@ -82,3 +82,12 @@ def test_the_mappings_of_transformers_list_what_the_auto_classes_know():
     for task in ("IMAGE_CLASSIFICATION", "MASKED_IMAGE_MODELING"):
         mapping = getattr(vit_torch, f"MODEL_FOR_{task}_MAPPING")
         assert "vit" in [config.model_type for config in mapping]
+
+
+@pytest.mark.parametrize("folder", ["hf_deit", "timm_deit_distilled"])
+def test_a_checkpoint_with_two_classifiers_gets_the_model_that_has_both(fixture_folder, folder):
+    model = AutoModelForImageClassification.from_pretrained(fixture_folder / folder, num_attention_heads=4)
+    assert type(model) is vit_torch.DeiTForImageClassificationWithTeacher
+    assert type(AutoModelForImageClassification.from_config(model.config)) is type(model)
+    one = AutoModelForImageClassification.from_pretrained(fixture_folder / "hf_deit_classifier")
+    assert type(one) is vit_torch.DeiTForImageClassification
