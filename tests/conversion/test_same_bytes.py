@@ -18,9 +18,9 @@ import conversion
 from conversion.format_names import WRITABLE_NAMES
 from vit_core import ViTConfig, ViTImageProcessor
 
-source, folder = sys.argv[1:]
+source, autoencoder, folder = sys.argv[1:]
 for name in WRITABLE_NAMES:
-    conversion.convert(source, f"{folder}/{name}", to=name, compare=False)
+    conversion.convert(autoencoder if name == "mae" else source, f"{folder}/{name}", to=name, compare=False)
 config = ViTConfig.from_pretrained(source, problem_type="multi_label_classification", output_attentions=True)
 config.save_pretrained(f"{folder}/config")
 ViTImageProcessor.from_pretrained(source, do_resize=False).save_pretrained(f"{folder}/processor")
@@ -33,9 +33,9 @@ def written(fixture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> l
     found = []
     for seed in SEEDS:
         folder = tmp_path_factory.mktemp(f"seed{seed}")
-        source = fixture_folder / "hf_vit_classifier"
+        sources = [str(fixture_folder / name) for name in ("hf_vit_classifier", "hf_vit_mae")]
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", PROGRAM, str(source), str(folder)], env=environment, check=True)
+        subprocess.run([sys.executable, "-c", PROGRAM, *sources, str(folder)], env=environment, check=True)
         files = (path for path in folder.rglob("*") if path.is_file())
         found.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
     return found

@@ -90,5 +90,8 @@ def test_converting_loads_no_framework_and_no_package_that_is_not_used(
     "source", ["hf_vit_classifier", "hf_vit_model/tf_model.h5", "google_jax/linen.npz", "mae_vit/pretrain.pth"]
 )
 def test_describing_a_checkpoint_loads_no_framework_and_no_package_for_files(fixture_folder, source):
-    arguments = ["info", str(fixture_folder / source), "--json", "--set", "num_attention_heads=4"]
+    heads = ["--set", "num_attention_heads=4"]
+    if "mae" in source:
+        heads += ["--set", "decoder_num_attention_heads=2"]
+    arguments = ["info", str(fixture_folder / source), "--json", *heads]
     assert not imported_by(COMMAND.format(arguments)) & (HEAVY | FILE_FORMATS)
