@@ -56,11 +56,14 @@ def install(session: nox.Session, *extras: str, groups: tuple[str, ...] = ()) ->
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Classify handwritten digits in every framework, draw where the model looked, and convert and verify the model."""
+    """Classify handwritten digits in every framework, draw where the model looked and what a masked autoencoder paints,
+    and convert and verify the model.
+    """
     install(session, *BACKENDS, "cli")
+    images = "vit_core/bundled/vit-digits/test_images"
     for backend in BACKENDS:
-        images = "vit_core/bundled/vit-digits/test_images"
         session.run("trivit", "classify", images, "--backend", backend, "--picture", f"demo/{backend}.png")
+    session.run("trivit", "reconstruct", images, "--picture", "demo/reconstruction.png")
     session.run("trivit", "convert", "bundled/vit-digits", "demo/flax", "--to", "transformers-flax", "--overwrite")
     session.run("trivit", "verify", "demo/flax")
 
