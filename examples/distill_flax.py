@@ -28,7 +28,6 @@ from vit_flax import (
     FlaxDeiTForImageClassificationWithTeacher,
     distillation_loss,
 )
-from vit_flax.distillation import KINDS
 
 
 def load_images() -> tuple[list[Image.Image], np.ndarray]:
@@ -79,7 +78,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="folder to write (default: %(default)s)",
     )
-    parser.add_argument("--kind", choices=KINDS, default="hard", help="of distillation (default: %(default)s)")
+    parser.add_argument(
+        "--kind", choices=("hard", "soft"), default="hard", help="of distillation (default: %(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=30, help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="default: %(default)s")

@@ -24,7 +24,7 @@ from vit_torch import (
     DeiTForImageClassificationWithTeacher,
     PreTrainedModel,
 )
-from vit_torch.distillation import KINDS, distillation_loss
+from vit_torch.distillation import distillation_loss
 
 
 def load_images() -> tuple[list[Image.Image], np.ndarray]:
@@ -62,7 +62,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="folder to write (default: %(default)s)",
     )
-    parser.add_argument("--kind", choices=KINDS, default="hard", help="of distillation (default: %(default)s)")
+    parser.add_argument(
+        "--kind", choices=("hard", "soft"), default="hard", help="of distillation (default: %(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=30, help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="default: %(default)s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,8 @@ import optax
 from jax import Array
 from jaxtyping import Float, Shaped
 
-from vit_core.checks import require_choice, require_number
+from vit_core.distillation import Kind, check_options, check_teacher
 from vit_flax.losses import cross_entropy
-
-Kind = Literal["hard", "soft"]
-KINDS = ("hard", "soft")
 
 
 def distillation_loss(
@@ -43,19 +40,11 @@ def distillation_loss(
     Raises:
         ValueError: the teacher has other classes than the student, a label is out of range, or an option is impossible.
     """
-    require_choice("kind", kind, KINDS)
-    require_number("alpha", alpha, 0.0, 1.0)
-    require_number("temperature", temperature, 0.0, 1e6)
-    if not temperature:
-        raise ValueError("temperature is 0; give a number above 0, such as 3.0.")
+    check_options(kind, alpha, temperature)
     for_labels = _widened(output.get("cls_logits", output["logits"]))
     for_teacher = _widened(output.get("distillation_logits", output["logits"]))
     teacher = jax.lax.stop_gradient(_widened(jnp.asarray(teacher_logits)))
-    if teacher.shape != for_teacher.shape:
-        raise ValueError(
-            f"teacher_logits have shape {teacher.shape} and the student's {for_teacher.shape}; choose a teacher for "
-            f"the same images and classes, or set the student's num_labels."
-        )
+    check_teacher(teacher.shape, for_teacher.shape)
     labels = jnp.asarray(labels)
     if labels.shape == for_labels.shape and jnp.issubdtype(labels.dtype, jnp.floating):
         of_labels = optax.softmax_cross_entropy(for_labels, labels.astype(for_labels.dtype)).mean()

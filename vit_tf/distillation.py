@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from jaxtyping import Float, Shaped
 from keras import backend, ops
 from tensorflow import Tensor
 
-from vit_core.checks import require_choice, require_number
+from vit_core.distillation import Kind, check_options, check_teacher
 from vit_tf.fitting import FittingModel
 from vit_tf.losses import class_losses, mean_loss
-
-Kind = Literal["hard", "soft"]
-KINDS = ("hard", "soft")
 
 
 def distillation_loss(
@@ -62,26 +59,13 @@ def distillation_losses(
         _float32(output.get("distillation_logits", output["logits"])),
     )
     teacher = ops.stop_gradient(_float32(ops.convert_to_tensor(teacher_logits)))
-    if teacher.shape[-1] != for_teacher.shape[-1]:
-        raise ValueError(
-            f"the teacher tells {teacher.shape[-1]} classes apart and the student {for_teacher.shape[-1]}; choose a "
-            f"teacher for the same classes, or set the student's num_labels."
-        )
+    check_teacher(teacher.shape, for_teacher.shape)
     of_labels = class_losses(for_labels, ops.convert_to_tensor(labels))
     if kind == "hard":
         return (of_labels + class_losses(for_teacher, ops.argmax(teacher, axis=-1))) / 2
     told, answered = ops.log_softmax(teacher / temperature), ops.log_softmax(for_teacher / temperature)
     divergence = ops.sum(ops.exp(told) * (told - answered), axis=-1)
     return (1 - alpha) * of_labels + alpha * temperature**2 * divergence
-
-
-def check_options(kind: str, alpha: float, temperature: float) -> None:
-    """Raise ValueError if an option of `distillation_loss` is impossible."""
-    require_choice("kind", kind, KINDS)
-    require_number("alpha", alpha, 0.0, 1.0)
-    require_number("temperature", temperature, 0.0, 1e6)
-    if not temperature:
-        raise ValueError("temperature is 0; give a number above 0, such as 3.0.")
 
 
 class Distiller(FittingModel):

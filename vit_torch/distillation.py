@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from vit_core.checks import require_choice, require_number
+from vit_core.distillation import Kind, check_options, check_teacher
 from vit_torch.tensors import as_tensor
-
-Kind = Literal["hard", "soft"]
-KINDS = ("hard", "soft")
 
 
 def distillation_loss(
@@ -42,20 +39,12 @@ def distillation_loss(
     Raises:
         ValueError: the teacher has other classes than the student, or an option is impossible.
     """
-    require_choice("kind", kind, KINDS)
-    require_number("alpha", alpha, 0.0, 1.0)
-    require_number("temperature", temperature, 0.0, 1e6)
-    if not temperature:
-        raise ValueError("temperature is 0; give a number above 0, such as 3.0.")
+    check_options(kind, alpha, temperature)
     for_labels, for_teacher = (
         _exact(output.get(name, output["logits"])) for name in ("cls_logits", "distillation_logits")
     )
     teacher = _exact(as_tensor(teacher_logits, for_teacher.device)).detach().to(for_teacher.device)
-    if teacher.shape[-1] != for_teacher.shape[-1]:
-        raise ValueError(
-            f"the teacher tells {teacher.shape[-1]} classes apart and the student {for_teacher.shape[-1]}; choose a "
-            f"teacher for the same classes, or set the student's num_labels."
-        )
+    check_teacher(teacher.shape, for_teacher.shape)
     labels = as_tensor(labels, for_labels.device).to(for_labels.device)
     shares = labels.to(for_labels) if labels.is_floating_point() else labels.long()
     of_labels = functional.cross_entropy(for_labels, shares)
