@@ -31,6 +31,7 @@ OPTIONS = {
     "absolute_positions": "positions added to tokens",
     "relative_positions": "positions added to the scores of attention",
     "resamples_unasked": "images of any size without asking",
+    "embedding_dropout": "dropout after the embeddings",
     "key_bias": "keys have a bias",
     "layer_scale": "layers scale what they add, at first by",
     "drop_path_rate": "how often the last layer is skipped in training",

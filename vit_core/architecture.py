@@ -35,6 +35,7 @@ class Architecture:
         absolute_positions: see `AbsolutePositions` (He et al. 2021, https://arxiv.org/abs/2111.06377, appendix A.1);
             None where there are relative positions alone.
         resamples_unasked: whether images may have any size without `interpolate_pos_encoding`.
+        embedding_dropout: whether there is dropout after the embeddings, as often as `hidden_dropout_prob` says.
         mask_token: whether the base model has one in every task; None where the task or the constructor decides.
         key_bias: whether keys have a bias where queries and values have one; one for all keys changes no attention
             (Bao et al. 2021, https://arxiv.org/abs/2106.08254, leave it out).
@@ -54,6 +55,7 @@ class Architecture:
     prefix_tokens: tuple[str, ...] = ("cls_token",)
     absolute_positions: AbsolutePositions | None = "learned"
     resamples_unasked: bool = False
+    embedding_dropout: bool = True
     mask_token: bool | None = None
     key_bias: bool = True
     relative_positions: RelativePositions | None = None

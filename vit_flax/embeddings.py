@@ -61,7 +61,7 @@ class FlaxViTEmbeddings(Part):
             self.mask_token = self._token("mask_token", nn.initializers.zeros)
         self.patch_embeddings = FlaxViTPatchEmbeddings(**self.shared)
         self.position_embeddings = POSITIONS[architecture.absolute_positions](self)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob if config.architecture.embedding_dropout else 0.0)
 
     def __call__(
         self,

@@ -104,7 +104,7 @@ def reconstruction_loss(
         variance = target.var(-1, keepdims=True, ddof=1)
         target = (target - target.mean(-1, keepdims=True)) / jnp.sqrt(variance + EPSILON)
     errors = jnp.square(pred.astype(dtype) - target).mean(-1)
-    return (errors * mask).sum() / mask.sum()
+    return (errors * mask).sum() / jnp.maximum(mask.sum(), 1)  # nothing left out is no loss rather than 0 / 0
 
 
 class FlaxMaskedAutoencoderModule(FlaxVisionTransformerModule):

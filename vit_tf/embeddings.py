@@ -84,7 +84,8 @@ class ViTEmbeddings(Part):
         self.patch_embeddings = ViTPatchEmbeddings(
             config, data_format, name="patch_embeddings", dtype=self.dtype_policy
         )
-        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+        dropout = config.hidden_dropout_prob if config.architecture.embedding_dropout else 0.0
+        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
         hidden, start = self.config.hidden_size, Start(self.config)

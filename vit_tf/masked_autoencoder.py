@@ -368,7 +368,7 @@ class MaskedAutoencoderForPreTraining(VisionTransformerWithHead):
             target = (target - mean) / ops.sqrt(variance + EPSILON)
         errors = ops.mean(ops.square(ops.cast(pred, dtype) - target), axis=-1)
         mask = ops.cast(mask, dtype)
-        return ops.sum(errors * mask) / ops.sum(mask)
+        return ops.sum(errors * mask) / ops.maximum(ops.sum(mask), 1)  # nothing left out is no loss, not 0 / 0
 
     def own_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> Tensor:
         """The loss of the patches that were left out, which `fit` minimises when `compile` names none."""

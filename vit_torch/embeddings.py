@@ -90,7 +90,7 @@ class ViTEmbeddings(nn.Module):
         self.resamples_unasked = architecture.resamples_unasked
         self.patch_embeddings = ViTPatchEmbeddings(config)
         self.patch_size = config.patch_size
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob if architecture.embedding_dropout else 0.0)
         self.start_parameters()
 
     def start_parameters(self) -> None:

@@ -82,3 +82,26 @@ def test_what_starts_at_random_goes_through_torch_unchanged(framework, tmp_path,
     getattr(vit_torch, model_of(case)).from_pretrained(tmp_path / "other").save_pretrained(tmp_path / "torch")
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "torch" / name).read_bytes()
+
+
+def test_nothing_left_out_is_no_loss(twins):
+    case = ("vit_mae", "pre-training", 0)
+    config = config_of(case, mask_ratio=0.0)
+    pair = twins(model_of(case), config)
+    inputs = inputs_of(config, case[1])
+    assert pair.torch.run(inputs)[0].loss.item() == 0
+    assert float(pair.other.run(inputs)[0].loss) == 0
+
+
+def test_a_masked_autoencoder_has_no_dropout_after_its_embeddings(twins):
+    case = ("vit_mae", "model", 0)
+    config = config_of(case, num_hidden_layers=0, hidden_dropout_prob=0.9)
+    pair = twins(model_of(case), config)
+    inputs, options = inputs_of(config, case[1]), {}
+    if "Flax" in type(pair.other).__name__:
+        options = {"dropout_rng": np.array([0, 1], "uint32")}
+    output, _ = pair.other.run(inputs, training=True, **options)
+    reference, _ = pair.torch.run(inputs, training=True)
+    still, _ = pair.torch.run(inputs)
+    for found in (output.last_hidden_state, reference.last_hidden_state.detach()):
+        np.testing.assert_allclose(np.asarray(found), still.last_hidden_state.detach(), atol=TOLERANCE)

@@ -56,7 +56,7 @@ class ViTMAEConfig(PretrainedConfig):
     @property
     def architecture(self) -> Architecture:
         """What the model is made of."""
-        return Architecture(absolute_positions="sincos", pooler=None, has_pooler=False)
+        return Architecture(absolute_positions="sincos", embedding_dropout=False, pooler=None, has_pooler=False)
 
     @property
     def decoder_config(self) -> ViTMAEConfig:
