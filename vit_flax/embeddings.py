@@ -121,7 +121,10 @@ class FlaxViTEmbeddings(Part):
 
     def _mask(self, patches: Array, bool_masked_pos: Array) -> Array:
         if not self.has_mask_token:
-            raise ValueError("bool_masked_pos needs a mask token; build the model with use_mask_token=True.")
+            raise ValueError(
+                "bool_masked_pos needs a mask token; build the model, or a config that has the field, with "
+                "use_mask_token=True."
+            )
         check_per_patch("bool_masked_pos", bool_masked_pos, *patches.shape[:2])
         return jnp.where(bool_masked_pos.astype(bool)[..., None], self.mask_token.astype(self.dtype), patches)
 

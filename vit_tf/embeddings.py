@@ -152,7 +152,10 @@ class ViTEmbeddings(Part):
 
     def _mask(self, patches: Tensor, bool_masked_pos: Tensor) -> Tensor:
         if self.mask_token is None:
-            raise ValueError("bool_masked_pos needs a mask token; build the model with use_mask_token=True.")
+            raise ValueError(
+                "bool_masked_pos needs a mask token; build the model, or a config that has the field, with "
+                "use_mask_token=True."
+            )
         check_per_patch("bool_masked_pos", bool_masked_pos, patches)
         return ops.where(ops.cast(bool_masked_pos, "bool")[..., None], self.mask_token, patches)
 

@@ -159,7 +159,10 @@ class ViTEmbeddings(nn.Module):
 
     def _mask(self, patches: Tensor, bool_masked_pos: Tensor) -> Tensor:
         if self.mask_token is None:
-            raise ValueError("bool_masked_pos needs a mask token; build the model with use_mask_token=True.")
+            raise ValueError(
+                "bool_masked_pos needs a mask token; build the model, or a config that has the field, with "
+                "use_mask_token=True."
+            )
         if bool_masked_pos.shape != patches.shape[:2]:
             raise ValueError(
                 f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}; one entry for each patch is needed, "
