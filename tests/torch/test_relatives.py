@@ -63,6 +63,15 @@ def test_every_output(loaded, name, attn_implementation):
         assert_close(value, expected[key])
 
 
+@pytest.mark.parametrize("name", FIXTURES)
+def test_every_output_of_the_compiled_model(loaded, name):
+    model, inputs, expected = loaded(name)
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for key, value in compiled(**inputs).items():
+        assert_close(value, expected[key])
+
+
 @pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", FIXTURES)
 def test_every_hidden_state_and_attention_map(loaded, name, attn_implementation):
