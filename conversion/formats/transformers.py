@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from conversion.canonical import HEAD, in_words
-from conversion.formats.format import ALL_MODELS, Format, Found, Settings
+from conversion.formats.format import ALL_MODELS, Format, Found, Settings, Tensors
 from conversion.formats.preprocessing import Preprocessing
 from conversion.formats.rules import KINDS, Module, Rule, rules
 from vit_core.families import FAMILIES
 from vit_core.image_processing import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from vit_core.layouts import Leaf
-from vit_core.parameters import Kind
+from vit_core.parameters import STACKS, Kind
 
 #: PyTorch's own names and axes.
 TORCH_LEAVES: Mapping[Kind, Leaf] = {
@@ -33,6 +33,8 @@ RELATIVES = {
     "embeddings.register_tokens": "it has register tokens",
 }
 
+PATCHES = "embeddings.patch_embeddings.projection.weight"
+
 #: The defaults of a config; what a model has instead, its `config.json` tells.
 CONVENTIONS = {"layer_norm_eps": 1e-12, "hidden_act": "gelu"}
 UNSURE = (*CONVENTIONS, "id2label")
@@ -47,12 +49,31 @@ def _is_like_vit(model: Found, metadata: Settings) -> bool:
     return any(name in model.tensors for name in ("embeddings.cls_token", "encoder.layer.0.layernorm_before.weight"))
 
 
+def _as_published(tensors: Tensors) -> Tensors:
+    """Tensors by the names that everyone else gives them, of a file of transformers 5.
+
+    Version 5.24 writes the layers of MAE's decoder under the encoder's name, and those of a ViT-MSN with a head without
+    what stands before its other names.
+    """
+    start = f"{STACKS['encoder']}."
+    decoder = f"decoder.decoder_{start}"
+    bare = {name for name in tensors if name.startswith(start)}
+    prefix = next((each for each in PREFIXES.values() if bare and each + PATCHES in tensors), "")
+    return {
+        f"{STACKS['decoder']}.{name.removeprefix(decoder)}"
+        if name.startswith(decoder)
+        else (prefix + name if name in bare else name): tensor
+        for name, tensor in tensors.items()
+    }
+
+
 TRANSFORMERS = Format(
     name="transformers",
     title="transformers",
     rules=tuple(Rule((name,), (in_words(name),)) for name in KINDS),
     models=ALL_MODELS,
-    signature=("embeddings.patch_embeddings.projection.weight",),
+    signature=(PATCHES,),
+    normalised=_as_published,
     conventions=CONVENTIONS,
     keeps_defaults=True,
     told=tuple(CONVENTIONS),

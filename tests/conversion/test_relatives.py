@@ -233,3 +233,24 @@ def write(write_checkpoint: Callable[..., Path], tmp_path: Path) -> Callable[...
         return write_checkpoint(folder, task, model_type=model_type, **more, **fields)
 
     return written
+
+
+@pytest.mark.parametrize(
+    ("source", "old", "new"),
+    [
+        ("hf_vit_mae", "decoder.decoder_layers.", "decoder.decoder_encoder.layer."),
+        ("hf_vit_msn", "vit.encoder.layer.", "encoder.layer."),
+    ],
+)
+def test_names_that_only_transformers_5_writes_are_those_of_everyone_else(fixture_folder, tmp_path, source, old, new):
+    tensors = load_file(fixture_folder / source / "model.safetensors")
+    renamed = {new + name.removeprefix(old) if name.startswith(old) else name: each for name, each in tensors.items()}
+    assert renamed.keys() != tensors.keys()
+    save_file(renamed, tmp_path / "model.safetensors")
+    shutil.copy(fixture_folder / source / "config.json", tmp_path)
+    found = conversion.load(tmp_path).tensors
+    assert found.keys() == tensors.keys()
+    opened = open_for_loading(locate(tmp_path), {}, config_class=type(conversion.load(tmp_path).config)).tensors
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(found[name].read(), array)
+        np.testing.assert_array_equal(opened[name].read(), array)

@@ -28,7 +28,7 @@ VARIANTS = {
     "beit": [
         {"use_relative_position_bias": True},
         {"use_shared_relative_position_bias": True, "use_absolute_position_embeddings": True},
-        {"use_mean_pooling": False, "layer_scale_init_value": 0, "use_absolute_position_embeddings": True},
+        {"use_mean_pooling": False, "layer_scale_init_value": 0.0, "use_absolute_position_embeddings": True},
     ],
     "data2vec-vision": [{"use_relative_position_bias": True}, {"use_absolute_position_embeddings": True}],
     "deit": [{}, {"qkv_bias": False, "hidden_act": "relu"}],
@@ -36,6 +36,9 @@ VARIANTS = {
     "vit_msn": [{}],
     "ijepa": [{}],
 }
+IS_5 = transformers.__version__.startswith("5.")
+#: Models whose files transformers 5 writes with names of its own; we read these, and write what everyone else does.
+MISNAMED = ("ViTMAEForPreTraining", "ViTMSNForImageClassification")
 CASES = [
     pytest.param(model_type, name, fields, id=f"{name}-{number}")
     for model_type, variants in VARIANTS.items()
@@ -71,6 +74,9 @@ def assert_same_results(ours, theirs, name):
         mine = ours(**batch, output_hidden_states=True, output_attentions=True)
         other = theirs(**batch, output_hidden_states=True, output_attentions=True)
     assert list(mine.keys()) == list(other.keys())
+    if IS_5 and name == "DeiTForMaskedImageModeling":  # which decodes the patches; 4 and we decode tokens [1:-1]
+        mine, other = mine.hidden_states, other.hidden_states
+        mine, other = ({"hidden_states": each} for each in (mine, other))
     for key in mine.keys():  # noqa: SIM118
         pairs = zip(mine[key], other[key], strict=True) if isinstance(mine[key], tuple) else [(mine[key], other[key])]
         for here, there in pairs:
@@ -89,6 +95,8 @@ def wide(model):
 @pytest.mark.parametrize(("model_type", "name", "fields"), CASES)
 def test_what_we_save_loads_in_transformers(model_type, name, fields, tmp_path):
     own, other = classes_of(name)
+    if IS_5 and name == "BeitForMaskedImageModeling" and not fields.get("use_mean_pooling", True):
+        pytest.skip("transformers 5 takes the encoder's LayerNorm for the head's when it loads such a file of its own")
     config = FAMILIES[model_type].config_class(**SIZES, **OF_THE_FAMILY.get(model_type, {}), **fields)
     ours = wide(own(config))
     ours.save_pretrained(tmp_path)
@@ -100,12 +108,14 @@ def test_what_we_save_loads_in_transformers(model_type, name, fields, tmp_path):
 @pytest.mark.parametrize(("model_type", "name", "fields"), CASES)
 def test_what_transformers_saves_loads_here_and_is_saved_again_byte_for_byte(model_type, name, fields, tmp_path):
     own, other = classes_of(name)
-    theirs = wide(other(other.config_class(**SIZES, **OF_THE_FAMILY.get(model_type, {}), **fields)))
-    theirs.set_attn_implementation("eager") if hasattr(theirs, "set_attn_implementation") else None
+    config = other.config_class(**SIZES, **OF_THE_FAMILY.get(model_type, {}), **fields)
+    theirs = wide(other._from_config(config, attn_implementation="eager"))
     theirs.save_pretrained(tmp_path / "theirs")
     ours = own.from_pretrained(tmp_path / "theirs")
     assert_same_results(ours, theirs, name)
     ours.save_pretrained(tmp_path / "ours")
+    if IS_5 and name in MISNAMED:
+        return  # what we save loads there, and there alone are these names
     written, read = (tmp_path / folder / "model.safetensors" for folder in ("ours", "theirs"))
     assert written.read_bytes() == read.read_bytes()
 

@@ -19,6 +19,10 @@ SWITCHES = (
 )
 
 
+def _as_float(value: Any) -> Any:
+    return float(value) if type(value) is int else value
+
+
 class RelativePositionConfig(PretrainedConfig):
     """What the configs of BEiT and of models built like it have in common.
 
@@ -54,8 +58,9 @@ class RelativePositionConfig(PretrainedConfig):
         self.use_absolute_position_embeddings = use_absolute_position_embeddings
         self.use_relative_position_bias = use_relative_position_bias
         self.use_shared_relative_position_bias = use_shared_relative_position_bias
-        self.layer_scale_init_value = layer_scale_init_value
-        self.drop_path_rate = drop_path_rate
+        # Whole numbers as floats, since transformers 5 refuses a file with others.
+        self.layer_scale_init_value = _as_float(layer_scale_init_value)
+        self.drop_path_rate = _as_float(drop_path_rate)
         self.use_mean_pooling = use_mean_pooling
         super().__init__(*sizes, **fields)
 
