@@ -150,7 +150,7 @@ def test_configs_are_no_configs_of_another_family():
         ("vit_mae", {"norm_pix_loss": 2}, "norm_pix_loss is 2; give True or False"),
         ("beit", {"vocab_size": 0}, "vocab_size is 0; give a whole number"),
         ("beit", {"drop_path_rate": 1.0}, "drop_path_rate is 1.0; give a number from 0 to 1"),
-        ("beit", {"layer_scale_init_value": -1}, "layer_scale_init_value is -1; give a number"),
+        ("beit", {"layer_scale_init_value": -1}, "layer_scale_init_value is -1.0; give a number"),
         ("beit", {"use_mean_pooling": "yes"}, "use_mean_pooling is 'yes'; give True or False"),
         (
             "beit",
