@@ -51,7 +51,7 @@ _SPELLINGS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"attention/(?:dense_output|output_)/dense/", "attention/output/dense/"),
         (r"(?:vit_output|output_)/dense/", "output/dense/"),
         (r"layers/(?:vi_t|mean_norm)_pooler/", "pooler/"),
-        (r"decoder/conv2d/", "decoder/0/"),
+        (r"decoder/conv2d/|^decoder_0/", "decoder/0/"),
         (r"(layernorm\w*|decoder_norm)/vars/0$", r"\1/gamma"),
         (r"(layernorm\w*|decoder_norm)/vars/1$", r"\1/beta"),
         (r"(projection|dense|query|key|value|classifier|decoder/0|decoder_embed|decoder_pred)/vars/0$", r"\1/kernel"),

@@ -62,7 +62,6 @@ FAMILY = Family(
     models={
         "model": "VisionTransformerModel",
         "image-classification": "VisionTransformerForImageClassification",
-        "image-classification-with-teacher": "VisionTransformerForImageClassificationWithTeacher",
         "masked-image-modeling": "VisionTransformerForMaskedImageModeling",
         "masked-token-modeling": "VisionTransformerForMaskedTokenModeling",
     },
