@@ -64,6 +64,12 @@ WITHOUT_POOLER = {
     name: {"add_pooling_layer": False} for name in ("DeiTModel", "BeitModel", "IJepaModel", "VisionTransformerModel")
 }
 WITH_HEADS = [name for name, (_, task) in MODELS.items() if task != "model"]
+#: One of each kind of parts, for what takes seconds: two tokens and two heads, pixels, a decoder, relative positions,
+#: visual tokens, the mean of the patches.
+OF_EACH_KIND = [
+    *("DeiTForImageClassificationWithTeacher", "DeiTForMaskedImageModeling", "ViTMAEForPreTraining"),
+    *("BeitForImageClassification", "BeitForMaskedImageModeling", "IJepaForImageClassification"),
+]
 
 
 @pytest.fixture
@@ -124,13 +130,10 @@ def test_variables_are_those_of_the_table(name, build):
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist for variables")  # such as a mask token, without a mask
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("name", WITH_HEADS)
-def test_fit_with_the_models_own_loss(name, build, jit_compile):
-    if MODELS[name][1] == "image-classification-with-teacher":
-        pytest.skip("vit_tf.distillation trains it")
+@pytest.mark.parametrize("name", OF_EACH_KIND[1:])  # vit_tf.distillation trains the first
+def test_fit_with_the_models_own_loss(name, build):
     model = build(name)
-    model.compile(keras.optimizers.Adam(3e-3), jit_compile=jit_compile)
+    model.compile(keras.optimizers.Adam(3e-3), jit_compile=True)
     inputs = batch(name)
     images_alone = set(inputs) == {"pixel_values"}
     losses = model.fit(IMAGES if images_alone else inputs, batch_size=4, epochs=12, verbose=0).history["loss"]
@@ -166,7 +169,7 @@ def test_a_head_mask_silences_heads(name, build):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("name", WITH_HEADS)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_mixed_precision(name, build, policy):
     model = build(name)
     half = build(name, dtype=policy)
@@ -182,7 +185,7 @@ def test_mixed_precision(name, build, policy):
         np.testing.assert_array_equal(found.mask, model(inputs).mask)
 
 
-@pytest.mark.parametrize("name", WITH_HEADS)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_gradient_checkpointing_changes_no_gradient(name, build):
     if MODELS[name][1] == "image-classification-with-teacher":
         pytest.skip("it has no loss")
@@ -229,7 +232,7 @@ def test_an_hdf5_file_of_keras_holds_the_model(name, build, tmp_path):
     np.testing.assert_array_equal(answer(again, fixed(name)), answer(model, fixed(name)))
 
 
-@pytest.mark.parametrize("name", WITH_HEADS)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_an_export_serves_the_model(name, build, tmp_path):
     model = build(name, {"mask_ratio": 0.0} if MODELS[name][0].model_type == "vit_mae" else None)
     model.export(tmp_path / "served", interpolate_pos_encoding=True, verbose=False)
@@ -242,7 +245,7 @@ def test_an_export_serves_the_model(name, build, tmp_path):
     np.testing.assert_allclose(served(larger)[key], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", WITH_HEADS)
+@pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_a_saved_model_has_the_signature_of_transformers(name, build, tmp_path):
     model = build(name)
     model.save_pretrained(tmp_path, saved_model=True)

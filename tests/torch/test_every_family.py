@@ -79,6 +79,12 @@ every_model = pytest.mark.parametrize(
     ids=[f"{name}-{place}" for place, (name, *_) in enumerate(CASES)],
 )
 
+#: One of each kind of parts, for what takes seconds to compile; the fixtures are compiled in test_relatives.py.
+one_of_each_kind = pytest.mark.parametrize(
+    ("name", "task", "config_class", "fields"),
+    [case for case in CASES if case[2].model_type in ("vision_transformer", "beit", "vit_mae") and case[1] != "model"],
+)
+
 
 @pytest.fixture
 def build():
@@ -203,7 +209,7 @@ def test_half_precision_and_autocast_stay_near(build, name, task, config_class, 
         scalar(outputs).backward()
 
 
-@every_model
+@one_of_each_kind
 def test_a_model_compiles_whole(build, name, task, config_class, fields):
     model, inputs = build(name, task, config_class, fields)
     torch._dynamo.reset()
@@ -214,7 +220,7 @@ def test_a_model_compiles_whole(build, name, task, config_class, fields):
     scalar(outputs).backward()
 
 
-@every_model
+@one_of_each_kind
 def test_a_model_exports_with_any_batch(build, name, task, config_class, fields):
     model, inputs = build(name, task, config_class, fields)
     inputs = {key: value for key, value in inputs.items() if key != "labels"}
