@@ -23,6 +23,7 @@ from vit_core.array_bytes import contiguous
 from vit_core.checkpoint import plan_files
 from vit_core.checks import require_choice
 from vit_core.config import PretrainedConfig
+from vit_core.families import family_of
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME, WEIGHTS_NAME
 from vit_core.saving import write_flushed
 from vit_core.stored_tensor import FLOAT_CODES, first_float_name
@@ -158,7 +159,10 @@ def _compare(staging: Path, target: Destination, plan: Plan) -> int:
 
 def untold(config: PretrainedConfig) -> dict[str, Any]:
     """What a file of weights alone does not tell of a model."""
-    return {name: getattr(config, name) for name in UNTOLD if hasattr(config, name)}
+    told = {name: getattr(config, name) for name in UNTOLD if hasattr(config, name)}
+    if family_of(config).task_of(next(iter(config.architectures or []), "")) != "pre-training":
+        told.pop("decoder_num_attention_heads", None)  # of a decoder that is not there, and whose width no file tells
+    return told
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:
