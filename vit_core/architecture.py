@@ -99,11 +99,6 @@ class Architecture:
         pooled = self.classifier_reads == "pooler" and self.pooler != "mean-norm"
         return bool(self.prefix_tokens) and (self.classifier_reads == "class-token" or pooled)
 
-    @property
-    def pooler_reads(self) -> Summary:
-        """What the pooler reads: the class token, or the mean of the patches."""
-        return "mean" if self.pooler == "mean-norm" else "class-token"
-
     def drop_path_rates(self, layers: int) -> list[float]:
         """How often each of the layers is skipped in training."""
         return [self.drop_path_rate * layer / max(layers - 1, 1) for layer in range(layers)]

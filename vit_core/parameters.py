@@ -153,11 +153,6 @@ def parameters(
     return (*(row.under(f"{config.base_model_prefix}.") for row in base), *_HEADS[task](config))
 
 
-def head_names(config: PretrainedConfig) -> set[str]:
-    """The first parts of the names of what models with such a config may add to the base model."""
-    return {row.name.split(".")[0] for head in _HEADS.values() for row in head(config)}
-
-
 def _model(
     config: PretrainedConfig, add_pooling_layer: bool | None, use_mask_token: bool | None
 ) -> Iterator[Parameter]:

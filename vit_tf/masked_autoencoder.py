@@ -227,7 +227,7 @@ class MaskedAutoencoderForPreTraining(VisionTransformerWithHead):
     task = "pre-training"
     output_class = TFViTMAEForPreTrainingOutput
     main_output_name = "logits"
-    base_class: ClassVar[type[TFVisionTransformerModel]] = MaskedAutoencoderModel
+    base_model_class: ClassVar[type[TFVisionTransformerModel]] = MaskedAutoencoderModel
 
     def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(config, data_format, **kwargs)

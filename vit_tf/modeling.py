@@ -311,12 +311,15 @@ class VisionTransformerWithHead(PreTrainedModel):
     it.
     """
 
-    base_class: ClassVar[type[TFVisionTransformerModel]] = TFVisionTransformerModel
+    base_model_class: ClassVar[type[TFVisionTransformerModel]] = TFVisionTransformerModel
     summary_is_prefix = False  # whether the head reads tokens before the patches alone
 
     def _hold_base(self, **parts: bool) -> None:
         name = self.base_model_prefix
-        base = self.base_class(self.config, data_format=self.data_format, name=name, dtype=self.dtype_policy, **parts)
+        options = {"data_format": self.data_format, "name": name, "dtype": self.dtype_policy}
+        base = self.base_model_class(self.config, **options, **parts)
+            self.config, data_format=self.data_format, name=name, dtype=self.dtype_policy, **parts
+        )
         setattr(self, name, base)
 
     def _classifier(self, name: str) -> layers.Layer:

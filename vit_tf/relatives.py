@@ -107,14 +107,14 @@ class TFViTModel(TFViTPreTrainedModel, TFVisionTransformerModel):
 class TFViTForMaskedImageModeling(TFViTPreTrainedModel, TFVisionTransformerForMaskedImageModeling):
     """ViT with a decoder that reconstructs masked patches; see `TFVisionTransformerForMaskedImageModeling`."""
 
-    base_class = TFViTModel
+    base_model_class = TFViTModel
 
 
 @registered
 class TFViTForImageClassification(TFViTPreTrainedModel, TFVisionTransformerForImageClassification):
     """ViT with a linear classifier; see `TFVisionTransformerForImageClassification`."""
 
-    base_class = TFViTModel
+    base_model_class = TFViTModel
 
 
 class TFDeiTPreTrainedModel(PreTrainedModel):
@@ -133,14 +133,14 @@ class TFDeiTModel(TFDeiTPreTrainedModel, MaskSecond):
 class TFDeiTForMaskedImageModeling(TFDeiTPreTrainedModel, TFVisionTransformerForMaskedImageModeling):
     """DeiT with a decoder that reconstructs masked patches; see `TFVisionTransformerForMaskedImageModeling`."""
 
-    base_class = TFDeiTModel
+    base_model_class = TFDeiTModel
 
 
 @registered
 class TFDeiTForImageClassification(TFDeiTPreTrainedModel, LabelsThird):
     """DeiT with a linear classifier; see `TFVisionTransformerForImageClassification`."""
 
-    base_class = TFDeiTModel
+    base_model_class = TFDeiTModel
 
 
 @registered
@@ -152,7 +152,7 @@ class TFDeiTForImageClassificationWithTeacher(
     See `TFVisionTransformerForImageClassificationWithTeacher`.
     """
 
-    base_class = TFDeiTModel
+    base_model_class = TFDeiTModel
 
 
 class TFViTMAEPreTrainedModel(PreTrainedModel):
@@ -171,7 +171,7 @@ class TFViTMAEModel(TFViTMAEPreTrainedModel, MaskedAutoencoderModel):
 class TFViTMAEForPreTraining(TFViTMAEPreTrainedModel, MaskedAutoencoderForPreTraining):
     """MAE with its decoder; see `MaskedAutoencoderForPreTraining`."""
 
-    base_class = TFViTMAEModel
+    base_model_class = TFViTMAEModel
 
 
 class TFBeitPreTrainedModel(PreTrainedModel):
@@ -190,14 +190,14 @@ class TFBeitModel(TFBeitPreTrainedModel, MaskSecond):
 class TFBeitForMaskedImageModeling(TFBeitPreTrainedModel, TFVisionTransformerForMaskedTokenModeling):
     """BEiT that tells the visual tokens of masked patches; see `TFVisionTransformerForMaskedTokenModeling`."""
 
-    base_class = TFBeitModel
+    base_model_class = TFBeitModel
 
 
 @registered
 class TFBeitForImageClassification(TFBeitPreTrainedModel, LabelsThird):
     """BEiT with a linear classifier; see `TFVisionTransformerForImageClassification`."""
 
-    base_class = TFBeitModel
+    base_model_class = TFBeitModel
 
 
 class TFData2VecVisionPreTrainedModel(PreTrainedModel):
@@ -216,7 +216,7 @@ class TFData2VecVisionModel(TFData2VecVisionPreTrainedModel, MaskSecond):
 class TFData2VecVisionForImageClassification(TFData2VecVisionPreTrainedModel, LabelsThird):
     """data2vec with a linear classifier; see `TFVisionTransformerForImageClassification`."""
 
-    base_class = TFData2VecVisionModel
+    base_model_class = TFData2VecVisionModel
 
 
 class TFViTMSNPreTrainedModel(PreTrainedModel):
@@ -238,7 +238,7 @@ class TFViTMSNModel(TFViTMSNPreTrainedModel, MaskSecond):
 class TFViTMSNForImageClassification(TFViTMSNPreTrainedModel, LabelsThird):
     """ViT-MSN with a linear classifier; see `TFVisionTransformerForImageClassification`."""
 
-    base_class = TFViTMSNModel
+    base_model_class = TFViTMSNModel
 
 
 class TFIJepaPreTrainedModel(PreTrainedModel):
@@ -257,7 +257,7 @@ class TFIJepaModel(TFIJepaPreTrainedModel, MaskSecond):
 class TFIJepaForImageClassification(TFIJepaPreTrainedModel, LabelsThird):
     """I-JEPA with a linear classifier; see `TFVisionTransformerForImageClassification`."""
 
-    base_class = TFIJepaModel
+    base_model_class = TFIJepaModel
 
 
 ViTPreTrainedModel = TFViTPreTrainedModel

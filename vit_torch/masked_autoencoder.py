@@ -136,7 +136,7 @@ class MaskedAutoencoderModel(VisionTransformerModel):
         return self._returned(output, return_dict)
 
 
-class MaskedAutoencoderDecoder(LayerStack):
+class ViTMAEDecoder(LayerStack):
     """Paints every patch, from the tokens of those that were seen and a mask token for the others."""
 
     def __init__(self, config: PretrainedConfig, num_patches: int | None = None) -> None:
@@ -223,7 +223,7 @@ class MaskedAutoencoderForPreTraining(VisionTransformerWithHead):
         super().__init__(config)
         self.add_base_model()
         with own_parts():
-            self.decoder = MaskedAutoencoderDecoder(config)
+            self.decoder = ViTMAEDecoder(config)
         self.post_init()
 
     def forward(

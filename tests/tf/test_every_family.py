@@ -239,10 +239,10 @@ def test_an_export_serves_the_model(name, build, tmp_path):
     loaded = tf.saved_model.load(str(tmp_path / "served"))  # which owns the variables
     served = loaded.serve
     key = plain_name(model(IMAGES))
-    np.testing.assert_allclose(served(IMAGES)[key], model(IMAGES)[key], atol=1e-4)
+    np.testing.assert_allclose(served(IMAGES)[key], model(IMAGES)[key], atol=1e-5)
     larger = RANDOM.normal(size=(1, 3, 48, 40)).astype(np.float32)
     expected = model(larger, interpolate_pos_encoding=True)[key]
-    np.testing.assert_allclose(served(larger)[key], expected, atol=1e-4)
+    np.testing.assert_allclose(served(larger)[key], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", OF_EACH_KIND)

@@ -317,7 +317,7 @@ def test_a_model_exports_to_onnx(build, tmp_path, name):
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     results = session.run(None, {key: value.numpy() for key, value in inputs.items()})
     for result, expected in zip(results, model(**inputs).to_tuple(), strict=True):
-        np.testing.assert_allclose(result, expected.detach().numpy(), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(result, expected.detach().numpy(), atol=1e-5, rtol=0)
 
 
 # Drop path
