@@ -77,8 +77,10 @@ class Architecture:
             require_choice("prefix_tokens", name, PREFIX_TOKENS)
         if len(set(self.prefix_tokens)) < len(self.prefix_tokens):
             raise ValueError(f"prefix_tokens are {self.prefix_tokens!r}; each can be there once.")
-        if not self.prefix_tokens and self.classifier_reads == "class-token":
-            raise ValueError("classifier_reads is 'class-token', but prefix_tokens are empty; choose 'mean'.")
+        if "cls_token" in self.prefix_tokens[1:]:
+            raise ValueError(f"prefix_tokens are {self.prefix_tokens!r}; the class token comes first.")
+        if "cls_token" not in self.prefix_tokens and self.classifier_reads == "class-token":
+            raise ValueError("classifier_reads is 'class-token', and prefix_tokens have none; choose 'mean'.")
         if self.layer_scale is not None:
             require_number("layer_scale", self.layer_scale, 0.0, 1e6)
         require_number("drop_path_rate", self.drop_path_rate, 0.0, 1.0, upper_included=False)
@@ -92,6 +94,20 @@ class Architecture:
     def first_masked(self) -> int:
         """The first of the tokens that stand for the patches in masked image modeling."""
         return self.num_prefix_tokens if self.masked_from is None else self.masked_from
+
+    @property
+    def teacher_places(self) -> tuple[int, int]:
+        """Where the class token and the distillation token stand, which a model with a teacher reads.
+
+        Raises:
+            ValueError: one of them is not there.
+        """
+        if missing := [name for name in PREFIX_TOKENS if name not in self.prefix_tokens]:
+            raise ValueError(
+                f"prefix_tokens are {self.prefix_tokens!r}; a model with a teacher reads a {missing[0]} too, so add it."
+            )
+        cls_token, distillation_token = map(self.prefix_tokens.index, PREFIX_TOKENS)
+        return cls_token, distillation_token
 
     @property
     def summary_is_prefix(self) -> bool:

@@ -30,7 +30,8 @@ def require_number(name: str, value: Any, least: float, most: float, upper_inclu
     """Raise ValueError unless the value is a number in a range."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not least <= value <= most or (value == most and not upper_included):
-        raise ValueError(f"{name} is {value!r}; give a number from {least:g} to {most:g}.")
+        below = "" if upper_included else "below "
+        raise ValueError(f"{name} is {value!r}; give a number from {least:g} to {below}{most:g}.")
 
 
 def require_choice(name: str, value: Any, choices: Collection[str]) -> None:

@@ -233,6 +233,7 @@ def _classifier(config: PretrainedConfig) -> Iterator[Parameter]:
 
 
 def _teachers_classifiers(config: PretrainedConfig) -> Iterator[Parameter]:
+    assert config.architecture.teacher_places  # or it raises
     return _classifiers(config, "cls_classifier", "distillation_classifier")
 
 

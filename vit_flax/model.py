@@ -17,6 +17,7 @@ from jax import Array
 from jaxtyping import Float
 
 from vit_core import PretrainedConfig
+from vit_core.families import require_config
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
 from vit_core.loading_plan import require_memory
 from vit_core.parameters import Parameter, Task, parameters
@@ -49,12 +50,7 @@ class Model(MeshMethods):
         _do_init: bool = True,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(config, PretrainedConfig):
-            raise TypeError(
-                f"{type(self).__name__} takes a {self.config_class.__name__}, not a {type(config).__name__}; to "
-                f"load a checkpoint call "
-                f"{type(self).__name__}.from_pretrained."
-            )
+        require_config(config, self.config_class, type(self).__name__)
         config.validate()
         if self.module_class is None:
             raise TypeError(f"{type(self).__name__} has no module; set module_class to a flax.linen.Module.")

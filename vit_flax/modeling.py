@@ -381,13 +381,7 @@ class FlaxVisionTransformerForImageClassificationWithTeacherModule(VisionTransfo
     """
 
     def setup(self) -> None:
-        prefix_tokens = self.config.architecture.prefix_tokens
-        if not {"cls_token", "distillation_token"} <= set(prefix_tokens):
-            raise ValueError(
-                f"prefix_tokens are {prefix_tokens!r}; a model with a teacher needs 'cls_token' and "
-                f"'distillation_token'."
-            )
-        self.places = tuple(prefix_tokens.index(name) for name in ("cls_token", "distillation_token"))
+        self.places = self.config.architecture.teacher_places
         self.add_base_model(add_pooling_layer=False)
         self.cls_classifier, self.distillation_classifier = self._classifier(), self._classifier()
 

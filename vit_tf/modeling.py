@@ -316,10 +316,8 @@ class VisionTransformerWithHead(PreTrainedModel):
 
     def _hold_base(self, **parts: bool) -> None:
         name = self.base_model_prefix
-        options = {"data_format": self.data_format, "name": name, "dtype": self.dtype_policy}
-        base = self.base_model_class(self.config, **options, **parts)
-            self.config, data_format=self.data_format, name=name, dtype=self.dtype_policy, **parts
-        )
+        options: dict[str, Any] = {"data_format": self.data_format, "name": name, "dtype": self.dtype_policy, **parts}
+        base = self.base_model_class(self.config, **options)
         setattr(self, name, base)
 
     def _classifier(self, name: str) -> layers.Layer:
@@ -451,12 +449,7 @@ class TFVisionTransformerForImageClassificationWithTeacher(VisionTransformerWith
 
     def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(config, data_format, **kwargs)
-        tokens = config.architecture.prefix_tokens
-        if tokens != ("cls_token", "distillation_token"):
-            raise ValueError(
-                f"the tokens before the patches are {tokens!r}; a model with a teacher needs 'cls_token' and "
-                f"'distillation_token'."
-            )
+        self.places = config.architecture.teacher_places
         self.main_output_shape = (None, config.num_labels or config.hidden_size)
         self._hold_base(add_pooling_layer=False)
         self.cls_classifier = self._classifier("cls_classifier")
@@ -482,8 +475,9 @@ class TFVisionTransformerForImageClassificationWithTeacher(VisionTransformerWith
         outputs = self._encoded(
             pixel_values, head_mask, output_attentions, output_hidden_states, interpolate_pos_encoding, training
         )
-        cls_logits = self.cls_classifier(outputs.last_hidden_state[:, 0])
-        distillation_logits = self.distillation_classifier(outputs.last_hidden_state[:, 1])
+        class_token, distillation_token = (outputs.last_hidden_state[:, place] for place in self.places)
+        cls_logits = self.cls_classifier(class_token)
+        distillation_logits = self.distillation_classifier(distillation_token)
         output = TFDeiTForImageClassificationWithTeacherOutput(
             (cls_logits + distillation_logits) / 2,
             cls_logits,

@@ -20,6 +20,7 @@ from conversion.description import Description, described
 from vit_core import PretrainedConfig
 from vit_core.array_bytes import contiguous
 from vit_core.checks import check_head_mask, require_choice
+from vit_core.families import require_config
 from vit_core.families.vision_transformer import VisionTransformerConfig
 from vit_core.layouts import KERAS
 from vit_core.loading_options import request
@@ -60,11 +61,7 @@ class PreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, Push
     ) -> None:
         # Without autocast: labels, and images as a reconstruction's target, keep their precision.
         super().__init__(name=name or _unique_name(self._class_name()), autocast=False, **kwargs)
-        if not isinstance(config, PretrainedConfig):
-            raise TypeError(
-                f"{type(self).__name__} takes a config such as {self.config_class.__name__}, not a "
-                f"{type(config).__name__}; to load a checkpoint call {type(self).__name__}.from_pretrained."
-            )
+        require_config(config, self.config_class, type(self).__name__)
         config.validate()
         require_choice("data_format", data_format, DATA_FORMATS)
         self.config = config

@@ -378,13 +378,7 @@ class VisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHe
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        prefix_tokens = config.architecture.prefix_tokens
-        if not {"cls_token", "distillation_token"} <= set(prefix_tokens):
-            raise ValueError(
-                f"prefix_tokens are {prefix_tokens!r}; a model with a teacher needs 'cls_token' and "
-                f"'distillation_token'."
-            )
-        self.tokens = [prefix_tokens.index(name) for name in ("cls_token", "distillation_token")]
+        self.places = config.architecture.teacher_places
         self.add_base_model(add_pooling_layer=False)
         size = config.hidden_size
         with own_parts():
@@ -414,7 +408,7 @@ class VisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHe
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
         )
-        class_token, distillation_token = (outputs.last_hidden_state[:, place] for place in self.tokens)
+        class_token, distillation_token = (outputs.last_hidden_state[:, place] for place in self.places)
         cls_logits = self.cls_classifier(class_token)
         distillation_logits = self.distillation_classifier(distillation_token)
         output = DeiTForImageClassificationWithTeacherOutput(

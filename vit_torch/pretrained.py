@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from conversion.checkpoint import open_for_loading
 from conversion.description import described
 from vit_core import PretrainedConfig
+from vit_core.families import require_config
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan, unwrapped
 from vit_core.parameters import Parameter, Task, parameters
@@ -53,12 +54,7 @@ class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         super().__init__()
-        if not isinstance(config, PretrainedConfig):
-            raise TypeError(
-                f"{type(self).__name__} takes a {self.config_class.__name__}, not a {type(config).__name__}; to load "
-                f"a checkpoint call "
-                f"{type(self).__name__}.from_pretrained."
-            )
+        require_config(config, self.config_class, type(self).__name__)
         config.validate()
         self.config = config
         self.name_or_path = config.name_or_path

@@ -6,7 +6,7 @@ import pytest
 
 from vit_core import DeiTConfig, PretrainedConfig, VisionTransformerConfig, ViTConfig, ViTMAEConfig, parameters
 from vit_core.auto import CONFIGS
-from vit_core.families import FAMILIES, family_of
+from vit_core.families import FAMILIES, family_of, require_config
 from vit_core.parameters import STACKS
 
 FOLDERS = [
@@ -139,7 +139,7 @@ def test_configs_are_no_configs_of_another_family():
 @pytest.mark.parametrize(
     ("model_type", "fields", "words"),
     [
-        ("vit_mae", {"mask_ratio": 1}, "mask_ratio is 1; give a number from 0 to 1"),
+        ("vit_mae", {"mask_ratio": 1}, "mask_ratio is 1; give a number from 0 to below 1"),
         ("vit_mae", {"mask_ratio": "half"}, "mask_ratio is 'half'; give a number"),
         (
             "vit_mae",
@@ -149,7 +149,7 @@ def test_configs_are_no_configs_of_another_family():
         ("vit_mae", {"decoder_hidden_size": 30, "decoder_num_attention_heads": 2}, "need a multiple of 4"),
         ("vit_mae", {"norm_pix_loss": 2}, "norm_pix_loss is 2; give True or False"),
         ("beit", {"vocab_size": 0}, "vocab_size is 0; give a whole number"),
-        ("beit", {"drop_path_rate": 1.0}, "drop_path_rate is 1.0; give a number from 0 to 1"),
+        ("beit", {"drop_path_rate": 1.0}, "drop_path_rate is 1.0; give a number from 0 to below 1"),
         ("beit", {"layer_scale_init_value": -1}, "layer_scale_init_value is -1.0; give a number"),
         ("beit", {"use_mean_pooling": "yes"}, "use_mean_pooling is 'yes'; give True or False"),
         (
@@ -161,8 +161,9 @@ def test_configs_are_no_configs_of_another_family():
         ("vision_transformer", {"pooler": "attention"}, "pooler is 'attention'; choose one of dense, mean-norm"),
         ("vision_transformer", {"prefix_tokens": ("cls",)}, "prefix_tokens is 'cls'; choose one of cls_token"),
         ("vision_transformer", {"prefix_tokens": ["cls_token"] * 2}, "each can be there once"),
-        ("vision_transformer", {"prefix_tokens": ()}, "classifier_reads is 'class-token', but prefix_tokens are empty"),
-        ("vision_transformer", {"drop_path_rate": 1}, "drop_path_rate is 1; give a number from 0 to 1"),
+        ("vision_transformer", {"prefix_tokens": ()}, "classifier_reads is 'class-token', and prefix_tokens have none"),
+        ("vision_transformer", {"prefix_tokens": ("distillation_token", "cls_token")}, "the class token comes first"),
+        ("vision_transformer", {"drop_path_rate": 1}, "drop_path_rate is 1; give a number from 0 to below 1"),
     ],
 )
 def test_an_impossible_field_is_named_with_its_value(model_type, fields, words):
@@ -175,3 +176,16 @@ def test_drop_path_rates_rise_in_even_steps():
     np.testing.assert_allclose(architecture.drop_path_rates(4), [0, 0.1, 0.2, 0.3])
     assert architecture.drop_path_rates(1) == [0]
     assert architecture.drop_path_rates(0) == []
+
+
+def test_a_model_with_a_teacher_needs_its_token():
+    with pytest.raises(ValueError, match="a model with a teacher reads a distillation_token too, so add it"):
+        parameters(VisionTransformerConfig(**SIZES), "image-classification-with-teacher")
+    assert DeiTConfig().architecture.teacher_places == (0, 1)
+
+
+def test_a_config_of_another_family_builds_no_model():
+    require_config(ViTConfig(), ViTConfig, "ViTModel")
+    for config in (DeiTConfig(), "vit", VisionTransformerConfig()):
+        with pytest.raises(TypeError, match=f"ViTModel takes a ViTConfig, not a {type(config).__name__}; to load a"):
+            require_config(config, ViTConfig, "ViTModel")

@@ -440,9 +440,7 @@ def test_dropout_has_no_parameters(tiny_config):
 
 
 def test_something_else_than_a_config_is_named():
-    with pytest.raises(
-        TypeError, match="TFViTModel takes a config such as ViTConfig, not a str; .* TFViTModel.from_pretrained"
-    ):
+    with pytest.raises(TypeError, match="TFViTModel takes a ViTConfig, not a str; .* TFViTModel.from_pretrained"):
         TFViTModel("bundled/vit-digits")
 
 

@@ -439,7 +439,7 @@ def test_visual_tokens_are_one_for_each_masked_patch(build):
 
 def test_a_teacher_needs_its_token():
     config = vit_torch.VisionTransformerConfig(**SIZES)
-    with pytest.raises(ValueError, match="a model with a teacher needs 'cls_token' and 'distillation_token'"):
+    with pytest.raises(ValueError, match="a model with a teacher reads a distillation_token too, so add it"):
         vit_torch.VisionTransformerForImageClassificationWithTeacher(config)
 
 

@@ -12,7 +12,7 @@ from vit_core.config import PretrainedConfig
 from vit_core.families import beit, data2vec_vision, deit, ijepa, vision_transformer, vit, vit_mae, vit_msn
 from vit_core.families.family import Family
 
-__all__ = ["FAMILIES", "Family", "family_of"]
+__all__ = ["FAMILIES", "Family", "family_of", "require_config"]
 
 #: Every family, by its model type.
 FAMILIES: dict[str, Family] = {
@@ -35,3 +35,21 @@ def family_of(config: PretrainedConfig | type[PretrainedConfig]) -> Family:
         f"{config_class.__name__} is no config of a model that is here; extend one of "
         f"{', '.join(family.config_class.__name__ for family in FAMILIES.values())}."
     )
+
+
+def require_config(config: Any, config_class: type[PretrainedConfig], model: str) -> None:
+    """Check that a config describes models of the same family as another class of configs.
+
+    Args:
+        config: what a model was given.
+        config_class: the class of the model's configs.
+        model: what to call the model.
+
+    Raises:
+        TypeError: it is no config, or one of another family, of whose parts the model would be made.
+    """
+    if not isinstance(config, PretrainedConfig) or family_of(config) is not family_of(config_class):
+        raise TypeError(
+            f"{model} takes a {config_class.__name__}, not a {type(config).__name__}; to load a checkpoint call "
+            f"{model}.from_pretrained."
+        )
