@@ -1,5 +1,6 @@
 """What tests of every part share."""
 
+import gc
 import json
 import time
 from collections.abc import Iterator
@@ -26,6 +27,18 @@ def _known_types() -> Iterator[None]:
     yield
     CONFIGS.clear()
     CONFIGS.update(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _little_to_collect() -> Iterator[None]:
+    """Have Python's collector look at the objects of this file's tests alone.
+
+    Keras collects for each layer that it quantizes or loads, which takes seconds among the objects of a thousand tests.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """LoRA and quantization, which Keras' linear layers bring along."""
 
-import gc
-
 import keras
 import numpy as np
 import pytest
@@ -18,15 +16,6 @@ numpy_copy = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 @pytest.fixture
 def model(tiny_config):
     return TFViTForImageClassification(tiny_config)
-
-
-@pytest.fixture
-def quick_quantization():
-    """Keras collects garbage after each layer that it quantizes; what is there already need not be looked through."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def values(variables):
@@ -63,7 +52,6 @@ def test_checkpoints_hold_what_lora_learnt_as_a_part_of_the_weights(model, tmp_p
 
 
 @numpy_copy
-@pytest.mark.usefixtures("quick_quantization")
 def test_quantization_takes_the_linear_layers_and_stays_close(load):
     model, expected = load("hf_vit_classifier")
     before = values(model.variables)
@@ -83,7 +71,6 @@ def test_quantization_takes_the_linear_layers_and_stays_close(load):
 
 
 @numpy_copy
-@pytest.mark.usefixtures("quick_quantization")
 def test_a_quantized_model_cannot_become_a_checkpoint(model, tmp_path):
     model.quantize("int8")
     with pytest.raises(ValueError, match=r"query.weight is quantized to int8, .* use save\('model.keras'\), or call"):

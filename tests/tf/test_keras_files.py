@@ -1,6 +1,5 @@
 """Keras' own files, .keras and .weights.h5."""
 
-import gc
 import subprocess
 import sys
 
@@ -24,15 +23,6 @@ MODELS = {
 
 # Keras itself, when it writes variables.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
-
-@pytest.fixture
-def quick_quantization():
-    """Keras collects garbage after each layer that it quantizes; what is there already need not be looked through."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def saved_and_loaded(model, folder):
@@ -145,7 +135,6 @@ def test_what_lora_learnt_comes_back_as_a_part_of_the_weights(tiny_config, tmp_p
     other.enable_lora(2)  # so that it can go on
 
 
-@pytest.mark.usefixtures("quick_quantization")
 def test_quantization_is_part_of_the_file(tiny_config, tmp_path):
     model = TFViTForImageClassification(tiny_config)
     model.quantize("int8")
