@@ -42,7 +42,7 @@ FIELDS = {
     "vision_transformer": {
         "encoder_stride": 8,
         "vocab_size": 11,
-        "prefix_tokens": ["distillation_token", "cls_token"],
+        "prefix_tokens": ["cls_token", "distillation_token"],
         "absolute_positions": "sincos",
         "relative_positions": "layers",
         "layer_scale": 0.5,
