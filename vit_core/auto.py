@@ -15,7 +15,7 @@ from vit_core.families import FAMILIES
 from vit_core.families.vit import ViTConfig
 from vit_core.hub import ModelSource, locate
 from vit_core.json_file import read_json_file
-from vit_core.loading_options import LOCATION, loading_options
+from vit_core.loading_options import place_and_rest
 
 #: The class of a config, and what it has under "architectures".
 Described = tuple[type[PretrainedConfig], Any]
@@ -189,7 +189,7 @@ def described(
         OSError: there is no such checkpoint, or it cannot be reached.
         ValueError: the model type is none that is known here.
     """
-    location = {name: value for name, value in loading_options(options).items() if name in LOCATION}
+    location, _ = place_and_rest(options)
     source = locate(model_id_or_path, **location)
     name = config_name(source)
     file = None if source.weights not in (None, name) else source.file(name)

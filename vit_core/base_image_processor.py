@@ -40,6 +40,7 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
     _saved_as: ClassVar[str]  # of a class that is saved under another name than its own
     _setting_names: ClassVar[tuple[str, ...]]
+    _defaults: ClassVar[Mapping[str, Any]]  # of settings for which None stands
 
     do_resize: bool | None
     size: dict[str, int]
@@ -50,7 +51,15 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
     image_mean: float | list[float]
     image_std: float | list[float]
 
-    def __init__(self, settings: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    def __init__(self, arguments: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+        """Set the settings.
+
+        Args:
+            arguments: the settings by name, among any other local variables of a constructor.
+            others: other keys of a settings file.
+        """
+        settings = {name: arguments[name] for name in self._setting_names}
+        settings |= {name: value for name, value in self._defaults.items() if settings[name] is None}
         for name, value in [*settings.items(), *others.items()]:
             if name in CLASS_KEYS:
                 continue
@@ -211,7 +220,7 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
         data_format: str = ChannelDimension.FIRST,
         input_data_format: str | None = None,
     ) -> Steps:
-        """The steps of a call, in which choices that are not None replace settings."""
+        """The steps of a call, in which choices that are not None replace settings; others may be among them."""
         settings = {
             name: getattr(self, name) if choices.get(name) is None else check_setting(name, choices[name])
             for name in self._setting_names

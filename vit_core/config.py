@@ -19,7 +19,8 @@ from vit_core.config_scripts import GENERAL_SETTINGS, ScriptConfig
 from vit_core.file_names import CONFIG_NAME
 from vit_core.hub import ModelSource, locate
 from vit_core.json_file import is_json_file, read_json_file
-from vit_core.loading_options import LOCATION, NEVER_SAVED, loading_options
+from vit_core.loading_options import NEVER_SAVED, place_and_rest
+from vit_core.patches import grid_of
 from vit_core.push import Pushable, push_if_asked
 from vit_core.saving import write_file
 
@@ -231,8 +232,7 @@ class PretrainedConfig(ScriptConfig, Pushable):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches in an image of `image_size`."""
-        (height, width), (patch_height, patch_width) = self.image_shape, self.patch_shape
-        return height // patch_height, width // patch_width
+        return grid_of(*self.image_shape, self.patch_shape)
 
     @property
     def head_dim(self) -> int:
@@ -423,10 +423,9 @@ class PretrainedConfig(ScriptConfig, Pushable):
         cls, model_id_or_path: str | PathLike[str], options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a checkpoint's `config.json` says, and the options that are left."""
-        options = loading_options(options)
-        location = {name: options.pop(name) for name in LOCATION if name in options}
+        location, rest = place_and_rest(options)
         source = locate(model_id_or_path, **location)
-        return read_json_file(source.require(config_name(source))), options
+        return read_json_file(source.require(config_name(source))), rest
 
     @classmethod
     def from_json_file(cls, json_file: str | PathLike[str]) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 
@@ -73,6 +73,11 @@ class ViTImageProcessor(BaseImageProcessor):
         "image_std",
         "do_convert_rgb",
     )
+    _defaults: ClassVar[dict[str, Any]] = {
+        "size": 224,
+        "image_mean": IMAGENET_STANDARD_MEAN,
+        "image_std": IMAGENET_STANDARD_STD,
+    }
 
     def __init__(
         self,
@@ -87,18 +92,7 @@ class ViTImageProcessor(BaseImageProcessor):
         do_convert_rgb: bool | None = None,
         **kwargs: Any,
     ) -> None:
-        settings = {
-            "do_resize": do_resize,
-            "size": 224 if size is None else size,
-            "resample": resample,
-            "do_rescale": do_rescale,
-            "rescale_factor": rescale_factor,
-            "do_normalize": do_normalize,
-            "image_mean": IMAGENET_STANDARD_MEAN if image_mean is None else image_mean,
-            "image_std": IMAGENET_STANDARD_STD if image_std is None else image_std,
-            "do_convert_rgb": do_convert_rgb,
-        }
-        super().__init__(settings, kwargs)
+        super().__init__(locals(), kwargs)
 
     def preprocess(
         self,
@@ -148,18 +142,7 @@ class ViTImageProcessor(BaseImageProcessor):
             TypeError: something is no image, or an option is of a wrong type.
             ValueError: an image or an option is impossible, or images do not come out in one size as one tensor must.
         """
-        choices = {
-            "do_resize": do_resize,
-            "size": size,
-            "resample": resample,
-            "do_rescale": do_rescale,
-            "rescale_factor": rescale_factor,
-            "do_normalize": do_normalize,
-            "image_mean": image_mean,
-            "image_std": image_std,
-            "do_convert_rgb": do_convert_rgb,
-        }
-        return self._run(images, choices, return_tensors, data_format, input_data_format, unknown)
+        return self._run(images, locals(), return_tensors, data_format, input_data_format, unknown)
 
 
 class DeiTImageProcessor(BaseImageProcessor):
@@ -203,6 +186,7 @@ class DeiTImageProcessor(BaseImageProcessor):
         "image_mean",
         "image_std",
     )
+    _defaults: ClassVar[dict[str, Any]] = {**ViTImageProcessor._defaults, "size": 256, "crop_size": 224}
 
     def __init__(
         self,
@@ -218,19 +202,7 @@ class DeiTImageProcessor(BaseImageProcessor):
         image_std: float | list[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        settings = {
-            "do_resize": do_resize,
-            "size": 256 if size is None else size,
-            "resample": resample,
-            "do_center_crop": do_center_crop,
-            "crop_size": 224 if crop_size is None else crop_size,
-            "do_rescale": do_rescale,
-            "rescale_factor": rescale_factor,
-            "do_normalize": do_normalize,
-            "image_mean": IMAGENET_STANDARD_MEAN if image_mean is None else image_mean,
-            "image_std": IMAGENET_STANDARD_STD if image_std is None else image_std,
-        }
-        super().__init__(settings, kwargs)
+        super().__init__(locals(), kwargs)
 
     def preprocess(
         self,
@@ -278,19 +250,7 @@ class DeiTImageProcessor(BaseImageProcessor):
             TypeError: likewise.
             ValueError: likewise.
         """
-        choices = {
-            "do_resize": do_resize,
-            "size": size,
-            "resample": resample,
-            "do_center_crop": do_center_crop,
-            "crop_size": crop_size,
-            "do_rescale": do_rescale,
-            "rescale_factor": rescale_factor,
-            "do_normalize": do_normalize,
-            "image_mean": image_mean,
-            "image_std": image_std,
-        }
-        return self._run(images, choices, return_tensors, data_format, input_data_format, unknown)
+        return self._run(images, locals(), return_tensors, data_format, input_data_format, unknown)
 
 
 class BeitImageProcessor(DeiTImageProcessor):

@@ -9,7 +9,7 @@ from typing import Any
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import ModelSource, locate
 from vit_core.json_file import is_json_file, read_json_file
-from vit_core.loading_options import LOCATION, loading_options
+from vit_core.loading_options import place_and_rest
 
 #: The keys under which files say what they are for; files older than transformers 4.26 have the second.
 TYPE_KEYS = ("image_processor_type", "feature_extractor_type")
@@ -31,8 +31,7 @@ def find_settings(
         OSError: there is no such source.
         ValueError: an option is impossible.
     """
-    rest = loading_options(options)
-    location = {name: rest.pop(name) for name in LOCATION if name in rest}
+    location, rest = place_and_rest(options)
     return locate(model_id_or_path, **location), rest
 
 

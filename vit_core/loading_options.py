@@ -70,6 +70,16 @@ def loading_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def place_and_rest(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of a `from_pretrained` that say where a checkpoint is, those of `locate`, and the others.
+
+    Raises:
+        ValueError: as `loading_options`.
+    """
+    rest = loading_options(options)
+    return {name: rest.pop(name) for name in LOCATION if name in rest}, rest
+
+
 @dataclass(frozen=True)
 class Request:
     """What a call of `from_pretrained` asks for.
@@ -91,8 +101,7 @@ def request(options: Mapping[str, Any]) -> Request:
     Raises:
         ValueError: an option asks for what Trivit does not have, or a variant is impossible.
     """
-    rest = loading_options(options)
-    location = {name: rest.pop(name) for name in LOCATION if name in rest}
+    location, rest = place_and_rest(options)
     choice = WeightsChoice.from_options(**{name: rest.pop(name) for name in CHOICE if name in rest})
     # The checkpoint's own name is the one that counts, and a model is returned alone.
     for name in ("name_or_path", "_name_or_path", "return_unused_kwargs"):

@@ -10,6 +10,20 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
+def grid_of(height: int, width: int, patch_shape: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of whole patches in an image, in the form in which a convolution computes them.
+
+    That form lets PyTorch see for sizes that are symbols that positions and patches are equally many.
+
+    Args:
+        height: of the image, in pixels; a tensor in graphs of any size.
+        width: likewise.
+        patch_shape: height and width of a patch, in pixels.
+    """
+    patch_height, patch_width = patch_shape
+    return (height - patch_height) // patch_height + 1, (width - patch_width) // patch_width + 1
+
+
 def patchify(
     images: Float[np.ndarray, "batch channels height width"], patch_shape: tuple[int, int]
 ) -> Float[np.ndarray, "batch patches pixels"]:
@@ -19,10 +33,10 @@ def patchify(
         images: whose height and width are multiples of a patch's.
         patch_shape: height and width of a patch.
     """
-    batch, channels, height, width = images.shape
-    patch_height, patch_width = patch_shape
-    cut = images.reshape(batch, channels, height // patch_height, patch_height, width // patch_width, patch_width)
-    return cut.transpose(0, 2, 4, 3, 5, 1).reshape(batch, -1, patch_height * patch_width * channels)
+    batch, channels, *size = images.shape
+    (rows, columns), (height, width) = grid_of(*size, patch_shape), patch_shape
+    cut = images.reshape(batch, channels, rows, height, columns, width)
+    return cut.transpose(0, 2, 4, 3, 5, 1).reshape(batch, -1, height * width * channels)
 
 
 def unpatchify(

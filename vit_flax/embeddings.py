@@ -16,6 +16,7 @@ from jax import Array
 from jaxtyping import Float, Shaped
 
 from vit_core import PretrainedConfig
+from vit_core.patches import grid_of
 from vit_core.position import sincos_positions
 from vit_flax.checks import CHANNELS_LAST, check_per_patch, check_pixel_values
 from vit_flax.initialization import normal
@@ -95,7 +96,7 @@ class FlaxViTEmbeddings(Part):
         before = self.config.architecture.num_prefix_tokens
         positions: Any = self.position_embeddings
         of_prefix, patches = positions[:, :before], positions[0, before:]
-        grid = grid_of(self.config, height, width)
+        grid = grid_of(height, width, self.config.patch_shape)
         resampled = resample_grid(patches.reshape(*self.config.grid, -1), grid)
         return jnp.concatenate([of_prefix, resampled.reshape(1, grid[0] * grid[1], patches.shape[-1])], axis=1)
 
@@ -146,12 +147,6 @@ POSITIONS: dict[str | None, Callable[[FlaxViTEmbeddings], Array | None]] = {
     "learned": lambda embeddings: embeddings.positions(normal(embeddings.config.initializer_range)),
     "sincos": _fixed,
 }
-
-
-def grid_of(config: PretrainedConfig, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of patches in an image."""
-    patch_height, patch_width = config.patch_shape
-    return height // patch_height, width // patch_width
 
 
 def interpolates(config: PretrainedConfig, pixel_values: Array, interpolate_pos_encoding: bool) -> bool:

@@ -16,6 +16,7 @@ from jax import Array
 from jaxtyping import Float, Int, Shaped
 
 from vit_core import PretrainedConfig
+from vit_core.patches import grid_of
 from vit_flax.checks import check_per_patch
 from vit_flax.embeddings import fixed_positions
 from vit_flax.initialization import normal
@@ -77,7 +78,7 @@ def patches_of_pixels(
             raise ValueError(
                 f"images are {pixels} pixels {name}, which patches of {length} do not fill; resize or crop them."
             )
-    rows, columns = size[0] // patch[0], size[1] // patch[1]
+    rows, columns = grid_of(*size, patch)
     patches = pixel_values.reshape(batch, rows, patch[0], columns, patch[1], channels).transpose(0, 1, 3, 2, 4, 5)
     return patches.reshape(batch, rows * columns, math.prod(patch) * channels)
 
@@ -397,15 +398,15 @@ class FlaxMaskedAutoencoderForPreTraining(FlaxVisionTransformerPreTrainedModel):
             ValueError: such images have another number of patches.
         """
         patches, channels = jnp.asarray(patchified_pixel_values), self.config.num_channels
-        (height, width), (down, across) = original_image_size or self.config.image_shape, self.config.patch_shape
-        rows, columns = height // down, width // across
+        (height, width), patch = original_image_size or self.config.image_shape, self.config.patch_shape
+        rows, columns = grid_of(height, width, patch)
         if patches.shape[1] != rows * columns:
             raise ValueError(
                 f"there are {patches.shape[1]} patches, but images of {height} x {width} pixels have {rows * columns}; "
                 f"give the original_image_size (height, width)."
             )
-        images = patches.reshape(-1, rows, columns, down, across, channels).transpose(0, 5, 1, 3, 2, 4)
-        return images.reshape(-1, channels, rows * down, columns * across)
+        images = patches.reshape(-1, rows, columns, *patch, channels).transpose(0, 5, 1, 3, 2, 4)
+        return images.reshape(-1, channels, rows * patch[0], columns * patch[1])
 
     def forward_loss(
         self,

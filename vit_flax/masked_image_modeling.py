@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Shaped
 
-from vit_flax.embeddings import grid_of
+from vit_core.patches import grid_of
 from vit_flax.losses import masked_reconstruction_loss, masked_token_loss
 from vit_flax.modeling import FlaxVisionTransformerPreTrainedModel, VisionTransformerWithHead
 from vit_flax.outputs import (
@@ -83,7 +83,7 @@ class FlaxVisionTransformerForMaskedImageModelingModule(VisionTransformerWithHea
                 interpolate_pos_encoding=interpolate_pos_encoding, head_mask=head_mask, bool_masked_pos=bool_masked_pos
             ),
         )
-        rows, columns = grid_of(config, *pixel_values.shape[1:3])
+        rows, columns = grid_of(*pixel_values.shape[1:3], config.patch_shape)
         patches = self.patches_of(outputs, (rows, columns))
         tokens = patches.reshape(pixel_values.shape[0], rows, columns, config.hidden_size)
         reconstruction = pixel_shuffle(self.decoder(tokens), stride)
@@ -130,7 +130,7 @@ class FlaxVisionTransformerForMaskedTokenModelingModule(VisionTransformerWithHea
                 interpolate_pos_encoding=interpolate_pos_encoding, head_mask=head_mask, bool_masked_pos=bool_masked_pos
             ),
         )
-        patches = self.patches_of(outputs, grid_of(self.config, *pixel_values.shape[1:3]))
+        patches = self.patches_of(outputs, grid_of(*pixel_values.shape[1:3], self.config.patch_shape))
         logits = self.lm_head(self.layernorm(patches))
         loss = None
         if labels is not None:

@@ -19,11 +19,11 @@ from jaxtyping import Float, Shaped
 from vit_core import PretrainedConfig, VisionTransformerConfig
 from vit_core.architecture import Pooler, RelativePositions, Summary
 from vit_core.checks import check_head_mask
+from vit_core.patches import grid_of
 from vit_flax.activations import activation
 from vit_flax.embeddings import (
     FlaxViTEmbeddings,
     FlaxViTPatchEmbeddings,
-    grid_of,
     interpolates,
 )
 from vit_flax.layers import (
@@ -256,7 +256,7 @@ class FlaxVisionTransformerModule(Part):
         """The grid for which an encoder with relative positions has to resample them, if it has to."""
         has_relative = self.config.architecture.relative_positions is not None
         if has_relative and interpolates(self.config, pixel_values, interpolate_pos_encoding):
-            return grid_of(self.config, *pixel_values.shape[1:3])
+            return grid_of(*pixel_values.shape[1:3], self.config.patch_shape)
         return None
 
     def _per_layer(self, head_mask: Array | None) -> Array | None:

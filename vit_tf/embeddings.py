@@ -13,6 +13,7 @@ from keras import layers, ops
 from tensorflow import Tensor
 
 from vit_core import PretrainedConfig
+from vit_core.patches import grid_of
 from vit_tf.checks import check_per_patch
 from vit_tf.initialization import SinCos, Start
 from vit_tf.layers import (
@@ -60,7 +61,7 @@ class ViTPatchEmbeddings(Part):
         """Rows and columns of patches."""
         _, *sizes = ops.shape(pixel_values)
         height, width = sizes[1:] if self.data_format == "channels_first" else sizes[:2]
-        return height // self.config.patch_shape[0], width // self.config.patch_shape[1]
+        return grid_of(height, width, self.config.patch_shape)
 
 
 class ViTEmbeddings(Part):
@@ -139,8 +140,7 @@ class ViTEmbeddings(Part):
             height: of the images.
             width: of the images.
         """
-        patch_height, patch_width = self.config.patch_shape
-        return self._resampled_positions((height // patch_height, width // patch_width))
+        return self._resampled_positions(grid_of(height, width, self.config.patch_shape))
 
     def _resampled_positions(self, grid: Grid) -> Float[Tensor, "1 tokens hidden"]:
         """The position embeddings for another grid of patches, resampled as `vit_core.position` defines it."""

@@ -117,9 +117,11 @@ class ViTSelfAttention(Part):
             grid: rows and columns of patches, where the layer has a table of its own; the config's unless given.
         """
         queried = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
-        query = self._split(self.query(queried) * self.head_dim**-0.5)
-        key, value = self._split(self.key(hidden_states)), self._split(self.value(hidden_states))
-        scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))
+        query, key, value = (
+            self._split(projected)
+            for projected in (self.query(queried), self.key(hidden_states), self.value(hidden_states))
+        )
+        scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1))) * self.head_dim**-0.5
         bias = self._bias(relative_position_bias, grid)
         if bias is not None:
             scores = scores + ops.cast(bias[:, :, : ops.shape(queried)[1]], scores.dtype)

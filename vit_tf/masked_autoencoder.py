@@ -16,6 +16,7 @@ from keras import backend, ops
 from tensorflow import Tensor
 
 from vit_core import PretrainedConfig
+from vit_core.patches import grid_of
 from vit_tf.checks import check_per_patch, require
 from vit_tf.initialization import SinCos, Start
 from vit_tf.layers import LayerStack, Shape, ViTLayer, layer_norm, linear
@@ -294,23 +295,23 @@ class MaskedAutoencoderForPreTraining(VisionTransformerWithHead):
         pixel_values = ops.convert_to_tensor(pixel_values)
         if self.data_format == "channels_first":
             pixel_values = ops.transpose(pixel_values, (0, 2, 3, 1))
-        (_, height, width, channels), (rows, columns) = ops.shape(pixel_values), self.config.patch_shape
+        (_, height, width, channels), patch = ops.shape(pixel_values), self.config.patch_shape
         require(
             channels == self.config.num_channels,
             f"images have {{}} channels, the model takes {self.config.num_channels}; channels come "
             f"{'first' if self.data_format == 'channels_first' else 'last'}.",
             channels,
         )
-        for name, size, patch in (("high", height, rows), ("wide", width, columns)):
+        for name, size, length in (("high", height, patch[0]), ("wide", width, patch[1])):
             require(
-                size % patch == 0,
-                f"images are {{}} pixels {name}, which patches of {patch} do not fill; resize or crop them.",
+                size % length == 0,
+                f"images are {{}} pixels {name}, which patches of {length} do not fill; resize or crop them.",
                 size,
             )
-        patches = ops.reshape(pixel_values, (-1, height // rows, rows, width // columns, columns, channels))
+        rows, columns = grid_of(height, width, patch)
+        patches = ops.reshape(pixel_values, (-1, rows, patch[0], columns, patch[1], channels))
         patches = ops.transpose(patches, (0, 1, 3, 2, 4, 5))
-        count = (height // rows) * (width // columns)
-        return ops.reshape(patches, (-1, count, rows * columns * channels))
+        return ops.reshape(patches, (-1, rows * columns, math.prod(patch) * channels))
 
     def unpatchify(
         self,
@@ -328,19 +329,20 @@ class MaskedAutoencoderForPreTraining(VisionTransformerWithHead):
         """
         patches = ops.convert_to_tensor(patchified_pixel_values)
         height, width = original_image_size or self.config.image_shape
-        (rows, columns), channels = self.config.patch_shape, self.config.num_channels
-        down, right = height // rows, width // columns
+        patch, channels = self.config.patch_shape, self.config.num_channels
+        rows, columns = grid_of(height, width, patch)
         count = ops.shape(patches)[1]
         require(
-            count == down * right,
-            f"there are {{}} patches, but images of {height} x {width} pixels have {down * right}; give the "
+            count == rows * columns,
+            f"there are {{}} patches, but images of {height} x {width} pixels have {rows * columns}; give the "
             f"original_image_size (height, width).",
             count,
         )
-        images = ops.reshape(patches, (-1, down, right, rows, columns, channels))
+        images = ops.reshape(patches, (-1, rows, columns, *patch, channels))
+        size = (rows * patch[0], columns * patch[1])
         if self.data_format == "channels_first":
-            return ops.reshape(ops.transpose(images, (0, 5, 1, 3, 2, 4)), (-1, channels, down * rows, right * columns))
-        return ops.reshape(ops.transpose(images, (0, 1, 3, 2, 4, 5)), (-1, down * rows, right * columns, channels))
+            return ops.reshape(ops.transpose(images, (0, 5, 1, 3, 2, 4)), (-1, channels, *size))
+        return ops.reshape(ops.transpose(images, (0, 1, 3, 2, 4, 5)), (-1, *size, channels))
 
     def forward_loss(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vit_core import PretrainedConfig
 from vit_core.parameters import INITIALIZERS
+from vit_core.patches import grid_of
 from vit_torch.initialization import start
 from vit_torch.position import resample_grid
 
@@ -41,9 +42,8 @@ class ViTPatchEmbeddings(nn.Module):
         return projection(pixel_values.to(weight.dtype)).flatten(2).transpose(1, 2)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches, in the form in which a convolution computes them, for symbolic sizes."""
-        patch_height, patch_width = self.patch_size
-        return (height - patch_height) // patch_height + 1, (width - patch_width) // patch_width + 1
+        """Rows and columns of patches."""
+        return grid_of(height, width, self.patch_size)
 
     def is_own_size(self, pixel_values: Tensor) -> bool:
         """Whether images have the size that the model is for."""

@@ -84,18 +84,7 @@ class ViTImageProcessorFast(ViTImageProcessor):
                 f'return_tensors is {return_tensors!r}; {type(self).__name__} returns PyTorch tensors ("pt"), '
                 "and ViTImageProcessor the others."
             )
-        choices = {
-            "do_resize": do_resize,
-            "size": size,
-            "resample": resample,
-            "do_rescale": do_rescale,
-            "rescale_factor": rescale_factor,
-            "do_normalize": do_normalize,
-            "image_mean": image_mean,
-            "image_std": image_std,
-            "do_convert_rgb": do_convert_rgb,
-        }
-        steps = self._steps(choices, data_format, input_data_format)
+        steps = self._steps(locals(), data_format, input_data_format)
         tensors = _accelerator_tensors(images)
         if tensors and device is None:
             device = tensors[0].device

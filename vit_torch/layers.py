@@ -109,7 +109,7 @@ class ViTSelfAttention(nn.Module):
             dropout_prob = dropout.p if dropout.training else 0.0
             context = functional.scaled_dot_product_attention(query, key, value, bias, dropout_p=dropout_prob)
             return context.transpose(1, 2).flatten(2), None
-        scores = query @ key.transpose(-1, -2) / self.attention_head_size**0.5
+        scores = query @ key.transpose(-1, -2) * self.attention_head_size**-0.5
         if bias is not None:
             scores = scores + bias
         probabilities = dropout(scores.softmax(dim=-1))

@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 
 from conversion.proof.frameworks import FRAMEWORKS, Framework, installed_frameworks
-from conversion.proof.inputs import OF_NOISE, location_of, loss_weights, make_inputs, read_picture
+from conversion.proof.inputs import OF_NOISE, loss_weights, make_inputs, read_picture
 from conversion.proof.model_choice import models_to_try
 from vit_core import PretrainedConfig
 from vit_core.families import FAMILIES
+from vit_core.loading_options import place_and_rest
 
 REQUEST, FINDINGS, RESULTS, MESSAGES = "request.json", "findings.json", "results.npz", "messages.txt"
 #: What the new process does. The package's folder comes last among those that are searched, and the current folder,
@@ -263,7 +264,7 @@ def load_complete(package: ModuleType, source: str, overrides: Mapping[str, Any]
 def _write_inputs(file: Path, model: Any, request: Request) -> list[str]:
     picture, note = None, None
     if request.image is not None:
-        location = location_of(request.overrides)
+        location, _ = place_and_rest(request.overrides)
         picture, note = read_picture(request.image, request.source, model.config, location)
     np.savez(file, **make_inputs(model.config, model.task, request.seed, picture))  # type: ignore[arg-type]
     return [] if note is None else [note]

@@ -19,14 +19,6 @@ MASKED_SHARE = 0.4
 #: What a masked autoencoder returns that follows from its noise alone, and has no gradient.
 OF_NOISE = ("mask", "ids_restore")
 
-#: Options of from_pretrained that say where a checkpoint is, which the config and the processor have too.
-LOCATION_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
-
-
-def location_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of from_pretrained's options that say where a checkpoint is."""
-    return {name: options[name] for name in LOCATION_OPTIONS if name in options}
-
 
 def input_names(image: str | None) -> tuple[str, ...]:
     """What the images of a batch are called, in their order: the image file, then the random pixels."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from conversion.canonical import rows
 from conversion.checkpoint import model_in
-from conversion.proof.inputs import location_of
 from vit_core import ViTConfig
 from vit_core.families import FAMILIES, Family, family_of
 from vit_core.hub import locate
+from vit_core.loading_options import place_and_rest
 
 
 def models_to_try(package: ModuleType, source: str, options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -49,7 +49,7 @@ def encoder_of(package: ModuleType, source: str, options: Mapping[str, Any]) -> 
 
 def _family(package: ModuleType, source: str, options: Mapping[str, Any]) -> tuple[Family, str]:
     """Whose model a checkpoint holds, and the class that its `config.json` names, if any."""
-    location = location_of(options)
+    location, _ = place_and_rest(options)
     if not Path(source).expanduser().is_file():  # a config.json beside it may be about another model
         with contextlib.suppress(OSError, ValueError):
             config = package.AutoConfig.from_pretrained(source, **location)
