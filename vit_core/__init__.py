@@ -3,9 +3,13 @@
 from vit_core.auto_image_processor import AutoFeatureExtractor, AutoImageProcessor
 from vit_core.config import PretrainedConfig
 from vit_core.families.beit import BeitConfig
+from vit_core.families.clip import CLIPConfig, CLIPVisionConfig
 from vit_core.families.data2vec_vision import Data2VecVisionConfig
 from vit_core.families.deit import DeiTConfig
+from vit_core.families.dinov2 import Dinov2Config, Dinov2WithRegistersConfig
+from vit_core.families.dinov3_vit import DINOv3ViTConfig
 from vit_core.families.ijepa import IJepaConfig
+from vit_core.families.siglip import SiglipConfig, SiglipVisionConfig
 from vit_core.families.vision_transformer import VisionTransformerConfig
 from vit_core.families.vit import ViTConfig
 from vit_core.families.vit_mae import ViTMAEConfig
@@ -14,8 +18,12 @@ from vit_core.image_processing import (
     BatchFeature,
     BeitFeatureExtractor,
     BeitImageProcessor,
+    BitImageProcessor,
+    CLIPImageProcessor,
     DeiTFeatureExtractor,
     DeiTImageProcessor,
+    DINOv3ViTImageProcessorFast,
+    SiglipImageProcessor,
     ViTFeatureExtractor,
     ViTImageProcessor,
 )
@@ -42,11 +50,19 @@ __all__ = [
     "BeitConfig",
     "BeitFeatureExtractor",
     "BeitImageProcessor",
+    "BitImageProcessor",
+    "CLIPConfig",
+    "CLIPImageProcessor",
+    "CLIPVisionConfig",
+    "DINOv3ViTConfig",
+    "DINOv3ViTImageProcessorFast",
     "Data2VecVisionConfig",
     "DeiTConfig",
     "DeiTFeatureExtractor",
     "DeiTForImageClassificationWithTeacherOutput",
     "DeiTImageProcessor",
+    "Dinov2Config",
+    "Dinov2WithRegistersConfig",
     "IJepaConfig",
     "ImageClassifierOutput",
     "MaskedImageModelingOutput",
@@ -54,6 +70,9 @@ __all__ = [
     "ModelOutput",
     "Parameter",
     "PretrainedConfig",
+    "SiglipConfig",
+    "SiglipImageProcessor",
+    "SiglipVisionConfig",
     "ViTConfig",
     "ViTFeatureExtractor",
     "ViTImageProcessor",

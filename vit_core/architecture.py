@@ -10,19 +10,32 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal, get_args, get_type_hints
 
-from vit_core.checks import require_choice, require_number
+from vit_core.checks import require_choice, require_integer, require_number
 
 PREFIX_TOKENS = ("cls_token", "distillation_token")
+MOST_REGISTERS = 1024
 
 #: Positions that are added to the tokens: trained, or the fixed sines and cosines of MAE.
 AbsolutePositions = Literal["learned", "sincos"]
+#: The tokens that such positions are for: all of them, the class token and the patches, the patches alone.
+Positioned = Literal["all", "class-token", "patches"]
+#: How trained positions are resampled for another grid: bicubic by its size; likewise with antialiasing; or bicubic by
+#: factors with DINO's offset of 0.1, as its authors' code does. See `vit_core.position`.
+Resampling = Literal["bicubic", "antialiased", "offset"]
 #: Positions that are added to the scores of attention: a table in each layer, or one for all of them.
 RelativePositions = Literal["layers", "shared"]
+#: Positions that rotate queries and keys: as DINOv3 and as EVA-02 do; see `vit_core.rotary`.
+RotaryPositions = Literal["centres", "indices"]
+#: LayerNorm, or the root mean square alone.
+Norm = Literal["layer", "rms"]
+#: How often layers are skipped in training: the last one most often, or all alike.
+DropPathGrowth = Literal["linear", "constant"]
 #: A summary of the image: a dense layer and tanh over the class token; LayerNorm of the mean of the patches; the class
-#: token as it is.
-Pooler = Literal["dense", "mean-norm", "class-token"]
-#: What the classifier reads, after the last LayerNorm: the class token, the pooler's output, the mean of the patches.
-Summary = Literal["class-token", "pooler", "mean"]
+#: token as it is; LayerNorm of it; or what a trained query gathers from all tokens.
+Pooler = Literal["dense", "mean-norm", "class-token", "class-norm", "attention"]
+#: What the classifier reads, after the last norm: the class token, the pooler's output, the mean of the patches, or the
+#: class token and that mean side by side.
+Summary = Literal["class-token", "pooler", "mean", "class-and-mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,38 +45,79 @@ class Architecture:
     Attributes:
         prefix_tokens: names of the tokens before the patches. The distillation token is DeiT's (Touvron et al. 2020,
             https://arxiv.org/abs/2012.12877, section 4). Without a class token, nothing can read it.
+        register_tokens: how many more stand between those and the patches, which nothing reads (Darcet et al. 2023,
+            https://arxiv.org/abs/2309.16588).
+        patch_bias: whether the projection of the patches has a bias.
         absolute_positions: see `AbsolutePositions` (He et al. 2021, https://arxiv.org/abs/2111.06377, appendix A.1);
-            None where there are relative positions alone.
+            None where there are relative or rotary positions alone.
+        positioned: see `Positioned`.
+        position_resampling: see `Resampling`.
         resamples_unasked: whether images may have any size without `interpolate_pos_encoding`.
         embedding_dropout: whether there is dropout after the embeddings, as often as `hidden_dropout_prob` says.
+        embedding_norm: whether there is a norm before the first layer (Radford et al. 2021,
+            https://arxiv.org/abs/2103.00020, section 2.4).
         mask_token: whether the base model has one in every task; None where the task or the constructor decides.
-        key_bias: whether keys have a bias where queries and values have one; one for all keys changes no attention
-            (Bao et al. 2021, https://arxiv.org/abs/2106.08254, leave it out).
+        query_bias: whether queries have a bias, where the config's `qkv_bias` leaves it open.
+        key_bias: likewise for keys; one for all keys changes no attention (Bao et al. 2021,
+            https://arxiv.org/abs/2106.08254, leave it out).
+        value_bias: likewise for values.
+        output_bias: whether the projection after attention has a bias.
+        mlp_bias: whether the layers of the MLP have one.
+        query_key_norm: whether the queries and keys of each head are normed (Dehghani et al. 2023,
+            https://arxiv.org/abs/2302.05442, section 2).
+        attention_norm: whether what attention gathered is normed before the projection (Wang et al. 2022,
+            https://arxiv.org/abs/2210.06423, "sub-LN").
+        mlp_norm: likewise, inside the MLP, before its last layer.
+        gated_mlp: whether a second projection, through the activation, weighs the first (Shazeer 2020,
+            https://arxiv.org/abs/2002.05202).
+        mlp_dropout: whether there is dropout after the MLP, as often as `hidden_dropout_prob` says.
+        norm: see `Norm` (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467).
         relative_positions: see `RelativePositions` (BEiT, after Raffel et al. 2019, https://arxiv.org/abs/1910.10683).
+        rotary_positions: see `RotaryPositions` (Su et al. 2021, https://arxiv.org/abs/2104.09864).
         layer_scale: the start of the trained factors, one a channel, of what each half of a layer adds (Touvron et al.
             2021, https://arxiv.org/abs/2103.17239, equation 4); None has no such factors.
-        drop_path_rate: how often the last layer is skipped for an image in training, and the layers before it less
-            often, in even steps from 0 (Huang et al. 2016, https://arxiv.org/abs/1603.09382, section 3).
-        final_norm: whether there is a LayerNorm after the last layer.
+        drop_path_rate: how often the last layer is skipped for an image in training (Huang et al. 2016,
+            https://arxiv.org/abs/1603.09382, section 3).
+        drop_path_growth: whether the layers before it are skipped less often, in even steps from 0, or as often.
+        final_norm: whether there is a norm after the last layer.
         pooler: see `Pooler`.
         has_pooler: whether the base model has it, where its constructor is not told.
+        keeps_pooler: whether models with a head have it, too, where they do not read it.
         classifier_reads: see `Summary`.
         masked_from: the first of the tokens that stand for the patches in masked image modeling; None for the first
             patch. DeiT's published model counts from the distillation token.
     """
 
     prefix_tokens: tuple[str, ...] = ("cls_token",)
+    register_tokens: int = 0
+    patch_bias: bool = True
     absolute_positions: AbsolutePositions | None = "learned"
+    positioned: Positioned = "all"
+    position_resampling: Resampling = "bicubic"
     resamples_unasked: bool = False
+    embedding_norm: bool = False
     embedding_dropout: bool = True
     mask_token: bool | None = None
+    query_bias: bool = True
     key_bias: bool = True
+    value_bias: bool = True
+    output_bias: bool = True
+    mlp_bias: bool = True
+    query_key_norm: bool = False
+    attention_norm: bool = False
+    mlp_norm: bool = False
+    gated_mlp: bool = False
+    mlp_dropout: bool = True
+    norm: Norm = "layer"
     relative_positions: RelativePositions | None = None
+    rotary_positions: RotaryPositions | None = None
     layer_scale: float | None = None
     drop_path_rate: float = 0.0
+    drop_path_growth: DropPathGrowth = "linear"
     final_norm: bool = True
     pooler: Pooler | None = "dense"
     has_pooler: bool = True
+    keeps_pooler: bool = False
     classifier_reads: Summary = "class-token"
     masked_from: int | None = None
 
@@ -79,8 +133,9 @@ class Architecture:
             raise ValueError(f"prefix_tokens are {self.prefix_tokens!r}; each can be there once.")
         if "cls_token" in self.prefix_tokens[1:]:
             raise ValueError(f"prefix_tokens are {self.prefix_tokens!r}; the class token comes first.")
-        if "cls_token" not in self.prefix_tokens and self.classifier_reads == "class-token":
-            raise ValueError("classifier_reads is 'class-token', and prefix_tokens have none; choose 'mean'.")
+        if "cls_token" not in self.prefix_tokens and self.classifier_reads in ("class-token", "class-and-mean"):
+            raise ValueError(f"classifier_reads is {self.classifier_reads!r}, and there is no class token; use 'mean'.")
+        require_integer("register_tokens", self.register_tokens, 0, MOST_REGISTERS)
         if self.layer_scale is not None:
             require_number("layer_scale", self.layer_scale, 0.0, 1e6)
         require_number("drop_path_rate", self.drop_path_rate, 0.0, 1.0, upper_included=False)
@@ -88,7 +143,12 @@ class Architecture:
     @property
     def num_prefix_tokens(self) -> int:
         """How many tokens stand before the patches."""
-        return len(self.prefix_tokens)
+        return len(self.prefix_tokens) + self.register_tokens
+
+    @property
+    def num_positioned_prefix_tokens(self) -> int:
+        """For how many of them there are absolute positions: the first ones."""
+        return {"all": self.num_prefix_tokens, "class-token": 1, "patches": 0}[self.positioned]
 
     @property
     def first_masked(self) -> int:
@@ -112,11 +172,13 @@ class Architecture:
     @property
     def summary_is_prefix(self) -> bool:
         """Whether classifiers read tokens before the patches alone, so that the last layer needs no others."""
-        pooled = self.classifier_reads == "pooler" and self.pooler != "mean-norm"
+        pooled = self.classifier_reads == "pooler" and self.pooler not in ("mean-norm", "attention")
         return bool(self.prefix_tokens) and (self.classifier_reads == "class-token" or pooled)
 
     def drop_path_rates(self, layers: int) -> list[float]:
         """How often each of the layers is skipped in training."""
+        if self.drop_path_growth == "constant":
+            return [self.drop_path_rate] * layers
         return [self.drop_path_rate * layer / max(layers - 1, 1) for layer in range(layers)]
 
 

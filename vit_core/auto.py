@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from vit_core.config import PretrainedConfig, config_name
-from vit_core.families import FAMILIES
+from vit_core.families import CONFIG_CLASSES
 from vit_core.families.vit import ViTConfig
 from vit_core.hub import ModelSource, locate
 from vit_core.json_file import read_json_file
@@ -21,7 +21,7 @@ from vit_core.loading_options import place_and_rest
 Described = tuple[type[PretrainedConfig], Any]
 
 #: The config of each model type.
-CONFIGS: dict[str, type[PretrainedConfig]] = {name: family.config_class for name, family in FAMILIES.items()}
+CONFIGS: dict[str, type[PretrainedConfig]] = dict(CONFIG_CLASSES)
 
 
 class AutoConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ def require_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
+
+
+def require_switches(config: PretrainedConfig, names: Iterable[str]) -> None:
+    """Raise ValueError unless fields of a config are True or False."""
+    for name in names:
+        if not isinstance(value := getattr(config, name), bool):
+            raise ValueError(f"{name} is {value!r}; give True or False.")
 
 
 def check_head_mask(head_mask: Any, config: PretrainedConfig, layers: int | None = None) -> None:

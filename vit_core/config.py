@@ -92,6 +92,9 @@ class PretrainedConfig(ScriptConfig, Pushable):
     model_type: str = ""
     base_model_prefix: ClassVar[str] = ""  # the name under which a model with a head holds the base model
     qkv_bias: bool = True
+    intermediate_size: int
+    hidden_dropout_prob: float = 0.0
+    initializer_range: float = 0.02
     architectures: list[str] | None
     classifier_uses_pooler: bool
     output_attentions: bool
@@ -109,11 +112,11 @@ class PretrainedConfig(ScriptConfig, Pushable):
         hidden_size: int = 768,
         num_hidden_layers: int = 12,
         num_attention_heads: int = 12,
-        intermediate_size: int = 3072,
+        intermediate_size: int | None = 3072,
         hidden_act: str | Callable[..., Any] = "gelu",
-        hidden_dropout_prob: float = 0.0,
+        hidden_dropout_prob: float | None = 0.0,
         attention_probs_dropout_prob: float = 0.0,
-        initializer_range: float = 0.02,
+        initializer_range: float | None = 0.02,
         layer_norm_eps: float = 1e-12,
         image_size: SizePair = 224,
         patch_size: SizePair = 16,
@@ -123,11 +126,14 @@ class PretrainedConfig(ScriptConfig, Pushable):
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size
+        if intermediate_size is not None:  # of which some families' files say nothing; None is for their classes
+            self.intermediate_size = intermediate_size
         self.hidden_act = hidden_act
-        self.hidden_dropout_prob = hidden_dropout_prob
+        if hidden_dropout_prob is not None:
+            self.hidden_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
-        self.initializer_range = initializer_range
+        if initializer_range is not None:
+            self.initializer_range = initializer_range
         self.layer_norm_eps = layer_norm_eps
         self.image_size = image_size
         self.patch_size = patch_size
@@ -240,6 +246,11 @@ class PretrainedConfig(ScriptConfig, Pushable):
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def mlp_act(self) -> str | Callable[..., Any]:
+        """Activation of the MLP, or of its gate."""
+        return self.hidden_act
+
+    @property
     def pooler_size(self) -> int:
         """Width of the pooler's output."""
         return self.pooler_output_size or self.hidden_size
@@ -248,6 +259,8 @@ class PretrainedConfig(ScriptConfig, Pushable):
     def classifier_input_size(self) -> int:
         """Width of what the classifier reads: `pooler_size` if that is the output of a dense pooler."""
         architecture = self.architecture
+        if architecture.classifier_reads == "class-and-mean":
+            return 2 * self.hidden_size
         reads_dense = architecture.classifier_reads == "pooler" and architecture.pooler == "dense"
         return self.pooler_size if reads_dense else self.hidden_size
 

@@ -20,9 +20,13 @@ __all__ = [
     "BatchFeature",
     "BeitFeatureExtractor",
     "BeitImageProcessor",
+    "BitImageProcessor",
+    "CLIPImageProcessor",
     "ChannelDimension",
+    "DINOv3ViTImageProcessorFast",
     "DeiTFeatureExtractor",
     "DeiTImageProcessor",
+    "SiglipImageProcessor",
     "ViTFeatureExtractor",
     "ViTImageProcessor",
 ]
@@ -33,6 +37,9 @@ IMAGENET_STANDARD_STD = [0.5, 0.5, 0.5]
 #: Mean and standard deviation of ImageNet's training images: red, green, blue, as fractions of white.
 IMAGENET_DEFAULT_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_DEFAULT_STD = [0.229, 0.224, 0.225]
+#: Those of the images that CLIP was trained with.
+OPENAI_CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+OPENAI_CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 
 
 class ViTImageProcessor(BaseImageProcessor):
@@ -281,6 +288,131 @@ class BeitImageProcessor(DeiTImageProcessor):
         if segmentation_maps is not None:
             raise ValueError("segmentation_maps are not prepared here, since Trivit has no model for segmentation.")
         return super().__call__(images, **choices)
+
+
+class CLIPImageProcessor(BaseImageProcessor):
+    """Resizes the shorter edge of images, crops their middle, scales their values and normalises them.
+
+    Results are those of transformers 4.47's class of this name, bit for bit.
+
+    Args:
+        do_resize: whether to resize.
+        size: as in `ViTImageProcessor`; {"shortest_edge": 224} unless given.
+        resample: PIL's filter for resizing, or its number.
+        do_center_crop: whether to crop.
+        crop_size: as in `DeiTImageProcessor`; 224 x 224 unless given.
+        do_rescale: as in `ViTImageProcessor`.
+        rescale_factor: likewise.
+        do_normalize: likewise.
+        image_mean: likewise; `OPENAI_CLIP_MEAN` unless given.
+        image_std: likewise; `OPENAI_CLIP_STD` unless given.
+        do_convert_rgb: likewise.
+        **kwargs: other keys of a settings file; kept and written back.
+
+    Raises:
+        TypeError: a setting is of a wrong type.
+        ValueError: a setting is impossible, or two contradict each other.
+    """
+
+    do_center_crop: bool | None
+    crop_size: dict[str, int]
+    do_convert_rgb: bool | None
+
+    _default_filter = Image.Resampling.BICUBIC
+    _setting_names = (
+        "do_resize",
+        "size",
+        "resample",
+        "do_center_crop",
+        "crop_size",
+        "do_rescale",
+        "rescale_factor",
+        "do_normalize",
+        "image_mean",
+        "image_std",
+        "do_convert_rgb",
+    )
+    _defaults: ClassVar[dict[str, Any]] = {
+        "size": {"shortest_edge": 224},
+        "crop_size": 224,
+        "image_mean": OPENAI_CLIP_MEAN,
+        "image_std": OPENAI_CLIP_STD,
+    }
+
+    def __init__(
+        self,
+        do_resize: bool | None = True,
+        size: Mapping[str, int] | int | None = None,
+        resample: Image.Resampling | int = Image.Resampling.BICUBIC,
+        do_center_crop: bool | None = True,
+        crop_size: Mapping[str, int] | int | None = None,
+        do_rescale: bool | None = True,
+        rescale_factor: float = 1 / 255,
+        do_normalize: bool | None = True,
+        image_mean: float | list[float] | None = None,
+        image_std: float | list[float] | None = None,
+        do_convert_rgb: bool | None = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(locals(), kwargs)
+
+    def preprocess(
+        self,
+        images: Any,
+        do_resize: bool | None = None,
+        size: Mapping[str, int] | int | None = None,
+        resample: Image.Resampling | int | None = None,
+        do_center_crop: bool | None = None,
+        crop_size: Mapping[str, int] | int | None = None,
+        do_rescale: bool | None = None,
+        rescale_factor: float | None = None,
+        do_normalize: bool | None = None,
+        image_mean: float | list[float] | None = None,
+        image_std: float | list[float] | None = None,
+        do_convert_rgb: bool | None = None,
+        return_tensors: str | None = None,
+        data_format: str = ChannelDimension.FIRST,
+        input_data_format: str | None = None,
+        **unknown: Any,
+    ) -> BatchFeature:
+        """Make a model's input of images; see `DeiTImageProcessor.preprocess`, and the class for its settings."""
+        return self._run(images, locals(), return_tensors, data_format, input_data_format, unknown)
+
+
+class BitImageProcessor(CLIPImageProcessor):
+    """`CLIPImageProcessor` by the name that DINOv2's files have for it."""
+
+
+class SiglipImageProcessor(ViTImageProcessor):
+    """`ViTImageProcessor` with a bicubic filter unless given; see there.
+
+    Results are those of transformers 4.47's class of this name, bit for bit.
+    """
+
+    _default_filter = Image.Resampling.BICUBIC
+
+    def __init__(
+        self,
+        do_resize: bool | None = True,
+        size: Mapping[str, int] | int | None = None,
+        resample: Image.Resampling | int = Image.Resampling.BICUBIC,
+        *settings: Any,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(do_resize, size, resample, *settings, **kwargs)
+
+
+class DINOv3ViTImageProcessorFast(ViTImageProcessor):
+    """Scales values, resizes images and normalises them, in this order, as transformers' class of this name does.
+
+    The settings are those of `ViTImageProcessor`; mean and deviation are ImageNet's unless given.
+    """
+
+    _defaults: ClassVar[dict[str, Any]] = {
+        **ViTImageProcessor._defaults,
+        "image_mean": IMAGENET_DEFAULT_MEAN,
+        "image_std": IMAGENET_DEFAULT_STD,
+    }
 
 
 class ViTFeatureExtractor(ViTImageProcessor):

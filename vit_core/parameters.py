@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from vit_core.architecture import Pooler
 from vit_core.config import PretrainedConfig
 from vit_core.relative_position import table_length
 
@@ -25,7 +26,7 @@ Part = Literal["embeddings", "encoder", "layernorm", "pooler", "decoder", "head"
 #: The layers that follow each other, and where in the canonical names their numbers stand.
 Stack = Literal["encoder", "decoder"]
 #: What a model is for: its base, or with a head. Of masked patches, pixels are predicted or the number that a tokenizer
-#: gives them (BEiT); pre-training is MAE's, with a decoder of its own.
+#: gives them (BEiT); pre-training is MAE's, with a decoder of its own; a projection puts images beside texts (CLIP).
 Task = Literal[
     "model",
     "image-classification",
@@ -33,6 +34,7 @@ Task = Literal[
     "masked-image-modeling",
     "masked-token-modeling",
     "pre-training",
+    "image-projection",
 ]
 
 STACKS: dict[Stack, str] = {"encoder": "encoder.layer", "decoder": "decoder.decoder_layers"}
@@ -148,8 +150,13 @@ def parameters(
     config.validate()
     if task == "model":
         return tuple(_model(config, add_pooling_layer, use_mask_token))
-    reads_pooler = task == "image-classification" and config.architecture.classifier_reads == "pooler"
-    base = _model(config, reads_pooler, task in ("masked-image-modeling", "masked-token-modeling"))
+    architecture = config.architecture
+    reads_pooler = task == "image-projection" or (
+        task == "image-classification" and architecture.classifier_reads == "pooler"
+    )
+    base = _model(
+        config, reads_pooler or architecture.keeps_pooler, task in ("masked-image-modeling", "masked-token-modeling")
+    )
     return (*(row.under(f"{config.base_model_prefix}.") for row in base), *_HEADS[task](config))
 
 
@@ -162,12 +169,39 @@ def _model(
         yield _relative_positions(config, "encoder")
     yield from _layers(config, "encoder")
     if architecture.final_norm:
-        yield from _layer_norm("layernorm", {"hidden": hidden}, part="layernorm")
-    if architecture.has_pooler if add_pooling_layer is None else add_pooling_layer:
-        if architecture.pooler == "dense":
-            yield from _linear("pooler.dense", {"pooled": config.pooler_size}, {"hidden": hidden}, part="pooler")
-        elif architecture.pooler == "mean-norm":
-            yield from _layer_norm("pooler.layernorm", {"hidden": hidden}, part="pooler")
+        yield from _norm(config, "layernorm", {"hidden": hidden}, part="layernorm")
+    if architecture.pooler and (architecture.has_pooler if add_pooling_layer is None else add_pooling_layer):
+        yield from _POOLERS[architecture.pooler](config)
+
+
+def _dense_pooler(config: PretrainedConfig) -> Iterator[Parameter]:
+    return _linear("pooler.dense", {"pooled": config.pooler_size}, {"hidden": config.hidden_size}, part="pooler")
+
+
+def _norm_pooler(config: PretrainedConfig) -> Iterator[Parameter]:
+    return _norm(config, "pooler.layernorm", {"hidden": config.hidden_size}, part="pooler")
+
+
+def _attention_pooler(config: PretrainedConfig) -> Iterator[Parameter]:
+    hidden, mlp = {"hidden": config.hidden_size}, {"mlp": config.intermediate_size}
+    heads = {"heads": config.hidden_size}
+    yield _row("pooler.probe", {"batch": 1, "tokens": 1, **hidden}, "token", part="pooler")
+    for projection in ("query", "key", "value"):
+        yield from _linear(f"pooler.attention.attention.{projection}", heads, hidden, part="pooler")
+    yield from _linear("pooler.attention.output.dense", hidden, heads, part="pooler")
+    yield from _norm(config, "pooler.layernorm", hidden, part="pooler")
+    yield from _linear("pooler.intermediate.dense", mlp, hidden, part="pooler")
+    yield from _linear("pooler.output.dense", hidden, mlp, part="pooler")
+
+
+#: The rows of each pooler.
+_POOLERS: dict[Pooler, Callable[[PretrainedConfig], Iterator[Parameter]]] = {
+    "dense": _dense_pooler,
+    "mean-norm": _norm_pooler,
+    "class-token": lambda config: iter(()),
+    "class-norm": _norm_pooler,
+    "attention": _attention_pooler,
+}
 
 
 def _embeddings(config: PretrainedConfig, use_mask_token: bool) -> Iterator[Parameter]:
@@ -176,6 +210,8 @@ def _embeddings(config: PretrainedConfig, use_mask_token: bool) -> Iterator[Para
     token = {"batch": 1, "tokens": 1, "hidden": config.hidden_size}
     for name in architecture.prefix_tokens:
         yield _row(f"embeddings.{name}", token, "token", **where)
+    if architecture.register_tokens:
+        yield _row("embeddings.register_tokens", {**token, "tokens": architecture.register_tokens}, "token", **where)
     if use_mask_token if architecture.mask_token is None else architecture.mask_token:
         yield _row("embeddings.mask_token", token, "token", initializer="zeros", **where)
     if architecture.absolute_positions is not None:
@@ -183,12 +219,15 @@ def _embeddings(config: PretrainedConfig, use_mask_token: bool) -> Iterator[Para
     height, width = config.patch_shape
     weight = {"hidden": config.hidden_size, "channels": config.num_channels, "height": height, "width": width}
     yield _row("embeddings.patch_embeddings.projection.weight", weight, "conv", **where)
-    yield _row("embeddings.patch_embeddings.projection.bias", {"hidden": config.hidden_size}, "bias", **where)
+    if architecture.patch_bias:
+        yield _row("embeddings.patch_embeddings.projection.bias", {"hidden": config.hidden_size}, "bias", **where)
+    if architecture.embedding_norm:
+        yield from _norm(config, "embeddings.layernorm", {"hidden": config.hidden_size}, **where)
 
 
 def _positions(name: str, config: PretrainedConfig, hidden: Axes, **where: Any) -> Parameter:
     architecture = config.architecture
-    count = architecture.num_prefix_tokens + math.prod(config.grid)
+    count = architecture.num_positioned_prefix_tokens + math.prod(config.grid)
     axes = {"batch": 1, "tokens": count, **hidden}
     if architecture.absolute_positions == "sincos":
         return _row(name, axes, "positions", initializer="sincos", trainable=False, **where)
@@ -205,18 +244,25 @@ def _layer(config: PretrainedConfig, number: int, **where: Any) -> Iterator[Para
     architecture = config.architecture
     hidden, mlp = {"hidden": config.hidden_size}, {"mlp": config.intermediate_size}
     heads = {"heads": len(config.kept_heads(number)) * config.head_dim}
-    has_bias = {"query": True, "key": architecture.key_bias, "value": True}
+    has_bias = {"query": architecture.query_bias, "key": architecture.key_bias, "value": architecture.value_bias}
     for projection, bias in has_bias.items():
         name = f"attention.attention.{projection}"
         yield from _linear(name, heads, hidden, bias=bias and config.qkv_bias, **where)
+    for projection in ("query", "key") if architecture.query_key_norm else ():
+        yield from _norm(config, f"attention.attention.{projection}_norm", {"head": config.head_dim}, **where)
     if architecture.relative_positions == "layers":
         table = _relative_positions(config, "attention.attention", number)
         yield replace(table, **where)
-    yield from _linear("attention.output.dense", hidden, heads, **where)
-    yield from _linear("intermediate.dense", mlp, hidden, **where)
-    yield from _linear("output.dense", hidden, mlp, **where)
-    yield from _layer_norm("layernorm_before", hidden, **where)
-    yield from _layer_norm("layernorm_after", hidden, **where)
+    if architecture.attention_norm:
+        yield from _norm(config, "attention.output.layernorm", heads, **where)
+    yield from _linear("attention.output.dense", hidden, heads, bias=architecture.output_bias, **where)
+    for projection in ("gate", "dense") if architecture.gated_mlp else ("dense",):
+        yield from _linear(f"intermediate.{projection}", mlp, hidden, bias=architecture.mlp_bias, **where)
+    if architecture.mlp_norm:
+        yield from _norm(config, "output.layernorm", mlp, **where)
+    yield from _linear("output.dense", hidden, mlp, bias=architecture.mlp_bias, **where)
+    yield from _norm(config, "layernorm_before", hidden, **where)
+    yield from _norm(config, "layernorm_after", hidden, **where)
     if architecture.layer_scale is not None:
         for name in ("lambda_1", "lambda_2"):
             yield _row(name, hidden, "gain", initializer=float(architecture.layer_scale), **where)
@@ -246,7 +292,7 @@ def _classifiers(config: PretrainedConfig, *names: str) -> Iterator[Parameter]:
 def _masked_tokens(config: PretrainedConfig) -> Iterator[Parameter]:
     hidden = {"hidden": config.hidden_size}
     if hasattr(config, "vocab_size"):
-        yield from _layer_norm("layernorm", hidden, part="head")
+        yield from _norm(config, "layernorm", hidden, part="head")
         yield from _linear("lm_head", {"vocabulary": config.vocab_size}, hidden, part="head")
 
 
@@ -268,9 +314,15 @@ def _decoder(config: PretrainedConfig) -> Iterator[Parameter]:
     yield _positions(DECODER_POSITIONS, config, hidden, **where)
     yield from _linear("decoder.decoder_embed", hidden, {"hidden": config.hidden_size}, **where)
     yield from _layers(decoder, "decoder")
-    yield from _layer_norm("decoder.decoder_norm", hidden, **where)
+    yield from _norm(config, "decoder.decoder_norm", hidden, **where)
     pixels = {"pixels": math.prod(config.patch_shape) * config.num_channels}
     yield from _linear("decoder.decoder_pred", pixels, hidden, **where)
+
+
+def _projection(config: PretrainedConfig) -> Iterator[Parameter]:
+    if hasattr(config, "projection_dim"):
+        summary = {"hidden": config.hidden_size}
+        yield from _linear("visual_projection", {"projection": config.projection_dim}, summary, False, part="head")
 
 
 #: What a model adds to the base model for each task.
@@ -280,6 +332,7 @@ _HEADS: dict[Task, Callable[[PretrainedConfig], Iterator[Parameter]]] = {
     "masked-image-modeling": _masked_pixels,
     "masked-token-modeling": _masked_tokens,
     "pre-training": _decoder,
+    "image-projection": _projection,
 }
 
 
@@ -289,9 +342,10 @@ def _linear(name: str, outputs: Axes, inputs: Axes, bias: bool = True, **where: 
         yield _row(f"{name}.bias", outputs, "bias", **where)
 
 
-def _layer_norm(name: str, size: Axes, **where: Any) -> Iterator[Parameter]:
+def _norm(config: PretrainedConfig, name: str, size: Axes, **where: Any) -> Iterator[Parameter]:
     yield _row(f"{name}.weight", size, "scale", **where)
-    yield _row(f"{name}.bias", size, "shift", **where)
+    if config.architecture.norm == "layer":
+        yield _row(f"{name}.bias", size, "shift", **where)
 
 
 def _row(name: str, axes: Axes, kind: Kind, **fields: Any) -> Parameter:

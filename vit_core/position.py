@@ -2,7 +2,8 @@
 
 Resampling is bicubic as PyTorch's `interpolate(mode="bicubic", align_corners=False)` defines it: Keys' cubic
 convolution (1981, doi:10.1109/TASSP.1981.1163711) with a = -0.75, pixels as areas, edge values repeated, no
-antialiasing. It is separable and linear, so height and width each are one matrix, whatever the framework.
+antialiasing. It is separable and linear, so height and width each are one matrix, whatever the framework. Some models
+resample in two other ways, see `resampling_matrix`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vit_core.architecture import Resampling
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 CUBIC_COEFFICIENT = -0.75
+ANTIALIASED_COEFFICIENT = -0.5  # as PIL and PyTorch have it
+#: What DINO's authors add to the new length of a side of the grid, so that rounding takes nothing of it.
+DINO_OFFSET = 0.1
 
 
 def resampling_matrix(
-    old_length: int, new_length: int, weights_at: Callable[[Any], dict[int, Any]] | None = None
+    old_length: int,
+    new_length: int,
+    weights_at: Callable[[Any], dict[int, Any]] | None = None,
+    resampling: Resampling = "bicubic",
 ) -> Float[np.ndarray, "new_length old_length"]:
     """The matrix that resamples `old_length` values to `new_length`.
 
@@ -27,19 +36,44 @@ def resampling_matrix(
         old_length: number of values there are, at least 1.
         new_length: number of values wanted, at least 1.
         weights_at: the kernel, `cubic_weights` unless given, or `linear_weights`.
+        resampling: "bicubic", by the lengths; "offset", by the factor (new_length + 0.1) / old_length, as DINO and
+            DINOv2 without registers do it (facebookresearch/dino, vision_transformer.py); "antialiased", with a kernel
+            as wide as what it leaves out needs, of another coefficient, as PyTorch's `antialias=True` does it.
 
     Returns:
-        float64 array of shape (new_length, old_length). Rows sum to one; between equal lengths it is the identity.
+        float64 array of shape (new_length, old_length). Rows sum to one; between equal lengths it is the identity, but
+        with an offset.
     """
     if old_length < 1 or new_length < 1:
         raise ValueError(f"cannot resample {old_length} values to {new_length}; both must be at least 1.")
     rows = np.arange(new_length)
+    if resampling == "antialiased":
+        return _antialiased(old_length, new_length)
+    if resampling == "offset":
+        places = (rows + 0.5) * old_length / (new_length + DINO_OFFSET) - 0.5
+        nearest = np.floor(places).astype(int)
+        return _spread(nearest, cubic_weights(places - nearest), old_length)
     # A new value's place among the old ones is (row + 1/2) * old / new - 1/2; in whole numbers, nothing is rounded.
     nearest, remainders = np.divmod((2 * rows + 1) * old_length - new_length, 2 * new_length)
-    matrix = np.zeros((new_length, old_length))
-    for tap, weights in (weights_at or cubic_weights)(remainders / (2 * new_length)).items():
+    return _spread(nearest, (weights_at or cubic_weights)(remainders / (2 * new_length)), old_length)
+
+
+def _spread(nearest: np.ndarray, weights_by_tap: dict[int, Any], old_length: int) -> np.ndarray:
+    """The matrix of weights of old values, by their position relative to the nearest; edge values are repeated."""
+    rows, matrix = np.arange(len(nearest)), np.zeros((len(nearest), old_length))
+    for tap, weights in weights_by_tap.items():
         np.add.at(matrix, (rows, np.clip(nearest + tap, 0, old_length - 1)), weights)
     return matrix
+
+
+def _antialiased(old_length: int, new_length: int) -> np.ndarray:
+    """Keys' kernel, widened where there are fewer new values than old ones; what is beyond the edge counts nothing."""
+    step, a = old_length / new_length, ANTIALIASED_COEFFICIENT
+    places = (np.arange(new_length) + 0.5) * step
+    x = np.abs((np.arange(old_length) + 0.5 - places[:, None]) / max(step, 1))
+    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0))
+    return weights / weights.sum(1, keepdims=True)
 
 
 def resample_position_embeddings(
@@ -47,6 +81,7 @@ def resample_position_embeddings(
     old_grid: tuple[int, int],
     new_grid: tuple[int, int],
     prefix_tokens: int = 1,
+    resampling: Resampling = "bicubic",
 ) -> Float[np.ndarray, "1 new_tokens hidden"]:
     """Resample the patches' position embeddings to another grid; those of the tokens before them stay as they are.
 
@@ -54,7 +89,8 @@ def resample_position_embeddings(
         embeddings: class token and then patches, row by row: (1, prefix_tokens + rows * columns, hidden).
         old_grid: rows and columns the embeddings are for.
         new_grid: rows and columns wanted; neither needs to be square.
-        prefix_tokens: how many tokens stand before the patches.
+        prefix_tokens: how many tokens stand before the patches and have a position.
+        resampling: see `resampling_matrix`.
 
     Returns:
         Array of shape (1, prefix_tokens + new rows * new columns, hidden), of the dtype of `embeddings`.
@@ -72,8 +108,11 @@ def resample_position_embeddings(
         )
     hidden = embeddings.shape[2]
     patches = embeddings[0, prefix_tokens:].reshape(rows, columns, hidden).astype(np.float64)
-    tall = np.tensordot(resampling_matrix(rows, new_grid[0]), patches, axes=(1, 0))
-    resampled = np.tensordot(resampling_matrix(columns, new_grid[1]), tall, axes=(1, 1)).transpose(1, 0, 2)
+    down, right = (
+        resampling_matrix(old, new, resampling=resampling) for old, new in zip(old_grid, new_grid, strict=True)
+    )
+    tall = np.tensordot(down, patches, axes=(1, 0))
+    resampled = np.tensordot(right, tall, axes=(1, 1)).transpose(1, 0, 2)
     flat = resampled.reshape(1, new_grid[0] * new_grid[1], hidden).astype(embeddings.dtype)
     return np.concatenate([embeddings[:, :prefix_tokens], flat], axis=1)
 

@@ -9,15 +9,38 @@ from __future__ import annotations
 from typing import Any
 
 from vit_core.config import PretrainedConfig
-from vit_core.families import beit, data2vec_vision, deit, ijepa, vision_transformer, vit, vit_mae, vit_msn
+from vit_core.families import (
+    beit,
+    clip,
+    data2vec_vision,
+    deit,
+    dinov2,
+    dinov3_vit,
+    ijepa,
+    siglip,
+    vision_transformer,
+    vit,
+    vit_mae,
+    vit_msn,
+)
 from vit_core.families.family import Family
 
-__all__ = ["FAMILIES", "Family", "family_of", "require_config"]
+__all__ = ["CONFIG_CLASSES", "FAMILIES", "Family", "family_of", "require_config"]
 
 #: Every family, by its model type.
 FAMILIES: dict[str, Family] = {
-    module.FAMILY.model_type: module.FAMILY
-    for module in (vit, deit, vit_mae, beit, data2vec_vision, vit_msn, ijepa, vision_transformer)
+    family.model_type: family
+    for family in (
+        *(vit.FAMILY, deit.FAMILY, vit_mae.FAMILY, beit.FAMILY, data2vec_vision.FAMILY, vit_msn.FAMILY, ijepa.FAMILY),
+        *(dinov2.DINOV2, dinov2.DINOV2_WITH_REGISTERS, dinov3_vit.FAMILY, siglip.FAMILY, clip.FAMILY),
+        vision_transformer.FAMILY,
+    )
+}
+#: The class of each model type's configs: those of the families, and of files that describe more than their models.
+CONFIG_CLASSES: dict[str, type[PretrainedConfig]] = {
+    config_class.model_type: config_class
+    for family in FAMILIES.values()
+    for config_class in (family.config_class, *family.config_classes.values())
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vit_core.architecture import Architecture
-from vit_core.checks import require_integer, require_number
+from vit_core.checks import require_integer, require_number, require_switches
 from vit_core.config import LARGEST_SIZE, PretrainedConfig
 from vit_core.families.family import Family
 
@@ -84,9 +84,7 @@ class RelativePositionConfig(PretrainedConfig):
     def validate(self) -> None:
         """See `PretrainedConfig.validate`."""
         super().validate()
-        for name in SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; give True or False.")
+        require_switches(self, SWITCHES)
         if self.use_relative_position_bias and self.use_shared_relative_position_bias:
             raise ValueError(
                 "use_relative_position_bias and use_shared_relative_position_bias are both True; no published model "

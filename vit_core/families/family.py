@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vit_core.config import PretrainedConfig
 from vit_core.parameters import Task
@@ -17,6 +17,7 @@ class Family:
         title: what it is called in sentences.
         paper: where it was published.
         config_class: the class of its configs, which says what its models are made of.
+        config_classes: of some of its models, a class that extends it: what their files describe beside them, too.
         models: the name of its model for each task, which a saved `config.json` has under "architectures".
         image_processor: the name of the class that prepares its images.
         encoder_is: the model type of a family whose models take the weights of its base model as their own, if any.
@@ -26,6 +27,7 @@ class Family:
     paper: str
     config_class: type[PretrainedConfig]
     models: Mapping[Task, str]
+    config_classes: Mapping[Task, type[PretrainedConfig]] = field(default_factory=dict)
     image_processor: str = "ViTImageProcessor"
     encoder_is: str | None = None
 

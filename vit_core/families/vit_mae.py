@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vit_core.architecture import Architecture
-from vit_core.checks import require_integer, require_number
+from vit_core.checks import require_integer, require_number, require_switches
 from vit_core.config import LARGEST_LAYER_COUNT, LARGEST_SIZE, PretrainedConfig
 from vit_core.families.family import Family
 
@@ -86,8 +86,7 @@ class ViTMAEConfig(PretrainedConfig):
                     f"{name} is {getattr(self, name)}; the sines and cosines of two axes need a multiple of 4."
                 )
         require_number("mask_ratio", self.mask_ratio, 0.0, 1.0, upper_included=False)
-        if not isinstance(self.norm_pix_loss, bool):
-            raise ValueError(f"norm_pix_loss is {self.norm_pix_loss!r}; give True or False.")
+        require_switches(self, ["norm_pix_loss"])
 
 
 FAMILY = Family(
