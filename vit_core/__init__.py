@@ -30,6 +30,7 @@ from vit_core.image_processing import (
 from vit_core.outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    CLIPVisionModelOutput,
     DeiTForImageClassificationWithTeacherOutput,
     ImageClassifierOutput,
     MaskedImageModelingOutput,
@@ -54,6 +55,7 @@ __all__ = [
     "CLIPConfig",
     "CLIPImageProcessor",
     "CLIPVisionConfig",
+    "CLIPVisionModelOutput",
     "DINOv3ViTConfig",
     "DINOv3ViTImageProcessorFast",
     "Data2VecVisionConfig",

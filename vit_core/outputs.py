@@ -234,6 +234,23 @@ class MaskedLMOutput(ModelOutput):
 
 
 @dataclass(eq=False)
+class CLIPVisionModelOutput(ModelOutput):
+    """What CLIPVisionModelWithProjection returns.
+
+    Attributes:
+        image_embeds: (batch, projection), the pooler's output, projected; not normed.
+        last_hidden_state: as of `BaseModelOutputWithPooling`.
+        hidden_states: on request, likewise.
+        attentions: on request, likewise.
+    """
+
+    image_embeds: Any = None
+    last_hidden_state: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+@dataclass(eq=False)
 class ViTMAEModelOutput(ModelOutput):
     """What ViTMAEModel returns.
 

@@ -33,8 +33,9 @@ __all__ = [
 def _models(*tasks: Task) -> dict[type[PretrainedConfig], type[Any]]:
     """The families' models for some tasks."""
     return {
-        family.config_class: getattr(relatives, f"Flax{family.models[task]}")
+        config_class: getattr(relatives, f"Flax{family.models[task]}")
         for family in FAMILIES.values()
+        for config_class in family.all_config_classes
         for task in tasks
         if task in family.models
     }
@@ -78,7 +79,9 @@ AutoModelForPreTraining = FlaxAutoModelForPreTraining
 # The tables themselves, under the names by which scripts list the model types that they can train.
 CONFIG_MAPPING = CONFIGS
 IMAGE_PROCESSOR_MAPPING: dict[type[PretrainedConfig], type[Any]] = {
-    family.config_class: getattr(image_processing, family.image_processor) for family in FAMILIES.values()
+    config_class: getattr(image_processing, family.image_processor)
+    for family in FAMILIES.values()
+    for config_class in family.all_config_classes
 }
 FLAX_MODEL_MAPPING = FlaxAutoModel.models
 FLAX_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING = FlaxAutoModelForImageClassification.models

@@ -12,6 +12,7 @@ from jax import export
 
 from vit_core import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
 from vit_core.outputs import (
+    CLIPVisionModelOutput,
     DeiTForImageClassificationWithTeacherOutput,
     MaskedLMOutput,
     ModelOutput,
@@ -60,6 +61,11 @@ class FlaxMaskedLMOutput(OutputPytree, MaskedLMOutput):
 
 
 @dataclass(eq=False)
+class FlaxCLIPVisionModelOutput(OutputPytree, CLIPVisionModelOutput):
+    """What FlaxCLIPVisionModelWithProjection returns; see `vit_core.CLIPVisionModelOutput`."""
+
+
+@dataclass(eq=False)
 class FlaxViTMAEModelOutput(OutputPytree, ViTMAEModelOutput):
     """What FlaxViTMAEModel returns; see `vit_core.outputs.ViTMAEModelOutput`."""
 
@@ -96,6 +102,7 @@ for _output_class in (
     FlaxMaskedImageModelingOutput,
     FlaxDeiTForImageClassificationWithTeacherOutput,
     FlaxMaskedLMOutput,
+    FlaxCLIPVisionModelOutput,
     FlaxViTMAEModelOutput,
     FlaxViTMAEDecoderOutput,
     FlaxViTMAEForPreTrainingOutput,

@@ -11,13 +11,24 @@ from typing import Any
 
 from vit_core import (
     BeitConfig,
+    CLIPConfig,
+    CLIPVisionConfig,
     Data2VecVisionConfig,
     DeiTConfig,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
+    DINOv3ViTConfig,
     IJepaConfig,
     PretrainedConfig,
+    SiglipConfig,
+    SiglipVisionConfig,
     ViTConfig,
     ViTMAEConfig,
     ViTMSNConfig,
+)
+from vit_flax.image_projection import (
+    FlaxVisionTransformerModelWithProjection,
+    FlaxVisionTransformerModelWithProjectionModule,
 )
 from vit_flax.masked_autoencoder import (
     FlaxMaskedAutoencoderForPreTraining,
@@ -47,6 +58,12 @@ __all__ = [
     "BeitForMaskedImageModeling",
     "BeitModel",
     "BeitPreTrainedModel",
+    "CLIPForImageClassification",
+    "CLIPPreTrainedModel",
+    "CLIPVisionModel",
+    "CLIPVisionModelWithProjection",
+    "DINOv3ViTModel",
+    "DINOv3ViTPreTrainedModel",
     "Data2VecVisionForImageClassification",
     "Data2VecVisionModel",
     "Data2VecVisionPreTrainedModel",
@@ -55,6 +72,12 @@ __all__ = [
     "DeiTForMaskedImageModeling",
     "DeiTModel",
     "DeiTPreTrainedModel",
+    "Dinov2ForImageClassification",
+    "Dinov2Model",
+    "Dinov2PreTrainedModel",
+    "Dinov2WithRegistersForImageClassification",
+    "Dinov2WithRegistersModel",
+    "Dinov2WithRegistersPreTrainedModel",
     "FlaxBeitForImageClassification",
     "FlaxBeitForImageClassificationModule",
     "FlaxBeitForMaskedImageModeling",
@@ -62,6 +85,16 @@ __all__ = [
     "FlaxBeitModel",
     "FlaxBeitModule",
     "FlaxBeitPreTrainedModel",
+    "FlaxCLIPForImageClassification",
+    "FlaxCLIPForImageClassificationModule",
+    "FlaxCLIPPreTrainedModel",
+    "FlaxCLIPVisionModel",
+    "FlaxCLIPVisionModelWithProjection",
+    "FlaxCLIPVisionModelWithProjectionModule",
+    "FlaxCLIPVisionModule",
+    "FlaxDINOv3ViTModel",
+    "FlaxDINOv3ViTModule",
+    "FlaxDINOv3ViTPreTrainedModel",
     "FlaxData2VecVisionForImageClassification",
     "FlaxData2VecVisionForImageClassificationModule",
     "FlaxData2VecVisionModel",
@@ -76,11 +109,26 @@ __all__ = [
     "FlaxDeiTModel",
     "FlaxDeiTModule",
     "FlaxDeiTPreTrainedModel",
+    "FlaxDinov2ForImageClassification",
+    "FlaxDinov2ForImageClassificationModule",
+    "FlaxDinov2Model",
+    "FlaxDinov2Module",
+    "FlaxDinov2PreTrainedModel",
+    "FlaxDinov2WithRegistersForImageClassification",
+    "FlaxDinov2WithRegistersForImageClassificationModule",
+    "FlaxDinov2WithRegistersModel",
+    "FlaxDinov2WithRegistersModule",
+    "FlaxDinov2WithRegistersPreTrainedModel",
     "FlaxIJepaForImageClassification",
     "FlaxIJepaForImageClassificationModule",
     "FlaxIJepaModel",
     "FlaxIJepaModule",
     "FlaxIJepaPreTrainedModel",
+    "FlaxSiglipForImageClassification",
+    "FlaxSiglipForImageClassificationModule",
+    "FlaxSiglipPreTrainedModel",
+    "FlaxSiglipVisionModel",
+    "FlaxSiglipVisionModule",
     "FlaxViTForImageClassification",
     "FlaxViTForImageClassificationModule",
     "FlaxViTForMaskedImageModeling",
@@ -112,6 +160,9 @@ __all__ = [
     "IJepaForImageClassification",
     "IJepaModel",
     "IJepaPreTrainedModel",
+    "SiglipForImageClassification",
+    "SiglipPreTrainedModel",
+    "SiglipVisionModel",
     "ViTForImageClassification",
     "ViTForMaskedImageModeling",
     "ViTMAEForPreTraining",
@@ -312,6 +363,105 @@ class FlaxIJepaForImageClassification(FlaxIJepaPreTrainedModel, FlaxVisionTransf
     """I-JEPA with a linear classifier; see `FlaxVisionTransformerForImageClassification`."""
 
 
+# DINOv2: https://arxiv.org/abs/2304.07193
+
+
+class FlaxDinov2PreTrainedModel(FlaxPreTrainedModel):
+    """What the models of DINOv2 share; see `FlaxPreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = Dinov2Config
+    base_model_prefix = Dinov2Config.base_model_prefix
+
+
+class FlaxDinov2Model(FlaxDinov2PreTrainedModel, FlaxVisionTransformerModel):
+    """DINOv2 without a head; see `FlaxVisionTransformerModel`."""
+
+
+class FlaxDinov2ForImageClassification(FlaxDinov2PreTrainedModel, FlaxVisionTransformerForImageClassification):
+    """DINOv2 with a linear classifier; see `FlaxVisionTransformerForImageClassification`."""
+
+
+# DINOv2 with registers: https://arxiv.org/abs/2309.16588
+
+
+class FlaxDinov2WithRegistersPreTrainedModel(FlaxPreTrainedModel):
+    """What the models of DINOv2 with registers share; see `FlaxPreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = Dinov2WithRegistersConfig
+    base_model_prefix = Dinov2WithRegistersConfig.base_model_prefix
+
+
+class FlaxDinov2WithRegistersModel(FlaxDinov2WithRegistersPreTrainedModel, FlaxVisionTransformerModel):
+    """DINOv2 with registers, without a head; see `FlaxVisionTransformerModel`."""
+
+
+class FlaxDinov2WithRegistersForImageClassification(
+    FlaxDinov2WithRegistersPreTrainedModel, FlaxVisionTransformerForImageClassification
+):
+    """DINOv2 with registers and a linear classifier; see `FlaxVisionTransformerForImageClassification`."""
+
+
+# DINOv3: https://arxiv.org/abs/2508.10104
+
+
+class FlaxDINOv3ViTPreTrainedModel(FlaxPreTrainedModel):
+    """What the models of DINOv3 share; see `FlaxPreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = DINOv3ViTConfig
+    base_model_prefix = DINOv3ViTConfig.base_model_prefix
+
+
+class FlaxDINOv3ViTModel(FlaxDINOv3ViTPreTrainedModel, FlaxVisionTransformerModel):
+    """DINOv3 without a head; see `FlaxVisionTransformerModel`."""
+
+
+# SigLIP: https://arxiv.org/abs/2303.15343. A classifier's files describe the text tower, too.
+
+
+class FlaxSiglipPreTrainedModel(FlaxPreTrainedModel):
+    """What the models of SigLIP share; see `FlaxPreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = SiglipVisionConfig
+    base_model_prefix = SiglipVisionConfig.base_model_prefix
+
+
+class FlaxSiglipVisionModel(FlaxSiglipPreTrainedModel, FlaxVisionTransformerModel):
+    """SigLIP's image tower; see `FlaxVisionTransformerModel`."""
+
+
+class FlaxSiglipForImageClassification(FlaxSiglipPreTrainedModel, FlaxVisionTransformerForImageClassification):
+    """SigLIP's image tower with a linear classifier; see `FlaxVisionTransformerForImageClassification`."""
+
+    config_class = SiglipConfig
+
+
+# CLIP: https://arxiv.org/abs/2103.00020. A classifier's files describe the text tower, too.
+
+
+class FlaxCLIPPreTrainedModel(FlaxPreTrainedModel):
+    """What the models of CLIP share; see `FlaxPreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = CLIPVisionConfig
+    base_model_prefix = CLIPVisionConfig.base_model_prefix
+
+
+class FlaxCLIPVisionModel(FlaxCLIPPreTrainedModel, FlaxVisionTransformerModel):
+    """CLIP's image tower; see `FlaxVisionTransformerModel`."""
+
+
+class FlaxCLIPVisionModelWithProjection(FlaxCLIPPreTrainedModel, FlaxVisionTransformerModelWithProjection):
+    """CLIP's image tower with the projection that puts images beside texts.
+
+    See `FlaxVisionTransformerModelWithProjection`.
+    """
+
+
+class FlaxCLIPForImageClassification(FlaxCLIPPreTrainedModel, FlaxVisionTransformerForImageClassification):
+    """CLIP's image tower with a linear classifier; see `FlaxVisionTransformerForImageClassification`."""
+
+    config_class = CLIPConfig
+
+
 # Their modules
 
 FlaxViTModule = FlaxVisionTransformerModule
@@ -332,6 +482,16 @@ FlaxViTMSNModule = FlaxVisionTransformerModule
 FlaxViTMSNForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
 FlaxIJepaModule = FlaxVisionTransformerModule
 FlaxIJepaForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
+FlaxDinov2Module = FlaxVisionTransformerModule
+FlaxDinov2ForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
+FlaxDinov2WithRegistersModule = FlaxVisionTransformerModule
+FlaxDinov2WithRegistersForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
+FlaxDINOv3ViTModule = FlaxVisionTransformerModule
+FlaxSiglipVisionModule = FlaxVisionTransformerModule
+FlaxSiglipForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
+FlaxCLIPVisionModule = FlaxVisionTransformerModule
+FlaxCLIPVisionModelWithProjectionModule = FlaxVisionTransformerModelWithProjectionModule
+FlaxCLIPForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
 
 # Their names in checkpoints
 
@@ -360,6 +520,21 @@ ViTMSNForImageClassification = FlaxViTMSNForImageClassification
 IJepaPreTrainedModel = FlaxIJepaPreTrainedModel
 IJepaModel = FlaxIJepaModel
 IJepaForImageClassification = FlaxIJepaForImageClassification
+Dinov2PreTrainedModel = FlaxDinov2PreTrainedModel
+Dinov2Model = FlaxDinov2Model
+Dinov2ForImageClassification = FlaxDinov2ForImageClassification
+Dinov2WithRegistersPreTrainedModel = FlaxDinov2WithRegistersPreTrainedModel
+Dinov2WithRegistersModel = FlaxDinov2WithRegistersModel
+Dinov2WithRegistersForImageClassification = FlaxDinov2WithRegistersForImageClassification
+DINOv3ViTPreTrainedModel = FlaxDINOv3ViTPreTrainedModel
+DINOv3ViTModel = FlaxDINOv3ViTModel
+SiglipPreTrainedModel = FlaxSiglipPreTrainedModel
+SiglipVisionModel = FlaxSiglipVisionModel
+SiglipForImageClassification = FlaxSiglipForImageClassification
+CLIPPreTrainedModel = FlaxCLIPPreTrainedModel
+CLIPVisionModel = FlaxCLIPVisionModel
+CLIPVisionModelWithProjection = FlaxCLIPVisionModelWithProjection
+CLIPForImageClassification = FlaxCLIPForImageClassification
 VisionTransformerForImageClassification = FlaxVisionTransformerForImageClassification
 VisionTransformerForImageClassificationWithTeacher = FlaxVisionTransformerForImageClassificationWithTeacher
 VisionTransformerForMaskedImageModeling = FlaxVisionTransformerForMaskedImageModeling

@@ -38,9 +38,7 @@ FAMILIES: dict[str, Family] = {
 }
 #: The class of each model type's configs: those of the families, and of files that describe more than their models.
 CONFIG_CLASSES: dict[str, type[PretrainedConfig]] = {
-    config_class.model_type: config_class
-    for family in FAMILIES.values()
-    for config_class in (family.config_class, *family.config_classes.values())
+    config_class.model_type: config_class for family in FAMILIES.values() for config_class in family.all_config_classes
 }
 
 

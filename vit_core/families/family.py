@@ -37,6 +37,11 @@ class Family:
         return self.config_class.model_type
 
     @property
+    def all_config_classes(self) -> tuple[type[PretrainedConfig], ...]:
+        """The classes of the configs that its models take, its own first."""
+        return (self.config_class, *dict.fromkeys(self.config_classes.values()))
+
+    @property
     def prefix(self) -> str:
         """What the names of the base model's parameters start with in a model with a head."""
         return f"{self.config_class.base_model_prefix}."
