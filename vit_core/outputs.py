@@ -176,6 +176,23 @@ class ImageClassifierOutput(ModelOutput):
 
 
 @dataclass(eq=False)
+class CLIPVisionModelOutput(ModelOutput):
+    """What CLIPVisionModelWithProjection returns.
+
+    Attributes:
+        image_embeds: (batch, projection_dim), the pooler's output beside the embeddings of texts.
+        last_hidden_state: as of `BaseModelOutputWithPooling`.
+        hidden_states: on request, likewise.
+        attentions: on request, likewise.
+    """
+
+    image_embeds: Any = None
+    last_hidden_state: Any = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+@dataclass(eq=False)
 class MaskedImageModelingOutput(ModelOutput):
     """What ViTForMaskedImageModeling returns.
 
@@ -229,23 +246,6 @@ class MaskedLMOutput(ModelOutput):
 
     loss: Any = None
     logits: Any = None
-    hidden_states: tuple[Any, ...] | None = None
-    attentions: tuple[Any, ...] | None = None
-
-
-@dataclass(eq=False)
-class CLIPVisionModelOutput(ModelOutput):
-    """What CLIPVisionModelWithProjection returns.
-
-    Attributes:
-        image_embeds: (batch, projection), the pooler's output, projected; not normed.
-        last_hidden_state: as of `BaseModelOutputWithPooling`.
-        hidden_states: on request, likewise.
-        attentions: on request, likewise.
-    """
-
-    image_embeds: Any = None
-    last_hidden_state: Any = None
     hidden_states: tuple[Any, ...] | None = None
     attentions: tuple[Any, ...] | None = None
 

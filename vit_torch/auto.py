@@ -8,7 +8,7 @@ import vit_core
 from conversion.auto import AutoModelClass
 from vit_core import PretrainedConfig
 from vit_core.auto import CONFIGS, AutoConfig
-from vit_core.families import FAMILIES
+from vit_core.families import CONFIG_CLASSES, family_of
 from vit_core.parameters import Task
 from vit_torch import relatives
 
@@ -32,8 +32,9 @@ Models = dict[type[PretrainedConfig], type[Any]]
 def models_for(*tasks: Task) -> Models:
     """The models for the first of some tasks that a family has, by the class of their config."""
     named = {
-        family.config_class: next((family.models[task] for task in tasks if task in family.models), "")
-        for family in FAMILIES.values()
+        config_class: next((models[task] for task in tasks if task in models), "")
+        for config_class in CONFIG_CLASSES.values()
+        for models in [family_of(config_class).models]
     }
     return {config_class: getattr(relatives, name) for config_class, name in named.items() if name}
 
@@ -66,7 +67,7 @@ class AutoModelForPreTraining(AutoModelClass):
 # The tables themselves, under the names by which scripts list the model types that they can train.
 CONFIG_MAPPING = CONFIGS
 IMAGE_PROCESSOR_MAPPING: Models = {
-    family.config_class: getattr(vit_core, family.image_processor) for family in FAMILIES.values()
+    config_class: getattr(vit_core, family_of(config_class).image_processor) for config_class in CONFIG_CLASSES.values()
 }
 MODEL_MAPPING = AutoModel.models
 MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING = AutoModelForImageClassification.models

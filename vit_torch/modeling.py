@@ -37,6 +37,7 @@ from vit_torch.losses import classification_loss
 from vit_torch.outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    CLIPVisionModelOutput,
     DeiTForImageClassificationWithTeacherOutput,
     ImageClassifierOutput,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "ViTSelfOutput",
     "VisionTransformerForImageClassification",
     "VisionTransformerForImageClassificationWithTeacher",
+    "VisionTransformerForImageProjection",
     "VisionTransformerModel",
     "VisionTransformerPreTrainedModel",
 ]
@@ -208,6 +210,7 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel):
         output_hidden_states: bool | None = None,
         interpolate_pos_encoding: bool | None = None,
         return_dict: bool | None = None,
+        with_pooler: bool = True,
     ) -> BaseModelOutputWithPooling | tuple[Tensor, ...]:
         """Run the model.
 
@@ -221,6 +224,7 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel):
             interpolate_pos_encoding: whether to resample positions, so that images may have any size. Models whose
                 architecture `resamples_unasked` do so anyway where the size is another.
             return_dict: whether to return an output object rather than a tuple; the config's setting unless given.
+            with_pooler: False leaves the pooler's output out, for those who do not read it.
 
         Raises:
             ValueError: a shape does not fit the model.
@@ -234,7 +238,7 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel):
         last_hidden_state = self.layernorm(encoded[0])
         output = BaseModelOutputWithPooling(
             last_hidden_state=last_hidden_state,
-            pooler_output=None if self.pooler is None else self.pooler(last_hidden_state),
+            pooler_output=self.pooler(last_hidden_state) if self.pooler is not None and with_pooler else None,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
@@ -415,6 +419,55 @@ class VisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHe
             logits=(cls_logits + distillation_logits) / 2,
             cls_logits=cls_logits,
             distillation_logits=distillation_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return self._returned(output, return_dict)
+
+
+class VisionTransformerForImageProjection(VisionTransformerWithHead):
+    """A Vision Transformer with a linear projection of its summary of the image, to where texts are projected, too.
+
+    CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020, figure 3).
+
+    Args:
+        config: its sizes and settings; the projection is `projection_dim` wide.
+    """
+
+    task = "image-projection"
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config)
+        self.add_base_model(add_pooling_layer=True)
+        with own_parts():
+            self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        return_dict: bool | None = None,
+        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
+    ) -> CLIPVisionModelOutput | tuple[Tensor, ...]:
+        """Run the model; see `VisionTransformerModel.forward`.
+
+        Raises:
+            ValueError: a shape does not fit the model.
+        """
+        outputs = self.base_model(
+            pixel_values,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=True,
+        )
+        output = CLIPVisionModelOutput(
+            image_embeds=self.visual_projection(outputs.pooler_output),
+            last_hidden_state=outputs.last_hidden_state,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

@@ -8,6 +8,7 @@ from torch.utils import _pytree as pytree  # torch.export's own way registers no
 from vit_core import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    CLIPVisionModelOutput,
     DeiTForImageClassificationWithTeacherOutput,
     ImageClassifierOutput,
     MaskedImageModelingOutput,
@@ -21,6 +22,7 @@ from vit_core.outputs import WITH_EACH_CLASS, ModelOutput
 __all__ = [
     "BaseModelOutput",
     "BaseModelOutputWithPooling",
+    "CLIPVisionModelOutput",
     "DeiTForImageClassificationWithTeacherOutput",
     "ImageClassifierOutput",
     "MaskedImageModelingOutput",
@@ -34,6 +36,7 @@ __all__ = [
 OUTPUTS = (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    CLIPVisionModelOutput,
     DeiTForImageClassificationWithTeacherOutput,
     ImageClassifierOutput,
     MaskedImageModelingOutput,

@@ -10,10 +10,17 @@ from typing import Any
 
 from vit_core import (
     BeitConfig,
+    CLIPConfig,
+    CLIPVisionConfig,
     Data2VecVisionConfig,
     DeiTConfig,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
+    DINOv3ViTConfig,
     IJepaConfig,
     PretrainedConfig,
+    SiglipConfig,
+    SiglipVisionConfig,
     ViTConfig,
     ViTMAEConfig,
     ViTMSNConfig,
@@ -26,6 +33,7 @@ from vit_torch.masked_image_modeling import (
 from vit_torch.modeling import (
     VisionTransformerForImageClassification,
     VisionTransformerForImageClassificationWithTeacher,
+    VisionTransformerForImageProjection,
     VisionTransformerModel,
     VisionTransformerPreTrainedModel,
 )
@@ -36,6 +44,12 @@ __all__ = [
     "BeitForMaskedImageModeling",
     "BeitModel",
     "BeitPreTrainedModel",
+    "CLIPForImageClassification",
+    "CLIPPreTrainedModel",
+    "CLIPVisionModel",
+    "CLIPVisionModelWithProjection",
+    "DINOv3ViTModel",
+    "DINOv3ViTPreTrainedModel",
     "Data2VecVisionForImageClassification",
     "Data2VecVisionModel",
     "Data2VecVisionPreTrainedModel",
@@ -44,9 +58,18 @@ __all__ = [
     "DeiTForMaskedImageModeling",
     "DeiTModel",
     "DeiTPreTrainedModel",
+    "Dinov2ForImageClassification",
+    "Dinov2Model",
+    "Dinov2PreTrainedModel",
+    "Dinov2WithRegistersForImageClassification",
+    "Dinov2WithRegistersModel",
+    "Dinov2WithRegistersPreTrainedModel",
     "IJepaForImageClassification",
     "IJepaModel",
     "IJepaPreTrainedModel",
+    "SiglipForImageClassification",
+    "SiglipPreTrainedModel",
+    "SiglipVisionModel",
     "ViTForImageClassification",
     "ViTForMaskedImageModeling",
     "ViTMAEForPreTraining",
@@ -59,6 +82,7 @@ __all__ = [
     "ViTPreTrainedModel",
     "VisionTransformerForImageClassification",
     "VisionTransformerForImageClassificationWithTeacher",
+    "VisionTransformerForImageProjection",
     "VisionTransformerForMaskedImageModeling",
     "VisionTransformerForMaskedTokenModeling",
     "VisionTransformerModel",
@@ -323,3 +347,169 @@ class IJepaForImageClassification(IJepaPreTrainedModel, VisionTransformerForImag
     """I-JEPA with a linear classifier on the mean of the patches; see `VisionTransformerForImageClassification`."""
 
     base_model_class = IJepaModel
+
+
+# DINOv2: https://arxiv.org/abs/2304.07193, and with registers: https://arxiv.org/abs/2309.16588
+
+
+class Dinov2PreTrainedModel(PreTrainedModel):
+    """What the models of DINOv2 share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = Dinov2Config
+    base_model_prefix = Dinov2Config.base_model_prefix
+
+
+class Dinov2Model(Dinov2PreTrainedModel, VisionTransformerModel):
+    """DINOv2 without a head; see `VisionTransformerModel`."""
+
+
+class Dinov2ForImageClassification(Dinov2PreTrainedModel, VisionTransformerForImageClassification):
+    """DINOv2 with a linear classifier on the class token and the mean of the patches, side by side.
+
+    See `VisionTransformerForImageClassification`.
+    """
+
+    base_model_class = Dinov2Model
+
+
+class Dinov2WithRegistersPreTrainedModel(PreTrainedModel):
+    """What the models of DINOv2 with registers share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = Dinov2WithRegistersConfig
+    base_model_prefix = Dinov2WithRegistersConfig.base_model_prefix
+
+
+class Dinov2WithRegistersModel(Dinov2WithRegistersPreTrainedModel, VisionTransformerModel):
+    """DINOv2 with registers and without a head; see `VisionTransformerModel`."""
+
+
+class Dinov2WithRegistersForImageClassification(
+    Dinov2WithRegistersPreTrainedModel, VisionTransformerForImageClassification
+):
+    """DINOv2 with registers and a linear classifier on the class token and the mean of the patches, side by side.
+
+    See `VisionTransformerForImageClassification`.
+    """
+
+    base_model_class = Dinov2WithRegistersModel
+
+
+# DINOv3: https://arxiv.org/abs/2508.10104
+
+
+class DINOv3ViTPreTrainedModel(PreTrainedModel):
+    """What the models of DINOv3 share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = DINOv3ViTConfig
+    base_model_prefix = DINOv3ViTConfig.base_model_prefix
+
+
+class DINOv3ViTModel(DINOv3ViTPreTrainedModel, VisionTransformerModel):
+    """DINOv3 without a head; see `VisionTransformerModel`."""
+
+
+# The image towers of SigLIP, https://arxiv.org/abs/2303.15343, and CLIP, https://arxiv.org/abs/2103.00020. transformers
+# has the arguments in an order of their own here.
+
+
+class VisionTowerModel(VisionTransformerModel):
+    """The image tower of a model of images and texts; see `VisionTransformerModel`."""
+
+    @property
+    def vision_model(self) -> VisionTowerModel:
+        """The model itself, which in transformers is one part of a model that has no other."""
+        return self
+
+    def forward(  # type: ignore[override]
+        self,
+        pixel_values: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        return_dict: bool | None = None,
+        head_mask: Any = None,
+        bool_masked_pos: Any = None,
+        with_pooler: bool = True,
+    ) -> Any:
+        return super().forward(
+            pixel_values,
+            bool_masked_pos,
+            head_mask,
+            output_attentions,
+            output_hidden_states,
+            interpolate_pos_encoding,
+            return_dict,
+            with_pooler,
+        )
+
+
+class VisionTowerForImageClassification(VisionTransformerForImageClassification):
+    """An image tower with a linear classifier; see `VisionTransformerForImageClassification`."""
+
+    def forward(  # type: ignore[override]
+        self,
+        pixel_values: Any = None,
+        labels: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        return_dict: bool | None = None,
+        head_mask: Any = None,
+    ) -> Any:
+        return super().forward(
+            pixel_values,
+            head_mask,
+            labels,
+            output_attentions,
+            output_hidden_states,
+            interpolate_pos_encoding,
+            return_dict,
+        )
+
+
+class SiglipPreTrainedModel(PreTrainedModel):
+    """What the models of SigLIP share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = SiglipVisionConfig
+    base_model_prefix = SiglipVisionConfig.base_model_prefix
+
+
+class SiglipVisionModel(SiglipPreTrainedModel, VisionTowerModel):
+    """SigLIP's image tower without a head; see `VisionTransformerModel`."""
+
+
+class SiglipForImageClassification(SiglipPreTrainedModel, VisionTowerForImageClassification):
+    """SigLIP's image tower with a linear classifier on the mean of the patches.
+
+    See `VisionTransformerForImageClassification`.
+    """
+
+    config_class = SiglipConfig
+    base_model_class = SiglipVisionModel
+
+
+class CLIPPreTrainedModel(PreTrainedModel):
+    """What the models of CLIP share; see `PreTrainedModel`."""
+
+    config_class: type[PretrainedConfig] = CLIPVisionConfig
+    base_model_prefix = CLIPVisionConfig.base_model_prefix
+
+
+class CLIPVisionModel(CLIPPreTrainedModel, VisionTowerModel):
+    """CLIP's image tower without a head; see `VisionTransformerModel`. Its tokens are not normed, its summary is."""
+
+
+class CLIPVisionModelWithProjection(CLIPPreTrainedModel, VisionTransformerForImageProjection):
+    """CLIP's image tower with the projection to where texts are; see `VisionTransformerForImageProjection`."""
+
+    base_model_class = CLIPVisionModel
+
+
+class CLIPForImageClassification(CLIPPreTrainedModel, VisionTowerForImageClassification):
+    """CLIP's image tower with a linear classifier on the mean of the patches.
+
+    See `VisionTransformerForImageClassification`.
+    """
+
+    config_class = CLIPConfig
+    base_model_class = CLIPVisionModel
