@@ -34,10 +34,11 @@ def _models(*tasks: Task) -> dict[type[PretrainedConfig], type[Any]]:
     """The families' models for some tasks."""
     known = {**vars(modeling), **vars(masked_image_modeling), **vars(relatives)}
     return {
-        family.config_class: known[f"TF{family.models[task]}"]
+        config_class: known[f"TF{family.models[task]}"]
         for family in FAMILIES.values()
         for task in tasks
         if task in family.models
+        for config_class in (family.config_class, family.config_classes.get(task, family.config_class))
     }
 
 

@@ -76,7 +76,7 @@ class TFVisionTransformerForMaskedImageModeling(VisionTransformerWithHead):
         super().__init__(config, data_format, **kwargs)
         architecture = config.architecture
         self.main_output_shape = self.image_batch_shape
-        self._hold_base(add_pooling_layer=False, use_mask_token=True)
+        self._hold_base(use_mask_token=True)
         # As many tokens as there are patches, from the first that stands for one.
         self.masked = slice(
             architecture.first_masked, architecture.first_masked - architecture.num_prefix_tokens or None
@@ -170,7 +170,7 @@ class TFVisionTransformerForMaskedTokenModeling(VisionTransformerWithHead):
     def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
         super().__init__(config, data_format, **kwargs)
         self.main_output_shape = (None, math.prod(config.grid), config.vocab_size)
-        self._hold_base(add_pooling_layer=False, use_mask_token=True)
+        self._hold_base(use_mask_token=True)
         self.num_prefix_tokens = config.architecture.num_prefix_tokens
         self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
         self.lm_head = linear(config, config.vocab_size, "lm_head", self.dtype_policy)

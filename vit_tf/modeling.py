@@ -1,8 +1,9 @@
 """Vision Transformers in Keras, from top to bottom as the image travels.
 
 Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929, with the options of
-`vit_core.architecture` and the heads for classification, with and without a teacher, and for masked patches, as pixels
-and as visual tokens. The layers of the transformer are in `vit_tf.layers`, the published classes in `vit_tf.relatives`.
+`vit_core.architecture` and the heads for classification, with and without a teacher, and for a projection; those for
+masked patches are in `vit_tf.masked_image_modeling`. The layers of the transformer are in `vit_tf.layers`, the poolers
+in `vit_tf.poolers`, the published classes in `vit_tf.relatives`.
 Layers are nested and named as the canonical names of `vit_core.parameters` say; `vit_core.layouts` has the few
 exceptions.
 """
@@ -18,10 +19,9 @@ from keras import layers, ops
 from tensorflow import Tensor
 
 from vit_core import PretrainedConfig
-from vit_core.architecture import Pooler, Summary
+from vit_core.architecture import Summary
 from vit_core.outputs import ModelOutput
 from vit_core.parameters import Parameter, parameters
-from vit_tf.activations import activation
 from vit_tf.embeddings import ViTEmbeddings, ViTPatchEmbeddings, tokens_shape
 from vit_tf.layers import (
     Grid,
@@ -43,10 +43,11 @@ from vit_tf.losses import mean_loss
 from vit_tf.outputs import (
     TFBaseModelOutput,
     TFBaseModelOutputWithPooling,
+    TFCLIPVisionModelOutput,
     TFDeiTForImageClassificationWithTeacherOutput,
     TFSequenceClassifierOutput,
 )
-from vit_tf.parts import Part
+from vit_tf.poolers import POOLERS, ViTPooler
 from vit_tf.pretrained import PreTrainedModel
 
 
@@ -105,58 +106,8 @@ class ViTEncoder(LayerStack):
         return output if return_dict else output.to_tuple()
 
 
-class ViTPooler(Part):
-    """A summary of the image from the first token, which is the class token where there is one."""
-
-    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.output_shape = (None, config.pooler_size)  # for `summary`
-        self.dense = linear(config, config.pooler_size, "dense", self.dtype_policy)
-        self.activation = activation(config.pooler_act)
-
-    def build(self, input_shape: Shape) -> None:
-        self.dense.build((None, input_shape[-1]))
-
-    def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch pooled"]:
-        return self.activation(self.dense(hidden_states[:, 0]))
-
-
-class MeanNormPooler(Part):
-    """A summary of the image from its patches: LayerNorm of their mean (BEiT, https://arxiv.org/abs/2106.08254)."""
-
-    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.output_shape = (None, config.hidden_size)  # for `summary`
-        self.num_prefix_tokens = config.architecture.num_prefix_tokens
-        self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
-
-    def build(self, input_shape: Shape) -> None:
-        self.layernorm.build((None, input_shape[-1]))
-
-    def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
-        return self.layernorm(ops.mean(hidden_states[:, self.num_prefix_tokens :], axis=1))
-
-
-class ClassTokenPooler(Part):
-    """The class token as a summary of the image."""
-
-    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.output_shape = (None, config.hidden_size)  # for `summary`
-
-    def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
-        return hidden_states[:, 0]
-
-
 #: The models of ViT that used to be here.
 OF_VIT = ("ViTModel", "ViTMainLayer", "ViTForMaskedImageModeling", "ViTForImageClassification")
-
-#: See `vit_core.architecture.Pooler`.
-POOLERS: dict[Pooler, type[Part]] = {
-    "dense": ViTPooler,
-    "mean-norm": MeanNormPooler,
-    "class-token": ClassTokenPooler,
-}
 
 #: What a classifier reads of the base model's output, given how many tokens stand before the patches; see
 #: `vit_core.architecture.Summary`.
@@ -164,6 +115,9 @@ SUMMARIES: dict[Summary, Callable[[TFBaseModelOutputWithPooling, int], Tensor]] 
     "class-token": lambda output, before: output.last_hidden_state[:, 0],
     "pooler": lambda output, before: output.pooler_output,
     "mean": lambda output, before: ops.mean(output.last_hidden_state[:, before:], axis=1),
+    "class-and-mean": lambda output, before: ops.concatenate(
+        [output.last_hidden_state[:, 0], ops.mean(output.last_hidden_state[:, before:], axis=1)], axis=-1
+    ),
 }
 
 
@@ -244,6 +198,7 @@ class TFVisionTransformerModel(PreTrainedModel):
         training: bool = False,
         bool_masked_pos: Shaped[Tensor, "batch patches"] | None = None,
         prefix_only: bool = False,
+        pools: bool = True,
     ) -> TFBaseModelOutputWithPooling | tuple[Tensor, ...]:
         """Run the model.
 
@@ -262,6 +217,7 @@ class TFVisionTransformerModel(PreTrainedModel):
             bool_masked_pos: (batch, patches), true or 1 where the mask token replaces the patch.
             prefix_only: whether the last layer computes the tokens before the patches alone, which are all that the
                 class token's readers see. `last_hidden_state` is (batch, tokens before the patches, hidden) then.
+            pools: whether to compute the pooler's output, if there is a pooler.
 
         Raises:
             ValueError: a shape does not fit the model; see `vit_tf.checks.require` for graphs.
@@ -289,7 +245,7 @@ class TFVisionTransformerModel(PreTrainedModel):
         last_hidden_state = self.layernorm(encoded.last_hidden_state)
         output = TFBaseModelOutputWithPooling(
             last_hidden_state=last_hidden_state,
-            pooler_output=None if self.pooler is None else self.pooler(last_hidden_state),
+            pooler_output=self.pooler(last_hidden_state) if pools and self.pooler is not None else None,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
@@ -314,10 +270,11 @@ class VisionTransformerWithHead(PreTrainedModel):
     base_model_class: ClassVar[type[TFVisionTransformerModel]] = TFVisionTransformerModel
     summary_is_prefix = False  # whether the head reads tokens before the patches alone
 
-    def _hold_base(self, **parts: bool) -> None:
-        name = self.base_model_prefix
+    def _hold_base(self, reads_pooler: bool = False, **parts: bool) -> None:
+        self.reads_pooler = reads_pooler
+        name, has_pooler = self.base_model_prefix, reads_pooler or self.config.architecture.keeps_pooler
         options: dict[str, Any] = {"data_format": self.data_format, "name": name, "dtype": self.dtype_policy, **parts}
-        base = self.base_model_class(self.config, **options)
+        base = self.base_model_class(self.config, add_pooling_layer=has_pooler, **options)
         setattr(self, name, base)
 
     def _classifier(self, name: str) -> layers.Layer:
@@ -343,6 +300,8 @@ class VisionTransformerWithHead(PreTrainedModel):
         if self.summary_is_prefix:
             # Nobody sees the other tokens then; in PyTorch, hooks might.
             options["prefix_only"] = not (output_attentions or output_hidden_states)
+        if self.config.architecture.keeps_pooler and not self.reads_pooler:
+            options["pools"] = False
         return self._base_model()(
             pixel_values,
             head_mask=head_mask,
@@ -357,8 +316,8 @@ class VisionTransformerWithHead(PreTrainedModel):
 
 @keras.saving.register_keras_serializable("trivit")
 class TFVisionTransformerForImageClassification(VisionTransformerWithHead, TFSequenceClassificationLoss):
-    """A Vision Transformer with a linear classifier on what its architecture says: the class token, the pooler's output
-    or the mean of the patches.
+    """A Vision Transformer with a linear classifier on what its architecture says: the class token, the pooler's
+    output, the mean of the patches, or class token and mean.
 
     Args:
         config: its sizes and settings; `num_labels` classes, and with 0 what the classifier would read instead of
@@ -375,7 +334,7 @@ class TFVisionTransformerForImageClassification(VisionTransformerWithHead, TFSeq
         super().__init__(config, data_format, **kwargs)
         architecture = config.architecture
         self.main_output_shape = (None, config.num_labels or config.classifier_input_size)
-        self._hold_base(add_pooling_layer=architecture.classifier_reads == "pooler")
+        self._hold_base(reads_pooler=architecture.classifier_reads == "pooler")
         self.classifier = self._classifier("classifier")
         self.summarize = SUMMARIES[architecture.classifier_reads]
         self.num_prefix_tokens, self.summary_is_prefix = architecture.num_prefix_tokens, architecture.summary_is_prefix
@@ -451,7 +410,7 @@ class TFVisionTransformerForImageClassificationWithTeacher(VisionTransformerWith
         super().__init__(config, data_format, **kwargs)
         self.places = config.architecture.teacher_places
         self.main_output_shape = (None, config.num_labels or config.hidden_size)
-        self._hold_base(add_pooling_layer=False)
+        self._hold_base()
         self.cls_classifier = self._classifier("cls_classifier")
         self.distillation_classifier = self._classifier("distillation_classifier")
         self.summary_is_prefix = True
@@ -488,9 +447,57 @@ class TFVisionTransformerForImageClassificationWithTeacher(VisionTransformerWith
         return self._returned(output, return_dict)
 
 
+@keras.saving.register_keras_serializable("trivit")
+class TFVisionTransformerWithProjection(VisionTransformerWithHead):
+    """A Vision Transformer with a projection that puts images beside texts (CLIP, https://arxiv.org/abs/2103.00020).
+
+    Args:
+        config: its sizes and settings; embeddings are `projection_dim` wide.
+        data_format: see `TFVisionTransformerModel`.
+        **kwargs: see `TFVisionTransformerModel`.
+    """
+
+    task = "image-projection"
+    output_class = TFCLIPVisionModelOutput
+    main_output_name = "image_embeds"
+
+    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
+        super().__init__(config, data_format, **kwargs)
+        self.main_output_shape = (None, config.projection_dim)
+        self._hold_base(reads_pooler=True)
+        self.visual_projection = linear(config, config.projection_dim, "visual_projection", self.dtype_policy, False)
+        self.build(self.image_batch_shape)
+
+    def build(self, input_shape: Shape) -> None:
+        self.visual_projection.build((None, self.config.pooler_size))
+
+    def call(
+        self,
+        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        training: bool = False,
+        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
+    ) -> TFCLIPVisionModelOutput | tuple[Tensor, ...]:
+        """Run the model; see `TFVisionTransformerModel.call`."""
+        outputs = self._encoded(
+            pixel_values, head_mask, output_attentions, output_hidden_states, interpolate_pos_encoding, training
+        )
+        output = TFCLIPVisionModelOutput(
+            self.visual_projection(outputs.pooler_output),
+            outputs.last_hidden_state,
+            outputs.hidden_states,
+            outputs.attentions,
+        )
+        return self._returned(output, return_dict)
+
+
 VisionTransformerModel = TFVisionTransformerModel
 VisionTransformerForImageClassification = TFVisionTransformerForImageClassification
 VisionTransformerForImageClassificationWithTeacher = TFVisionTransformerForImageClassificationWithTeacher
+VisionTransformerWithProjection = TFVisionTransformerWithProjection
 
 # The names of parts in scripts for transformers
 TFViTPatchEmbeddings = ViTPatchEmbeddings

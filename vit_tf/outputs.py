@@ -13,6 +13,7 @@ import optree
 from vit_core.outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
+    CLIPVisionModelOutput,
     DeiTForImageClassificationWithTeacherOutput,
     ImageClassifierOutput,
     MaskedImageModelingOutput,
@@ -55,6 +56,11 @@ class TFMaskedLMOutput(MaskedLMOutput):
 
 
 @dataclass(eq=False)
+class TFCLIPVisionModelOutput(CLIPVisionModelOutput):
+    """What TFCLIPVisionModelWithProjection returns; see `vit_core.outputs.CLIPVisionModelOutput`."""
+
+
+@dataclass(eq=False)
 class TFViTMAEModelOutput(ViTMAEModelOutput):
     """What TFViTMAEModel returns; see `vit_core.outputs.ViTMAEModelOutput`."""
 
@@ -86,6 +92,7 @@ for _output_class in (
     TFMaskedImageModelingOutput,
     TFDeiTForImageClassificationWithTeacherOutput,
     TFMaskedLMOutput,
+    TFCLIPVisionModelOutput,
     TFViTMAEModelOutput,
     TFViTMAEDecoderOutput,
     TFViTMAEForPreTrainingOutput,

@@ -12,10 +12,17 @@ import keras
 
 from vit_core import (
     BeitConfig,
+    CLIPConfig,
+    CLIPVisionConfig,
     Data2VecVisionConfig,
     DeiTConfig,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
+    DINOv3ViTConfig,
     IJepaConfig,
     PretrainedConfig,
+    SiglipConfig,
+    SiglipVisionConfig,
     ViTConfig,
     ViTMAEConfig,
     ViTMSNConfig,
@@ -29,6 +36,7 @@ from vit_tf.modeling import (
     TFVisionTransformerForImageClassification,
     TFVisionTransformerForImageClassificationWithTeacher,
     TFVisionTransformerModel,
+    TFVisionTransformerWithProjection,
 )
 from vit_tf.pretrained import PreTrainedModel
 
@@ -49,6 +57,7 @@ class MaskSecond(TFVisionTransformerModel):
         interpolate_pos_encoding: bool | None = None,
         training: bool = False,
         prefix_only: bool = False,
+        pools: bool = True,
     ) -> Any:
         """See `vit_tf.modeling.TFVisionTransformerModel.call`."""
         return super().call(
@@ -61,6 +70,65 @@ class MaskSecond(TFVisionTransformerModel):
             training=training,
             bool_masked_pos=bool_masked_pos,
             prefix_only=prefix_only,
+            pools=pools,
+        )
+
+
+class MaskLast(TFVisionTransformerModel):
+    """A base model whose `call` takes what is returned first, as those of image towers do."""
+
+    def call(  # type: ignore[override]
+        self,
+        pixel_values: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        training: bool = False,
+        head_mask: Any = None,
+        bool_masked_pos: Any = None,
+        prefix_only: bool = False,
+        pools: bool = True,
+    ) -> Any:
+        """See `vit_tf.modeling.TFVisionTransformerModel.call`."""
+        return super().call(
+            pixel_values,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=return_dict,
+            training=training,
+            bool_masked_pos=bool_masked_pos,
+            prefix_only=prefix_only,
+            pools=pools,
+        )
+
+
+class LabelsSecond(TFVisionTransformerForImageClassification):
+    """A classifier whose `call` takes the labels after the images."""
+
+    def call(  # type: ignore[override]
+        self,
+        pixel_values: Any = None,
+        labels: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        interpolate_pos_encoding: bool | None = None,
+        training: bool = False,
+        head_mask: Any = None,
+    ) -> Any:
+        """See `vit_tf.modeling.TFVisionTransformerForImageClassification.call`."""
+        return super().call(
+            pixel_values,
+            head_mask=head_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=return_dict,
+            labels=labels,
+            training=training,
         )
 
 
@@ -260,6 +328,103 @@ class TFIJepaForImageClassification(TFIJepaPreTrainedModel, LabelsThird):
     base_model_class = TFIJepaModel
 
 
+class TFDinov2PreTrainedModel(PreTrainedModel):
+    """What the models of DINOv2 share (https://arxiv.org/abs/2304.07193)."""
+
+    config_class = Dinov2Config
+    base_model_prefix = Dinov2Config.base_model_prefix
+
+
+@registered
+class TFDinov2Model(TFDinov2PreTrainedModel, MaskSecond):
+    """DINOv2 without a head; see `TFVisionTransformerModel`."""
+
+
+@registered
+class TFDinov2ForImageClassification(TFDinov2PreTrainedModel, LabelsThird):
+    """DINOv2 with a linear classifier; see `TFVisionTransformerForImageClassification`."""
+
+    base_model_class = TFDinov2Model
+
+
+class TFDinov2WithRegistersPreTrainedModel(PreTrainedModel):
+    """What the models of DINOv2 with registers share (https://arxiv.org/abs/2309.16588)."""
+
+    config_class = Dinov2WithRegistersConfig
+    base_model_prefix = Dinov2WithRegistersConfig.base_model_prefix
+
+
+@registered
+class TFDinov2WithRegistersModel(TFDinov2WithRegistersPreTrainedModel, MaskSecond):
+    """DINOv2 with registers and without a head; see `TFVisionTransformerModel`."""
+
+
+@registered
+class TFDinov2WithRegistersForImageClassification(TFDinov2WithRegistersPreTrainedModel, LabelsThird):
+    """DINOv2 with registers and a linear classifier; see `TFVisionTransformerForImageClassification`."""
+
+    base_model_class = TFDinov2WithRegistersModel
+
+
+class TFDINOv3ViTPreTrainedModel(PreTrainedModel):
+    """What the models of DINOv3 share (https://arxiv.org/abs/2508.10104)."""
+
+    config_class = DINOv3ViTConfig
+    base_model_prefix = DINOv3ViTConfig.base_model_prefix
+
+
+@registered
+class TFDINOv3ViTModel(TFDINOv3ViTPreTrainedModel, MaskSecond):
+    """DINOv3 without a head; see `TFVisionTransformerModel`."""
+
+
+class TFSiglipPreTrainedModel(PreTrainedModel):
+    """What the models of SigLIP's image tower share (https://arxiv.org/abs/2303.15343)."""
+
+    config_class: type[PretrainedConfig] = SiglipVisionConfig
+    base_model_prefix = SiglipVisionConfig.base_model_prefix
+
+
+@registered
+class TFSiglipVisionModel(TFSiglipPreTrainedModel, MaskLast):
+    """SigLIP's image tower without a head; see `TFVisionTransformerModel`."""
+
+
+@registered
+class TFSiglipForImageClassification(TFSiglipPreTrainedModel, LabelsSecond):
+    """SigLIP's image tower with a linear classifier; see `TFVisionTransformerForImageClassification`."""
+
+    config_class = SiglipConfig
+    base_model_class = TFSiglipVisionModel
+
+
+class TFCLIPPreTrainedModel(PreTrainedModel):
+    """What the models of CLIP's image tower share (https://arxiv.org/abs/2103.00020)."""
+
+    config_class: type[PretrainedConfig] = CLIPVisionConfig
+    base_model_prefix = CLIPVisionConfig.base_model_prefix
+
+
+@registered
+class TFCLIPVisionModel(TFCLIPPreTrainedModel, MaskLast):
+    """CLIP's image tower without a head; see `TFVisionTransformerModel`."""
+
+
+@registered
+class TFCLIPVisionModelWithProjection(TFCLIPPreTrainedModel, TFVisionTransformerWithProjection):
+    """CLIP's image tower with its projection; see `TFVisionTransformerWithProjection`."""
+
+    base_model_class = TFCLIPVisionModel
+
+
+@registered
+class TFCLIPForImageClassification(TFCLIPPreTrainedModel, LabelsSecond):
+    """CLIP's image tower with a linear classifier; see `TFVisionTransformerForImageClassification`."""
+
+    config_class = CLIPConfig
+    base_model_class = TFCLIPVisionModel
+
+
 ViTPreTrainedModel = TFViTPreTrainedModel
 ViTModel = TFViTModel
 ViTForMaskedImageModeling = TFViTForMaskedImageModeling
@@ -285,6 +450,21 @@ ViTMSNForImageClassification = TFViTMSNForImageClassification
 IJepaPreTrainedModel = TFIJepaPreTrainedModel
 IJepaModel = TFIJepaModel
 IJepaForImageClassification = TFIJepaForImageClassification
+Dinov2PreTrainedModel = TFDinov2PreTrainedModel
+Dinov2Model = TFDinov2Model
+Dinov2ForImageClassification = TFDinov2ForImageClassification
+Dinov2WithRegistersPreTrainedModel = TFDinov2WithRegistersPreTrainedModel
+Dinov2WithRegistersModel = TFDinov2WithRegistersModel
+Dinov2WithRegistersForImageClassification = TFDinov2WithRegistersForImageClassification
+DINOv3ViTPreTrainedModel = TFDINOv3ViTPreTrainedModel
+DINOv3ViTModel = TFDINOv3ViTModel
+SiglipPreTrainedModel = TFSiglipPreTrainedModel
+SiglipVisionModel = TFSiglipVisionModel
+SiglipForImageClassification = TFSiglipForImageClassification
+CLIPPreTrainedModel = TFCLIPPreTrainedModel
+CLIPVisionModel = TFCLIPVisionModel
+CLIPVisionModelWithProjection = TFCLIPVisionModelWithProjection
+CLIPForImageClassification = TFCLIPForImageClassification
 
 # The names that the base models have in scripts for transformers, as layers of models
 TFViTMainLayer = TFViTModel
