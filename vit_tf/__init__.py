@@ -68,6 +68,10 @@ from vit_tf.auto import (
 )
 from vit_tf.batch_feature import BatchFeature
 from vit_tf.hdf5_models import register
+from vit_tf.image_projection import (
+    TFVisionTransformerModelWithProjection,
+    VisionTransformerModelWithProjection,
+)
 from vit_tf.loss_mixins import TFSequenceClassificationLoss
 from vit_tf.masked_image_modeling import (
     TFVisionTransformerForMaskedImageModeling,
@@ -79,11 +83,9 @@ from vit_tf.modeling import (
     TFVisionTransformerForImageClassification,
     TFVisionTransformerForImageClassificationWithTeacher,
     TFVisionTransformerModel,
-    TFVisionTransformerWithProjection,
     VisionTransformerForImageClassification,
     VisionTransformerForImageClassificationWithTeacher,
     VisionTransformerModel,
-    VisionTransformerWithProjection,
 )
 from vit_tf.optimization import AdamWeightDecay, GradientAccumulator, WarmUp, create_optimizer
 from vit_tf.outputs import (
@@ -350,7 +352,7 @@ __all__ = [
     "TFVisionTransformerForMaskedImageModeling",
     "TFVisionTransformerForMaskedTokenModeling",
     "TFVisionTransformerModel",
-    "TFVisionTransformerWithProjection",
+    "TFVisionTransformerModelWithProjection",
     "ViTConfig",
     "ViTFeatureExtractor",
     "ViTForImageClassification",
@@ -372,7 +374,7 @@ __all__ = [
     "VisionTransformerForMaskedImageModeling",
     "VisionTransformerForMaskedTokenModeling",
     "VisionTransformerModel",
-    "VisionTransformerWithProjection",
+    "VisionTransformerModelWithProjection",
     "WarmUp",
     "create_optimizer",
     "default_data_collator",

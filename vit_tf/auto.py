@@ -36,9 +36,9 @@ def _models(*tasks: Task) -> dict[type[PretrainedConfig], type[Any]]:
     return {
         config_class: known[f"TF{family.models[task]}"]
         for family in FAMILIES.values()
+        for config_class in family.all_config_classes
         for task in tasks
         if task in family.models
-        for config_class in (family.config_class, family.config_classes.get(task, family.config_class))
     }
 
 
@@ -80,7 +80,9 @@ AutoModelForPreTraining = TFAutoModelForPreTraining
 # The tables themselves, under the names by which scripts list the model types that they can train.
 CONFIG_MAPPING = CONFIGS
 IMAGE_PROCESSOR_MAPPING: dict[type[PretrainedConfig], type[Any]] = {
-    family.config_class: getattr(image_processing, family.image_processor) for family in FAMILIES.values()
+    config_class: getattr(image_processing, family.image_processor)
+    for family in FAMILIES.values()
+    for config_class in family.all_config_classes
 }
 TF_MODEL_MAPPING = TFAutoModel.models
 TF_MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING = TFAutoModelForImageClassification.models

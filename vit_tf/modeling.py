@@ -1,11 +1,10 @@
 """Vision Transformers in Keras, from top to bottom as the image travels.
 
 Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929, with the options of
-`vit_core.architecture` and the heads for classification, with and without a teacher, and for a projection; those for
-masked patches are in `vit_tf.masked_image_modeling`. The layers of the transformer are in `vit_tf.layers`, the poolers
-in `vit_tf.poolers`, the published classes in `vit_tf.relatives`.
-Layers are nested and named as the canonical names of `vit_core.parameters` say; `vit_core.layouts` has the few
-exceptions.
+`vit_core.architecture` and the heads for classification, with and without a teacher; the others are in
+`vit_tf.masked_image_modeling` and `vit_tf.image_projection`. The layers of the transformer are in `vit_tf.layers`, the
+poolers in `vit_tf.poolers`, the published classes in `vit_tf.relatives`. Layers are nested and named as the canonical
+names of `vit_core.parameters` say; `vit_core.layouts` has the few exceptions.
 """
 
 from __future__ import annotations
@@ -43,7 +42,6 @@ from vit_tf.losses import mean_loss
 from vit_tf.outputs import (
     TFBaseModelOutput,
     TFBaseModelOutputWithPooling,
-    TFCLIPVisionModelOutput,
     TFDeiTForImageClassificationWithTeacherOutput,
     TFSequenceClassifierOutput,
 )
@@ -447,57 +445,9 @@ class TFVisionTransformerForImageClassificationWithTeacher(VisionTransformerWith
         return self._returned(output, return_dict)
 
 
-@keras.saving.register_keras_serializable("trivit")
-class TFVisionTransformerWithProjection(VisionTransformerWithHead):
-    """A Vision Transformer with a projection that puts images beside texts (CLIP, https://arxiv.org/abs/2103.00020).
-
-    Args:
-        config: its sizes and settings; embeddings are `projection_dim` wide.
-        data_format: see `TFVisionTransformerModel`.
-        **kwargs: see `TFVisionTransformerModel`.
-    """
-
-    task = "image-projection"
-    output_class = TFCLIPVisionModelOutput
-    main_output_name = "image_embeds"
-
-    def __init__(self, config: PretrainedConfig, data_format: str = "channels_first", **kwargs: Any) -> None:
-        super().__init__(config, data_format, **kwargs)
-        self.main_output_shape = (None, config.projection_dim)
-        self._hold_base(reads_pooler=True)
-        self.visual_projection = linear(config, config.projection_dim, "visual_projection", self.dtype_policy, False)
-        self.build(self.image_batch_shape)
-
-    def build(self, input_shape: Shape) -> None:
-        self.visual_projection.build((None, self.config.pooler_size))
-
-    def call(
-        self,
-        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        interpolate_pos_encoding: bool | None = None,
-        training: bool = False,
-        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
-    ) -> TFCLIPVisionModelOutput | tuple[Tensor, ...]:
-        """Run the model; see `TFVisionTransformerModel.call`."""
-        outputs = self._encoded(
-            pixel_values, head_mask, output_attentions, output_hidden_states, interpolate_pos_encoding, training
-        )
-        output = TFCLIPVisionModelOutput(
-            self.visual_projection(outputs.pooler_output),
-            outputs.last_hidden_state,
-            outputs.hidden_states,
-            outputs.attentions,
-        )
-        return self._returned(output, return_dict)
-
-
 VisionTransformerModel = TFVisionTransformerModel
 VisionTransformerForImageClassification = TFVisionTransformerForImageClassification
 VisionTransformerForImageClassificationWithTeacher = TFVisionTransformerForImageClassificationWithTeacher
-VisionTransformerWithProjection = TFVisionTransformerWithProjection
 
 # The names of parts in scripts for transformers
 TFViTPatchEmbeddings = ViTPatchEmbeddings

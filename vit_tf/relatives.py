@@ -27,6 +27,7 @@ from vit_core import (
     ViTMAEConfig,
     ViTMSNConfig,
 )
+from vit_tf.image_projection import TFVisionTransformerModelWithProjection
 from vit_tf.masked_autoencoder import MaskedAutoencoderForPreTraining, MaskedAutoencoderModel
 from vit_tf.masked_image_modeling import (
     TFVisionTransformerForMaskedImageModeling,
@@ -36,7 +37,6 @@ from vit_tf.modeling import (
     TFVisionTransformerForImageClassification,
     TFVisionTransformerForImageClassificationWithTeacher,
     TFVisionTransformerModel,
-    TFVisionTransformerWithProjection,
 )
 from vit_tf.pretrained import PreTrainedModel
 
@@ -411,8 +411,8 @@ class TFCLIPVisionModel(TFCLIPPreTrainedModel, MaskLast):
 
 
 @registered
-class TFCLIPVisionModelWithProjection(TFCLIPPreTrainedModel, TFVisionTransformerWithProjection):
-    """CLIP's image tower with its projection; see `TFVisionTransformerWithProjection`."""
+class TFCLIPVisionModelWithProjection(TFCLIPPreTrainedModel, TFVisionTransformerModelWithProjection):
+    """CLIP's image tower with its projection; see `TFVisionTransformerModelWithProjection`."""
 
     base_model_class = TFCLIPVisionModel
 

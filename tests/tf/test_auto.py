@@ -51,11 +51,11 @@ def test_every_family_opens_by_its_tasks(family):
 
 def test_every_model_has_its_name_without_tf():
     for family in FAMILIES.values():
-        for name in family.models.values():
+        for task, name in family.models.items():
             model = getattr(vit_tf, name)
             assert model is getattr(vit_tf, f"TF{name}")
             assert model.__name__ == f"TF{name}"
-            assert model.config_class is family.config_class
+            assert model.config_class is family.config_classes.get(task, family.config_class)
 
 
 def test_the_tables_are_there_by_the_names_that_scripts_list():
