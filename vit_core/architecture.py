@@ -135,6 +135,8 @@ class Architecture:
             raise ValueError(f"prefix_tokens are {self.prefix_tokens!r}; the class token comes first.")
         if "cls_token" not in self.prefix_tokens and self.classifier_reads in ("class-token", "class-and-mean"):
             raise ValueError(f"classifier_reads is {self.classifier_reads!r}, and there is no class token; use 'mean'.")
+        if self.positioned == "class-token" and "cls_token" not in self.prefix_tokens:
+            raise ValueError("positioned is 'class-token', and there is no class token; use 'patches'.")
         require_integer("register_tokens", self.register_tokens, 0, MOST_REGISTERS)
         if self.layer_scale is not None:
             require_number("layer_scale", self.layer_scale, 0.0, 1e6)

@@ -47,6 +47,15 @@ def require_switches(config: PretrainedConfig, names: Iterable[str]) -> None:
             raise ValueError(f"{name} is {value!r}; give True or False.")
 
 
+def require_quarters(config: PretrainedConfig) -> None:
+    """Raise ValueError if there are rotary positions and heads that cannot hold them."""
+    if config.architecture.rotary_positions is not None and config.head_dim % 4:
+        raise ValueError(
+            f"heads are {config.head_dim} wide (hidden_size / num_attention_heads); two axes of rotary positions need "
+            f"a multiple of 4."
+        )
+
+
 def check_head_mask(head_mask: Any, config: PretrainedConfig, layers: int | None = None) -> None:
     """Check that a head mask has an entry for each head, of one layer or of all.
 

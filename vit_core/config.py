@@ -574,6 +574,7 @@ FIELD_READERS: dict[str, Callable[[Any], Any]] = {
     "patch_size": _as_tuple,
     "prefix_tokens": _as_tuple,
     "pruned_heads": _as_pruned_heads,
+    "rotary_grid": _as_tuple,
 }
 
 

@@ -21,6 +21,14 @@ from vit_core.architecture import RotaryPositions
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from vit_core.config import PretrainedConfig
+
+
+def rotary_reference(config: PretrainedConfig) -> tuple[int, int]:
+    """Rows and columns to which positions of "indices" stretch a grid: `rotary_grid`, or else the model's own."""
+    side = getattr(config, "rotary_grid", None) or config.grid
+    return side if isinstance(side, tuple) else (side, side)
+
 
 def rotary_coordinates(
     rotary: RotaryPositions, grid: tuple[int, int], reference: tuple[int, int]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from vit_core.architecture import MOST_REGISTERS, Architecture
-from vit_core.checks import require_integer, require_number, require_switches
+from vit_core.checks import require_integer, require_number, require_quarters, require_switches
 from vit_core.config import PretrainedConfig, SizePair
 from vit_core.families.family import Family
 
@@ -140,11 +140,7 @@ class DINOv3ViTConfig(PretrainedConfig):
         require_integer("num_register_tokens", self.num_register_tokens, 0, MOST_REGISTERS)
         require_number("layerscale_value", self.layerscale_value, 0.0, 1e6)
         require_number("drop_path_rate", self.drop_path_rate, 0.0, 1.0, upper_included=False)
-        if self.head_dim % 4:
-            raise ValueError(
-                f"heads are {self.head_dim} wide (hidden_size / num_attention_heads); two axes of rotary positions "
-                f"need a multiple of 4."
-            )
+        require_quarters(self)
         for name in AUGMENTATIONS:
             if (value := getattr(self, name)) is not None:
                 require_number(name, value, 0.0 if name == "pos_embed_shift" else 1.0, 1e3)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from vit_core.architecture import Architecture, choices, option_names
-from vit_core.checks import require_choice, require_integer
-from vit_core.config import LARGEST_SIZE, PretrainedConfig
+from vit_core.checks import require_choice, require_integer, require_number, require_quarters
+from vit_core.config import LARGEST_SIZE, PretrainedConfig, SizePair
 from vit_core.families.family import Family
+from vit_core.rotary import rotary_reference
 
 
 class VisionTransformerConfig(PretrainedConfig):
@@ -18,6 +19,9 @@ class VisionTransformerConfig(PretrainedConfig):
         qkv_bias: whether query, key and value projections have a bias.
         encoder_stride: pixels to a patch's side in the decoder of masked image modeling.
         vocab_size: how many visual tokens there are, which masked token modeling predicts.
+        rope_theta: the base of the rotary positions' frequencies.
+        rotary_grid: rows and columns of patches to which rotary positions of "indices" stretch any other grid, one
+            number for a square; those of `image_size` unless given.
         **fields: the options of `vit_core.architecture.Architecture` by name, and see `PretrainedConfig`.
 
     Raises:
@@ -28,11 +32,21 @@ class VisionTransformerConfig(PretrainedConfig):
     base_model_prefix = "vit"
 
     def __init__(
-        self, /, *sizes: Any, qkv_bias: bool = True, encoder_stride: int = 16, vocab_size: int = 8192, **fields: Any
+        self,
+        /,
+        *sizes: Any,
+        qkv_bias: bool = True,
+        encoder_stride: int = 16,
+        vocab_size: int = 8192,
+        rope_theta: float = 100.0,
+        rotary_grid: SizePair | None = None,
+        **fields: Any,
     ) -> None:
         self.qkv_bias = qkv_bias
         self.encoder_stride = encoder_stride
         self.vocab_size = vocab_size
+        self.rope_theta = rope_theta
+        self.rotary_grid = rotary_grid
         options = Architecture()
         for name in option_names():
             setattr(self, name, fields.pop(name, getattr(options, name)))
@@ -53,6 +67,10 @@ class VisionTransformerConfig(PretrainedConfig):
             if (known := choices(name)) and value is not None:
                 require_choice(name, value, known)
         self.architecture.validate()
+        require_number("rope_theta", self.rope_theta, 1.0, 1e12)
+        for length in rotary_reference(self):
+            require_integer("rotary_grid", length, 1, LARGEST_SIZE)
+        require_quarters(self)
 
 
 FAMILY = Family(
