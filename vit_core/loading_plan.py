@@ -237,20 +237,19 @@ def _resampled(
     # Only these fields: the rest may describe another kind of model, whose weights fit the config that was given.
     sizes = {name: stored[name] for name in ("image_size", "patch_size") if name in stored}
     old_grid, new_grid = PretrainedConfig(**sizes).grid, config.grid
-    before = config.architecture.num_prefix_tokens
-    lengths = [
-        before + math.prod(grid) if row.kind == "positions" else table_length(grid, before)
-        for grid in (old_grid, new_grid)
-    ]
-    axis = row.axes.index("tokens" if row.kind == "positions" else "distances")
+    architecture, is_table = config.architecture, row.kind == "table"
+    before = architecture.num_prefix_tokens if is_table else architecture.num_positioned_prefix_tokens
+    lengths = [table_length(grid, before) if is_table else before + math.prod(grid) for grid in (old_grid, new_grid)]
+    axis = row.axes.index("distances" if is_table else "tokens")
     old_shape, new_shape = ((*row.shape[:axis], length, *row.shape[axis + 1 :]) for length in lengths)
     if old_grid == new_grid or (tensor.shape, row.shape) != (old_shape, new_shape):
         return tensor
 
     def read() -> np.ndarray:
-        if row.kind == "table":
+        if is_table:
             return resample_table(tensor.numpy(), old_grid, new_grid)
-        return resample_position_embeddings(tensor.numpy(), old_grid, new_grid, before)
+        resampling = architecture.position_resampling
+        return resample_position_embeddings(tensor.numpy(), old_grid, new_grid, before, resampling)
 
     return StoredTensor("F32", row.shape, lambda: read().astype("float32"))
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 def rotary_reference(config: PretrainedConfig) -> tuple[int, int]:
     """Rows and columns to which positions of "indices" stretch a grid: `rotary_grid`, or else the model's own."""
-    side = getattr(config, "rotary_grid", None) or config.grid
+    side = getattr(config, "rotary_grid", None)
+    if side is None:
+        return config.grid
     return side if isinstance(side, tuple) else (side, side)
 
 

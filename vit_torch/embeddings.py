@@ -15,6 +15,7 @@ from vit_core import PretrainedConfig
 from vit_core.parameters import INITIALIZERS
 from vit_core.patches import grid_of
 from vit_torch.initialization import start
+from vit_torch.norms import norm_of
 from vit_torch.position import resample_grid
 
 
@@ -28,7 +29,11 @@ class ViTPatchEmbeddings(nn.Module):
         self.num_channels = config.num_channels
         self.num_patches = config.grid[0] * config.grid[1]
         self.projection = nn.Conv2d(
-            config.num_channels, config.hidden_size, kernel_size=self.patch_size, stride=self.patch_size
+            config.num_channels,
+            config.hidden_size,
+            kernel_size=self.patch_size,
+            stride=self.patch_size,
+            bias=config.architecture.patch_bias,
         )
 
     def forward(
@@ -82,14 +87,19 @@ class ViTEmbeddings(nn.Module):
         self.prefix_tokens = architecture.prefix_tokens
         for name in self.prefix_tokens:
             self.register_parameter(name, nn.Parameter(torch.empty(1, 1, hidden)))
+        registers = architecture.register_tokens
+        self.register_tokens = nn.Parameter(torch.empty(1, registers, hidden)) if registers else None
         has_mask_token = use_mask_token if architecture.mask_token is None else architecture.mask_token
         self.mask_token = nn.Parameter(torch.empty(1, 1, hidden)) if has_mask_token else None
         self.grid = config.grid
+        self.num_positioned = architecture.num_positioned_prefix_tokens
         self.absolute_positions = architecture.absolute_positions
+        self.position_resampling = architecture.position_resampling
         self.position_embeddings = self._positions()
         self.resamples_unasked = architecture.resamples_unasked
         self.patch_embeddings = ViTPatchEmbeddings(config)
         self.patch_size = config.patch_size
+        self.layernorm = norm_of(config) if architecture.embedding_norm else None
         self.dropout = nn.Dropout(config.hidden_dropout_prob if architecture.embedding_dropout else 0.0)
         self.start_parameters()
 
@@ -97,6 +107,8 @@ class ViTEmbeddings(nn.Module):
         """Give the tokens and positions their start."""
         for name in self.prefix_tokens:
             start(getattr(self, name), INITIALIZERS["token"], self.config)
+        if self.register_tokens is not None:
+            start(self.register_tokens, INITIALIZERS["token"], self.config)
         if self.mask_token is not None:
             start(self.mask_token, "zeros", self.config)
         if self.position_embeddings is not None:
@@ -114,13 +126,12 @@ class ViTEmbeddings(nn.Module):
         if bool_masked_pos is not None:
             patches = self._mask(patches, bool_masked_pos)
         tokens = self._with_prefix(patches)
-        if self.position_embeddings is None:
-            return self.dropout(tokens)
-        if interpolate:
-            positions = self.interpolate_pos_encoding(tokens, *pixel_values.shape[-2:])
-        else:
-            positions = self.position_embeddings
-        return self.dropout(tokens + positions)
+        if self.position_embeddings is not None and interpolate:
+            tokens = tokens + self.interpolate_pos_encoding(tokens, *pixel_values.shape[-2:])
+        elif self.position_embeddings is not None:
+            tokens = tokens + self.position_embeddings
+        tokens = self.dropout(self._with_unpositioned(tokens))
+        return tokens if self.layernorm is None else self.layernorm(tokens)
 
     def interpolates(self, pixel_values: Tensor, interpolate_pos_encoding: bool | None) -> bool:
         """Whether positions are resampled: where it is asked for, or unasked for images of another size."""
@@ -138,24 +149,38 @@ class ViTEmbeddings(nn.Module):
             height: of the images, in pixels.
             width: likewise.
         """
-        grid, before = self.patch_embeddings.grid(height, width), len(self.prefix_tokens)
+        grid, before = self.patch_embeddings.grid(height, width), self.num_positioned
         positions: Any = self.position_embeddings
         of_prefix, patches = positions[:, :before], positions[:, before:]
-        resampled = resample_grid(patches[0].unflatten(0, self.grid), grid)
+        resampled = resample_grid(patches[0].unflatten(0, self.grid), grid, resampling=self.position_resampling)
         return torch.cat([of_prefix, resampled.flatten(0, 1)[None]], dim=1)
 
     def _positions(self) -> nn.Parameter | None:
         if self.absolute_positions is None:
             return None
-        tokens = len(self.prefix_tokens) + self.grid[0] * self.grid[1]
+        tokens = self.num_positioned + self.grid[0] * self.grid[1]
         positions = torch.empty(1, tokens, self.config.hidden_size)
         return nn.Parameter(positions, requires_grad=self.absolute_positions != "sincos")
 
     def _with_prefix(self, patches: Tensor) -> Tensor:
-        if not self.prefix_tokens:
-            return patches
-        prefix = [getattr(self, name).expand(patches.shape[0], -1, -1) for name in self.prefix_tokens]
-        return torch.cat([*prefix, patches], dim=1)
+        """The patches, and before them the tokens that have a position."""
+        positioned = self._before_patches()[: self.num_positioned]
+        return torch.cat([*self._expanded(positioned, patches), patches], dim=1) if positioned else patches
+
+    def _with_unpositioned(self, tokens: Tensor) -> Tensor:
+        """The same with the tokens that have none, which stand between the others and the patches."""
+        if not (unpositioned := self._before_patches()[self.num_positioned :]):
+            return tokens
+        first, patches = tokens[:, : self.num_positioned], tokens[:, self.num_positioned :]
+        return torch.cat([first, *self._expanded(unpositioned, tokens), patches], dim=1)
+
+    def _before_patches(self) -> list[Tensor]:
+        registers = [] if self.register_tokens is None else [self.register_tokens]
+        return [*(getattr(self, name) for name in self.prefix_tokens), *registers]
+
+    @staticmethod
+    def _expanded(before: list[Tensor], like: Tensor) -> list[Tensor]:
+        return [each.expand(like.shape[0], -1, -1) for each in before]
 
     def _mask(self, patches: Tensor, bool_masked_pos: Tensor) -> Tensor:
         if self.mask_token is None:

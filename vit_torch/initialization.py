@@ -16,13 +16,14 @@ KINDS: dict[type[nn.Module], dict[str, Kind]] = {
     nn.Linear: {"weight": "linear", "bias": "bias"},
     nn.Conv2d: {"weight": "conv", "bias": "bias"},
     nn.LayerNorm: {"weight": "scale", "bias": "shift"},
+    nn.RMSNorm: {"weight": "scale"},
 }
 #: The numbers that are named.
 CONSTANTS = {"zeros": 0.0, "ones": 1.0}
 
 
 def start_module(module: nn.Module, config: PretrainedConfig) -> None:
-    """Give the parameters of a linear layer, a convolution or a LayerNorm their start; leave other modules be."""
+    """Give the parameters of a linear layer, a convolution or a norm their start; leave other modules be."""
     for module_class, kinds in KINDS.items():
         if isinstance(module, module_class):
             for name, kind in kinds.items():
@@ -47,7 +48,7 @@ def start(parameter: Tensor, initializer: Initializer, config: PretrainedConfig)
         nn.init.trunc_normal_(values, std=config.initializer_range, a=-INITIALIZER_CUT, b=INITIALIZER_CUT)
         parameter.copy_(values)
     elif initializer == "sincos":
-        prefix_tokens = config.architecture.num_prefix_tokens
+        prefix_tokens = config.architecture.num_positioned_prefix_tokens
         parameter.copy_(torch.from_numpy(sincos_positions(config.grid, parameter.shape[-1], prefix_tokens)))
     else:
         parameter.fill_(CONSTANTS[initializer] if isinstance(initializer, str) else initializer)

@@ -21,9 +21,11 @@ from vit_core.parameters import INITIALIZERS
 from vit_core.relative_position import table_length
 from vit_torch.activations import activation
 from vit_torch.initialization import start
+from vit_torch.norms import norm_of
 from vit_torch.outputs import BaseModelOutput
 from vit_torch.position import relative_position_index, resample_table
 from vit_torch.pruning import prune_attention
+from vit_torch.rotary import Tables, rotated
 
 
 class RelativePositionBias(nn.Module):
@@ -70,10 +72,13 @@ class ViTSelfAttention(nn.Module):
         self.config = config  # attn_implementation is read at each call, so that it can be changed
         self.heads = config.kept_heads(layer)
         self.attention_head_size = config.head_dim
-        key_bias = config.qkv_bias and config.architecture.key_bias
-        self.query = nn.Linear(config.hidden_size, self.all_head_size, bias=config.qkv_bias)
-        self.key = nn.Linear(config.hidden_size, self.all_head_size, bias=key_bias)
-        self.value = nn.Linear(config.hidden_size, self.all_head_size, bias=config.qkv_bias)
+        architecture, hidden, width = config.architecture, config.hidden_size, self.all_head_size
+        self.query = nn.Linear(hidden, width, bias=config.qkv_bias and architecture.query_bias)
+        self.key = nn.Linear(hidden, width, bias=config.qkv_bias and architecture.key_bias)
+        self.value = nn.Linear(hidden, width, bias=config.qkv_bias and architecture.value_bias)
+        self.query_norm = norm_of(config, self.attention_head_size) if architecture.query_key_norm else None
+        self.key_norm = norm_of(config, self.attention_head_size) if architecture.query_key_norm else None
+        self.rotary_positions = architecture.rotary_positions
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
     @property
@@ -98,10 +103,15 @@ class ViTSelfAttention(nn.Module):
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
         relative_position_bias: Float[Tensor, "1 all_heads tokens tokens"] | None = None,
+        rotary: Tables | None = None,
     ) -> tuple[Float[Tensor, "batch tokens width"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
         query = self.transpose_for_scores(self.query(hidden_states))
         key = self.transpose_for_scores(self.key(hidden_states))
         value = self.transpose_for_scores(self.value(hidden_states))
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if rotary is not None and self.rotary_positions is not None:
+            query, key = (rotated(self.rotary_positions, heads, rotary) for heads in (query, key))
         dropout = self.dropout
         bias = None if relative_position_bias is None else self._kept(relative_position_bias).to(query)
         is_usual = self.config.attn_implementation == "sdpa" and isinstance(dropout, nn.Dropout)
@@ -137,8 +147,9 @@ class RelativeSelfAttention(ViTSelfAttention):
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
         grid: tuple[int, int] | None = None,
+        rotary: Tables | None = None,
     ) -> tuple[Float[Tensor, "batch tokens width"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        return super().forward(hidden_states, head_mask, output_attentions, self.relative_position_bias(grid))
+        return super().forward(hidden_states, head_mask, output_attentions, self.relative_position_bias(grid), rotary)
 
 
 class ViTSelfOutput(nn.Module):
@@ -146,7 +157,9 @@ class ViTSelfOutput(nn.Module):
 
     def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
         super().__init__()
-        self.dense = nn.Linear(len(config.kept_heads(layer)) * config.head_dim, config.hidden_size)
+        architecture, width = config.architecture, len(config.kept_heads(layer)) * config.head_dim
+        self.layernorm = norm_of(config, width) if architecture.attention_norm else None
+        self.dense = nn.Linear(width, config.hidden_size, bias=architecture.output_bias)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(
@@ -154,6 +167,8 @@ class ViTSelfOutput(nn.Module):
         hidden_states: Float[Tensor, "batch tokens width"],
         input_tensor: Float[Tensor, "batch tokens hidden"] | None = None,  # for parts that scripts put here
     ) -> Float[Tensor, "batch tokens hidden"]:
+        if self.layernorm is not None:
+            hidden_states = self.layernorm(hidden_states)
         return self.dropout(self.dense(hidden_states))
 
 
@@ -196,10 +211,14 @@ class ViTIntermediate(nn.Module):
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.intermediate_act_fn = activation(config.hidden_act)
+        architecture, hidden, mlp = config.architecture, config.hidden_size, config.intermediate_size
+        self.gate = nn.Linear(hidden, mlp, bias=architecture.mlp_bias) if architecture.gated_mlp else None
+        self.dense = nn.Linear(hidden, mlp, bias=architecture.mlp_bias)
+        self.intermediate_act_fn = activation(config.mlp_act)
 
     def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens mlp"]:
+        if self.gate is not None:
+            return self.intermediate_act_fn(self.gate(hidden_states)) * self.dense(hidden_states)
         return self.intermediate_act_fn(self.dense(hidden_states))
 
 
@@ -208,13 +227,21 @@ class ViTOutput(nn.Module):
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        architecture, mlp = config.architecture, config.intermediate_size
+        self.layernorm = norm_of(config, mlp) if architecture.mlp_norm else None
+        self.dense = nn.Linear(mlp, config.hidden_size, bias=architecture.mlp_bias)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob if architecture.mlp_dropout else 0.0)
 
     def forward(
         self, hidden_states: Float[Tensor, "batch tokens mlp"], input_tensor: Float[Tensor, "batch tokens hidden"]
     ) -> Float[Tensor, "batch tokens hidden"]:
-        return self.dropout(self.dense(hidden_states)) + input_tensor
+        return self.projected(hidden_states) + input_tensor
+
+    def projected(self, hidden_states: Float[Tensor, "batch tokens mlp"]) -> Float[Tensor, "batch tokens hidden"]:
+        """What the MLP adds."""
+        if self.layernorm is not None:
+            hidden_states = self.layernorm(hidden_states)
+        return self.dropout(self.dense(hidden_states))
 
 
 class ScaledOutput(ViTOutput):
@@ -223,11 +250,11 @@ class ScaledOutput(ViTOutput):
     def forward(  # type: ignore[override]
         self, hidden_states: Float[Tensor, "batch tokens mlp"]
     ) -> Float[Tensor, "batch tokens hidden"]:
-        return self.dropout(self.dense(hidden_states))
+        return self.projected(hidden_states)
 
 
 class ViTLayer(nn.Module):
-    """One transformer layer, with LayerNorm before each half (equations 2 and 3 of ViT's paper).
+    """One transformer layer, with a norm before each half (equations 2 and 3 of ViT's paper).
 
     What its `forward` gets by name, it hands to attention: where tokens stand relative to each other; see ViTEncoder.
     """
@@ -239,8 +266,8 @@ class ViTLayer(nn.Module):
         self.attention = ViTAttention(config, layer)
         self.intermediate = ViTIntermediate(config)
         self.output = self.output_class(config)
-        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_before = norm_of(config)
+        self.layernorm_after = norm_of(config)
 
     def forward(
         self,

@@ -22,6 +22,7 @@ from vit_torch.initialization import start
 from vit_torch.layers import LayerStack, layers_of
 from vit_torch.losses import masked_patch_loss
 from vit_torch.modeling import VisionTransformerModel, VisionTransformerWithHead
+from vit_torch.norms import norm_of
 from vit_torch.outputs import ViTMAEDecoderOutput, ViTMAEForPreTrainingOutput, ViTMAEModelOutput
 from vit_torch.position import resample_grid
 
@@ -153,7 +154,7 @@ class ViTMAEDecoder(LayerStack):
         )
         self.decoder_embed = nn.Linear(config.hidden_size, hidden)
         self.decoder_layers = layers_of(decoder_config)
-        self.decoder_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
+        self.decoder_norm = norm_of(config, hidden)
         self.decoder_pred = nn.Linear(hidden, math.prod(config.patch_shape) * config.num_channels)
         self.start_parameters()
 

@@ -13,6 +13,7 @@ from vit_core import PretrainedConfig
 from vit_torch.filling import own_parts
 from vit_torch.losses import masked_reconstruction_loss, masked_token_loss
 from vit_torch.modeling import VisionTransformerWithHead
+from vit_torch.norms import norm_of
 from vit_torch.outputs import (
     MaskedImageModelingOutput,
     MaskedLMOutput,
@@ -30,7 +31,7 @@ class VisionTransformerForMaskedImageModeling(VisionTransformerWithHead):
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
-        self.add_base_model(add_pooling_layer=False, use_mask_token=True)
+        self.add_base_model(use_mask_token=True)
         pixels = config.encoder_stride**2 * config.num_channels
         with own_parts():
             self.decoder = nn.Sequential(
@@ -68,6 +69,7 @@ class VisionTransformerForMaskedImageModeling(VisionTransformerWithHead):
             output_hidden_states=output_hidden_states,
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
+            **self.base_options,
         )
         grid = self.base_model.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])
         patches = self.patches_of(outputs, grid)
@@ -92,9 +94,9 @@ class VisionTransformerForMaskedTokenModeling(VisionTransformerWithHead):
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.add_base_model(add_pooling_layer=False, use_mask_token=True)
+        self.add_base_model(use_mask_token=True)
         with own_parts():
-            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.layernorm = norm_of(config)
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
         self.post_init()
 
@@ -136,6 +138,7 @@ class VisionTransformerForMaskedTokenModeling(VisionTransformerWithHead):
             output_hidden_states=output_hidden_states,
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
+            **self.base_options,
         )
         grid = self.base_model.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])
         logits = self.lm_head(self.layernorm(self.patches_of(outputs, grid)))

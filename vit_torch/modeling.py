@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from vit_core import PretrainedConfig, VisionTransformerConfig
-from vit_core.architecture import Pooler, RelativePositions, Summary
+from vit_core.architecture import RelativePositions, Summary
 from vit_core.checks import check_head_mask
 from vit_core.parameters import Parameter, parameters
-from vit_torch.activations import activation
 from vit_torch.embeddings import ViTEmbeddings, ViTPatchEmbeddings
 from vit_torch.filling import own_parts
 from vit_torch.layers import (
@@ -34,14 +34,16 @@ from vit_torch.layers import (
     layers_of,
 )
 from vit_torch.losses import classification_loss
+from vit_torch.norms import norm_of
 from vit_torch.outputs import (
     BaseModelOutput,
     BaseModelOutputWithPooling,
-    CLIPVisionModelOutput,
     DeiTForImageClassificationWithTeacherOutput,
     ImageClassifierOutput,
 )
+from vit_torch.poolers import POOLERS, ViTPooler
 from vit_torch.pretrained import PreTrainedModel
+from vit_torch.rotary import RotaryPositionEmbedding
 
 __all__ = [
     "ViTAttention",
@@ -58,7 +60,6 @@ __all__ = [
     "ViTSelfOutput",
     "VisionTransformerForImageClassification",
     "VisionTransformerForImageClassificationWithTeacher",
-    "VisionTransformerForImageProjection",
     "VisionTransformerModel",
     "VisionTransformerPreTrainedModel",
 ]
@@ -72,6 +73,8 @@ class ViTEncoder(LayerStack):
         self.relative_positions = config.architecture.relative_positions
         if self.relative_positions == "shared":
             self.relative_position_bias = RelativePositionBias(config)
+        has_rotary = config.architecture.rotary_positions is not None
+        self.rope_embeddings = RotaryPositionEmbedding(config) if has_rotary else None
         self.layer = layers_of(config)
 
     def forward(
@@ -91,9 +94,11 @@ class ViTEncoder(LayerStack):
             output_attentions: whether to return attention maps.
             output_hidden_states: whether to return hidden states.
             return_dict: whether to return an output object rather than a tuple.
-            grid: rows and columns of patches, where relative positions are resampled.
+            grid: rows and columns of patches, where they are not the model's own and positions are part of attention.
         """
         relative = RELATIVE[self.relative_positions](self, grid)
+        if self.rope_embeddings is not None:
+            relative["rotary"] = self.rope_embeddings(hidden_states, grid)
         output = self.run(self.layer, hidden_states, head_mask, output_attentions, output_hidden_states, **relative)
         return output if return_dict else output.to_tuple()
 
@@ -106,51 +111,14 @@ RELATIVE: dict[RelativePositions | None, Callable[[Any, tuple[int, int] | None],
 }
 
 
-class ViTPooler(nn.Module):
-    """A summary of the image from the class token."""
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.pooler_size)
-        self.activation = activation(config.pooler_act)
-
-    def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch pooled"]:
-        return self.activation(self.dense(hidden_states[:, 0]))
-
-
-class MeanNormPooler(nn.Module):
-    """A summary of the image: the mean of the patches, normed."""
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__()
-        self.num_prefix_tokens = config.architecture.num_prefix_tokens
-        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
-        return self.layernorm(hidden_states[:, self.num_prefix_tokens :].mean(1))
-
-
-class ClassTokenPooler(nn.Module):
-    """A summary of the image: the class token as it is."""
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__()
-
-    def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
-        return hidden_states[:, 0]
-
-
-POOLERS: dict[Pooler, Callable[[PretrainedConfig], nn.Module]] = {
-    "dense": ViTPooler,
-    "mean-norm": MeanNormPooler,
-    "class-token": ClassTokenPooler,
-}
-
 #: What a classifier reads of a base model's output, which has so many tokens before the patches.
 SUMMARIES: dict[Summary, Callable[[BaseModelOutputWithPooling, int], Tensor]] = {
     "class-token": lambda outputs, num_prefix_tokens: outputs.last_hidden_state[:, 0],
     "pooler": lambda outputs, num_prefix_tokens: outputs.pooler_output,
     "mean": lambda outputs, num_prefix_tokens: outputs.last_hidden_state[:, num_prefix_tokens:].mean(1),
+    "class-and-mean": lambda outputs, num_prefix_tokens: torch.cat(
+        [outputs.last_hidden_state[:, 0], outputs.last_hidden_state[:, num_prefix_tokens:].mean(1)], dim=1
+    ),
 }
 
 
@@ -179,16 +147,13 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel):
     ) -> None:
         super().__init__(config)
         architecture = config.architecture
-        self.has_relative_positions = architecture.relative_positions is not None
+        in_attention = (architecture.relative_positions, architecture.rotary_positions)
+        self.attention_is_positioned = in_attention != (None, None)
         has_pooler = architecture.has_pooler if add_pooling_layer is None else add_pooling_layer
         with own_parts():
             self.embeddings: Any = type(self).embeddings_class(config, use_mask_token)
             self.encoder = ViTEncoder(config)
-            self.layernorm = (
-                nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-                if architecture.final_norm
-                else nn.Identity()
-            )
+            self.layernorm = norm_of(config) if architecture.final_norm else nn.Identity()
             self.pooler = POOLERS[architecture.pooler](config) if has_pooler and architecture.pooler else None
         self.post_init()
 
@@ -274,8 +239,8 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel):
         return encoded
 
     def _resampled_grid(self, pixel_values: Tensor, interpolate_pos_encoding: bool) -> dict[str, tuple[int, int]]:
-        """The grid for which an encoder with relative positions has to resample them, if it has to."""
-        if self.has_relative_positions and self.embeddings.interpolates(pixel_values, interpolate_pos_encoding):
+        """The grid for which an encoder with positions of its own has to make them anew, if it has to."""
+        if self.attention_is_positioned and self.embeddings.interpolates(pixel_values, interpolate_pos_encoding):
             return {"grid": self.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])}
         return {}
 
@@ -293,11 +258,22 @@ class VisionTransformerWithHead(VisionTransformerPreTrainedModel):
 
     base_model_class: ClassVar[Callable[..., VisionTransformerModel]] = VisionTransformerModel
 
-    def add_base_model(self, **options: Any) -> None:
-        """Make the base model; the options are those of its constructor."""
+    def add_base_model(self, add_pooling_layer: bool = False, **options: Any) -> None:
+        """Make the base model.
+
+        Args:
+            add_pooling_layer: whether this model reads the pooler's output.
+            **options: others of the base model's constructor.
+        """
+        architecture = self.config.architecture
+        keeps_pooler = architecture.keeps_pooler and not add_pooling_layer
+        if architecture.pooler is not None:
+            options["add_pooling_layer"] = add_pooling_layer or keeps_pooler
         self.add_module(self.config.base_model_prefix, type(self).base_model_class(self.config, **options))
-        self.num_prefix_tokens = self.config.architecture.num_prefix_tokens
-        self.first_masked = self.config.architecture.first_masked
+        #: What the base model is called with, besides: a pooler that is there and not read is left out.
+        self.base_options: dict[str, Any] = {"with_pooler": False} if keeps_pooler else {}
+        self.num_prefix_tokens = architecture.num_prefix_tokens
+        self.first_masked = architecture.first_masked
 
     def patches_of(self, outputs: BaseModelOutputWithPooling, grid: tuple[int, int]) -> Tensor:
         """The tokens that stand for the patches in masked image modeling, (batch, patches, hidden)."""
@@ -356,6 +332,7 @@ class VisionTransformerForImageClassification(VisionTransformerWithHead):
             output_hidden_states=output_hidden_states,
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
+            **self.base_options,
         )
         summary = SUMMARIES[self.classifier_reads](outputs, self.num_prefix_tokens)
         logits = self.classifier(summary)
@@ -383,7 +360,7 @@ class VisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHe
         super().__init__(config)
         self.num_labels = config.num_labels
         self.places = config.architecture.teacher_places
-        self.add_base_model(add_pooling_layer=False)
+        self.add_base_model()
         size = config.hidden_size
         with own_parts():
             self.cls_classifier = nn.Linear(size, config.num_labels) if config.num_labels else nn.Identity()
@@ -411,6 +388,7 @@ class VisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHe
             output_hidden_states=output_hidden_states,
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
+            **self.base_options,
         )
         class_token, distillation_token = (outputs.last_hidden_state[:, place] for place in self.places)
         cls_logits = self.cls_classifier(class_token)
@@ -419,55 +397,6 @@ class VisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHe
             logits=(cls_logits + distillation_logits) / 2,
             cls_logits=cls_logits,
             distillation_logits=distillation_logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
-        return self._returned(output, return_dict)
-
-
-class VisionTransformerForImageProjection(VisionTransformerWithHead):
-    """A Vision Transformer with a linear projection of its summary of the image, to where texts are projected, too.
-
-    CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020, figure 3).
-
-    Args:
-        config: its sizes and settings; the projection is `projection_dim` wide.
-    """
-
-    task = "image-projection"
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__(config)
-        self.add_base_model(add_pooling_layer=True)
-        with own_parts():
-            self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
-        self.post_init()
-
-    def forward(
-        self,
-        pixel_values: Float[Tensor, "batch channels height width"] | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        interpolate_pos_encoding: bool | None = None,
-        return_dict: bool | None = None,
-        head_mask: Shaped[Tensor, "*layers heads"] | None = None,
-    ) -> CLIPVisionModelOutput | tuple[Tensor, ...]:
-        """Run the model; see `VisionTransformerModel.forward`.
-
-        Raises:
-            ValueError: a shape does not fit the model.
-        """
-        outputs = self.base_model(
-            pixel_values,
-            head_mask=head_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            interpolate_pos_encoding=interpolate_pos_encoding,
-            return_dict=True,
-        )
-        output = CLIPVisionModelOutput(
-            image_embeds=self.visual_projection(outputs.pooler_output),
-            last_hidden_state=outputs.last_hidden_state,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

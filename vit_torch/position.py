@@ -13,14 +13,22 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vit_core.position import cubic_weights, linear_weights
+from vit_core.architecture import Resampling
+from vit_core.position import ANTIALIASED_COEFFICIENT, cubic_weights, linear_weights
 
 #: A kernel of interpolation; see `vit_core.position.cubic_weights`.
 Kernel = Callable[[Any], dict[int, Any]]
 
 
+#: By what lengths are counted, and what is added to the new one then: DINO's offset is a tenth.
+OFFSETS: dict[Resampling, tuple[int, int]] = {"bicubic": (1, 0), "offset": (10, 1)}
+
+
 def resample_grid(
-    patches: Float[Tensor, "rows columns hidden"], new_grid: tuple[int, int], weights_at: Kernel = cubic_weights
+    patches: Float[Tensor, "rows columns hidden"],
+    new_grid: tuple[int, int],
+    weights_at: Kernel = cubic_weights,
+    resampling: Resampling = "bicubic",
 ) -> Float[Tensor, "new_rows new_columns hidden"]:
     """Resample a grid of embeddings as `vit_core.position` defines it.
 
@@ -28,30 +36,57 @@ def resample_grid(
         patches: one embedding for each patch. Half precision is computed in float32.
         new_grid: rows and columns wanted; neither needs to be square, and both may be symbolic.
         weights_at: the kernel.
+        resampling: see `vit_core.position.resampling_matrix`. A grid that stays as it is, an offset leaves alone.
 
     Returns:
         The embeddings for the new grid, of the dtype of `patches`.
     """
     exact = patches.to(torch.promote_types(patches.dtype, torch.float32))
-    rows, columns = (
-        resampling_matrix(old, new, exact, weights_at) for old, new in zip(patches.shape[:2], new_grid, strict=True)
-    )
+    lengths = list(zip(patches.shape[:2], new_grid, strict=True))
+    rows, columns = (resampling_matrix(old, new, exact, weights_at, resampling) for old, new in lengths)
+    if resampling == "offset":
+        stays = torch.stack([torch.full((), new, device=exact.device) == old for old, new in lengths]).all()
+        rows, columns = (torch.where(stays, _identity(matrix), matrix) for matrix in (rows, columns))
     tall = (rows @ exact.flatten(1)).unflatten(1, exact.shape[1:])
     return (columns @ tall).to(patches.dtype)
 
 
 def resampling_matrix(
-    old_length: int, new_length: int, like: Tensor, weights_at: Kernel = cubic_weights
+    old_length: int,
+    new_length: int,
+    like: Tensor,
+    weights_at: Kernel = cubic_weights,
+    resampling: Resampling = "bicubic",
 ) -> Float[Tensor, "new_length old_length"]:
     """See `vit_core.position.resampling_matrix`; the matrix has the device and dtype of `like`."""
-    numerators = (2 * torch.arange(new_length, device=like.device) + 1) * old_length - new_length
-    nearest = torch.div(numerators, 2 * new_length, rounding_mode="floor")
-    fractions = (numerators - nearest * (2 * new_length)).to(like.dtype) / (2 * new_length)
+    if resampling == "antialiased":
+        return _antialiased(old_length, new_length, like)
+    unit, offset = OFFSETS[resampling]
+    length = new_length * unit + offset
+    numerators = (2 * torch.arange(new_length, device=like.device) + 1) * (old_length * unit) - length
+    nearest = torch.div(numerators, 2 * length, rounding_mode="floor")
+    fractions = (numerators - nearest * (2 * length)).to(like.dtype) / (2 * length)
     places = torch.arange(old_length, device=like.device)
     return sum(
         weights[:, None] * ((nearest + tap).clamp(0, old_length - 1)[:, None] == places)
         for tap, weights in weights_at(fractions).items()
     )
+
+
+def _antialiased(old_length: int, new_length: int, like: Tensor) -> Float[Tensor, "new_length old_length"]:
+    """See `vit_core.position.resampling_matrix`; the polynomials are factored, which spares float32 cancellation."""
+    old, new = (2 * torch.arange(length, device=like.device) + 1 for length in (old_length, new_length))
+    distances = (old * new_length - new[:, None] * old_length).abs()
+    x, a = distances.to(like.dtype) / (2 * torch.sym_max(old_length, new_length)), ANTIALIASED_COEFFICIENT
+    near, far = (x - 1) * ((a + 2) * x * x - x - 1), a * (x - 1) * (x - 2) * (x - 2)
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _identity(matrix: Float[Tensor, "new_length old_length"]) -> Float[Tensor, "new_length old_length"]:
+    """Ones where the number of the row is that of the column."""
+    rows, columns = (torch.arange(length, device=matrix.device) for length in matrix.shape)
+    return (rows[:, None] == columns).to(matrix.dtype)
 
 
 def resample_table(

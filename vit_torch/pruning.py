@@ -47,6 +47,8 @@ def prune_attention(attention: Any, heads: Iterable[int]) -> None:
     for name in ("query", "key", "value"):
         setattr(inner, name, _selected(getattr(inner, name), rows, axis=0))
     attention.output.dense = _selected(attention.output.dense, rows, axis=1)
+    if (norm := getattr(attention.output, "layernorm", None)) is not None:
+        attention.output.layernorm = _selected_norm(norm, rows)
     if (positions := getattr(inner, "relative_position_bias", None)) is not None:
         table = positions.relative_position_bias_table
         columns = table.detach().index_select(1, places.to(table.device))
@@ -79,3 +81,12 @@ def _selected(linear: nn.Linear, indices: Tensor, axis: int) -> nn.Linear:
         bias = bias.index_select(0, indices) if axis == 0 else bias.clone()
         selected.bias = nn.Parameter(bias, requires_grad=linear.bias.requires_grad)
     return selected.train(linear.training)
+
+
+def _selected_norm(norm: Any, indices: Tensor) -> nn.Module:
+    """A norm of some of the channels of another, on the same device."""
+    selected: nn.Module = type(norm)(len(indices), eps=norm.eps, device="meta")
+    for name, parameter in norm.named_parameters():
+        values = parameter.detach().index_select(0, indices.to(parameter.device))
+        setattr(selected, name, nn.Parameter(values, requires_grad=parameter.requires_grad))
+    return selected.train(norm.training)

@@ -1,7 +1,7 @@
 """The public models of ViT and its relatives, with the names and signatures of transformers 4.
 
-What they compute is in `vit_torch.modeling`, `masked_image_modeling` and `masked_autoencoder`; what each is made of,
-its config says (`vit_core.families`).
+What they compute is in `vit_torch.modeling`, `masked_image_modeling`, `masked_autoencoder` and `image_projection`; what
+each is made of, its config says (`vit_core.families`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from vit_core import (
     ViTMAEConfig,
     ViTMSNConfig,
 )
+from vit_torch.image_projection import VisionTransformerModelWithProjection
 from vit_torch.masked_autoencoder import MaskedAutoencoderForPreTraining, MaskedAutoencoderModel
 from vit_torch.masked_image_modeling import (
     VisionTransformerForMaskedImageModeling,
@@ -33,7 +34,6 @@ from vit_torch.masked_image_modeling import (
 from vit_torch.modeling import (
     VisionTransformerForImageClassification,
     VisionTransformerForImageClassificationWithTeacher,
-    VisionTransformerForImageProjection,
     VisionTransformerModel,
     VisionTransformerPreTrainedModel,
 )
@@ -82,10 +82,10 @@ __all__ = [
     "ViTPreTrainedModel",
     "VisionTransformerForImageClassification",
     "VisionTransformerForImageClassificationWithTeacher",
-    "VisionTransformerForImageProjection",
     "VisionTransformerForMaskedImageModeling",
     "VisionTransformerForMaskedTokenModeling",
     "VisionTransformerModel",
+    "VisionTransformerModelWithProjection",
     "VisionTransformerPreTrainedModel",
 ]
 
@@ -499,8 +499,8 @@ class CLIPVisionModel(CLIPPreTrainedModel, VisionTowerModel):
     """CLIP's image tower without a head; see `VisionTransformerModel`. Its tokens are not normed, its summary is."""
 
 
-class CLIPVisionModelWithProjection(CLIPPreTrainedModel, VisionTransformerForImageProjection):
-    """CLIP's image tower with the projection to where texts are; see `VisionTransformerForImageProjection`."""
+class CLIPVisionModelWithProjection(CLIPPreTrainedModel, VisionTransformerModelWithProjection):
+    """CLIP's image tower with the projection to where texts are; see `VisionTransformerModelWithProjection`."""
 
     base_model_class = CLIPVisionModel
 

@@ -138,6 +138,7 @@ class DINOv3ViTConfig(PretrainedConfig):
         super().validate()
         require_switches(self, SWITCHES)
         require_integer("num_register_tokens", self.num_register_tokens, 0, MOST_REGISTERS)
+        require_number("rope_theta", self.rope_theta, 1.0, 1e12)
         require_number("layerscale_value", self.layerscale_value, 0.0, 1e6)
         require_number("drop_path_rate", self.drop_path_rate, 0.0, 1.0, upper_included=False)
         require_quarters(self)

@@ -68,7 +68,9 @@ class VisionTransformerConfig(PretrainedConfig):
                 require_choice(name, value, known)
         self.architecture.validate()
         require_number("rope_theta", self.rope_theta, 1.0, 1e12)
-        for length in rotary_reference(self):
+        if len(reference := rotary_reference(self)) != 2:
+            raise ValueError(f"rotary_grid is {reference!r}; give one number or (rows, columns).")
+        for length in reference:
             require_integer("rotary_grid", length, 1, LARGEST_SIZE)
         require_quarters(self)
 
