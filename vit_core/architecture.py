@@ -150,8 +150,7 @@ class Architecture:
     @property
     def num_positioned_prefix_tokens(self) -> int:
         """For how many of them there are absolute positions: the first ones."""
-        has_class_token = "cls_token" in self.prefix_tokens
-        return {"all": self.num_prefix_tokens, "class-token": int(has_class_token), "patches": 0}[self.positioned]
+        return {"all": self.num_prefix_tokens, "class-token": 1, "patches": 0}[self.positioned]
 
     @property
     def first_masked(self) -> int:

@@ -16,10 +16,8 @@ from vit_core import PretrainedConfig
 from vit_core.patches import grid_of
 from vit_tf.checks import check_per_patch
 from vit_tf.initialization import SinCos, Start
-from vit_tf.layers import (
-    Grid,
-    Shape,
-)
+from vit_tf.layers import Grid, Shape
+from vit_tf.norms import norm_of
 from vit_tf.parts import Part
 from vit_tf.position import is_same_grid, resample_grid
 
@@ -42,6 +40,7 @@ class ViTPatchEmbeddings(Part):
             kernel_size=config.patch_shape,
             strides=config.patch_shape,
             data_format="channels_last",  # the only one that TensorFlow has on a CPU
+            use_bias=config.architecture.patch_bias,
             kernel_initializer=Start(config),
             name="projection",
             dtype=self.dtype_policy,
@@ -65,7 +64,9 @@ class ViTPatchEmbeddings(Part):
 
 
 class ViTEmbeddings(Part):
-    """Turns an image into tokens: those before the patches, if any, then the patches, each with its position added."""
+    """Turns an image into tokens: those before the patches, if any, then the patches, with positions added to all of
+    them or to some.
+    """
 
     def __init__(
         self,
@@ -78,20 +79,27 @@ class ViTEmbeddings(Part):
         self.config = config
         architecture = config.architecture
         self.output_shape = tokens_shape(config)  # for `summary`
-        self.prefix_tokens = architecture.prefix_tokens
+        registers = {"register_tokens": architecture.register_tokens} if architecture.register_tokens else {}
+        #: How many of each there are.
+        self.prefix_tokens = {**dict.fromkeys(architecture.prefix_tokens, 1), **registers}
+        self.num_positioned = architecture.num_positioned_prefix_tokens
+        #: Of the names above, how many stand for tokens with a position.
+        self.last_positioned = len(self.prefix_tokens) if architecture.positioned == "all" else self.num_positioned
+        self.resampling = architecture.position_resampling
         self.absolute_positions = architecture.absolute_positions
         self.resamples_unasked = architecture.resamples_unasked
         self.use_mask_token = use_mask_token if architecture.mask_token is None else architecture.mask_token
         self.patch_embeddings = ViTPatchEmbeddings(
             config, data_format, name="patch_embeddings", dtype=self.dtype_policy
         )
-        dropout = config.hidden_dropout_prob if config.architecture.embedding_dropout else 0.0
+        self.layernorm = norm_of(config, "layernorm", self.dtype_policy) if architecture.embedding_norm else None
+        dropout = config.hidden_dropout_prob if architecture.embedding_dropout else 0.0
         self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
         hidden, start = self.config.hidden_size, Start(self.config)
-        for name in self.prefix_tokens:
-            setattr(self, name, self.add_weight(name=name, shape=(1, 1, hidden), initializer=start))
+        for name, count in self.prefix_tokens.items():
+            setattr(self, name, self.add_weight(name=name, shape=(1, count, hidden), initializer=start))
         self.mask_token = None
         if self.use_mask_token:
             self.mask_token = self.add_weight(name="mask_token", shape=(1, 1, hidden), initializer="zeros")
@@ -100,11 +108,13 @@ class ViTEmbeddings(Part):
             is_fixed = self.absolute_positions == "sincos"
             self.position_embeddings = self.add_weight(
                 name="position_embeddings",
-                shape=(1, len(self.prefix_tokens) + math.prod(self.config.grid), hidden),
-                initializer=SinCos(self.config.grid, len(self.prefix_tokens)) if is_fixed else start,
+                shape=(1, self.num_positioned + math.prod(self.config.grid), hidden),
+                initializer=SinCos(self.config.grid, self.num_positioned) if is_fixed else start,
                 trainable=not is_fixed,
             )
         self.patch_embeddings.build(input_shape)
+        if self.layernorm is not None:
+            self.layernorm.build((None, None, hidden))
 
     def call(
         self,
@@ -117,10 +127,18 @@ class ViTEmbeddings(Part):
         patches = ops.reshape(patches, (-1, rows * columns, hidden))
         if bool_masked_pos is not None:
             patches = self._mask(patches, ops.convert_to_tensor(bool_masked_pos))
-        before = [ops.broadcast_to(getattr(self, name), (batch, 1, hidden)) for name in self.prefix_tokens]
-        tokens = ops.concatenate([*before, patches], axis=1) if before else patches
+        before = [
+            ops.broadcast_to(getattr(self, name), (batch, count, hidden)) for name, count in self.prefix_tokens.items()
+        ]
+        first, last = before[: self.last_positioned], before[self.last_positioned :]
+        tokens = ops.concatenate([*first, patches], axis=1) if first else patches
         positions = self.positions((rows, columns), interpolate_pos_encoding)
-        return self.dropout(tokens if positions is None else tokens + positions)
+        tokens = tokens if positions is None else tokens + positions
+        if last:  # what has no position stands between what has one
+            first = [tokens[:, : self.num_positioned]] if first else []
+            tokens = ops.concatenate([*first, *last, tokens[:, self.num_positioned :]], axis=1)
+        tokens = self.dropout(tokens)
+        return tokens if self.layernorm is None else self.layernorm(tokens)
 
     def positions(self, grid: Grid, interpolate_pos_encoding: bool = False) -> Float[Tensor, "1 tokens hidden"] | None:
         """The position embeddings for a grid of patches; resampled if that is asked for, or done unasked; or None."""
@@ -144,9 +162,11 @@ class ViTEmbeddings(Part):
 
     def _resampled_positions(self, grid: Grid) -> Float[Tensor, "1 tokens hidden"]:
         """The position embeddings for another grid of patches, resampled as `vit_core.position` defines it."""
-        before = len(self.prefix_tokens)
+        before = self.num_positioned
         positions = ops.convert_to_tensor(self.position_embeddings)
-        resampled = resample_grid(ops.reshape(positions[0, before:], (*self.config.grid, -1)), grid)
+        resampled = resample_grid(
+            ops.reshape(positions[0, before:], (*self.config.grid, -1)), grid, resampling=self.resampling
+        )
         patches = ops.reshape(resampled, (1, -1, self.config.hidden_size))
         return ops.concatenate([positions[:, :before], patches], axis=1) if before else patches
 

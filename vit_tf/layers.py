@@ -18,11 +18,13 @@ from vit_core import PretrainedConfig
 from vit_core.relative_position import table_length
 from vit_tf.activations import activation
 from vit_tf.initialization import Start
+from vit_tf.norms import norm_of
 from vit_tf.outputs import TFBaseModelOutput
 from vit_tf.parts import Linear, Part, run_part
 from vit_tf.position import is_same_grid
 from vit_tf.relative_position import relative_position_index, resample_table
 from vit_tf.rematerialization import recomputed
+from vit_tf.rotary import turned
 
 Shape = tuple[int | None, ...]
 Grid = tuple[int | Tensor, int | Tensor]
@@ -31,11 +33,6 @@ Grid = tuple[int | Tensor, int | Tensor]
 def linear(config: PretrainedConfig, units: int, name: str, dtype: Any, use_bias: bool = True) -> Linear:
     """A linear layer."""
     return Linear(units, use_bias=use_bias, kernel_initializer=Start(config), name=name, dtype=dtype)
-
-
-def layer_norm(config: PretrainedConfig, name: str, dtype: Any) -> layers.LayerNormalization:
-    """A LayerNorm; under half-precision policies it still computes in float32."""
-    return layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
 
 
 class RelativePositionBias(Part):
@@ -81,9 +78,19 @@ class ViTSelfAttention(Part):
             self.head_dim,
             self.width,
         )
-        self.query = linear(config, self.width, "query", self.dtype_policy, config.qkv_bias)
-        self.key = linear(config, self.width, "key", self.dtype_policy, config.qkv_bias and architecture.key_bias)
-        self.value = linear(config, self.width, "value", self.dtype_policy, config.qkv_bias)
+        self.query, self.key, self.value = (
+            linear(config, self.width, name, self.dtype_policy, config.qkv_bias and has_bias)
+            for name, has_bias in (
+                ("query", architecture.query_bias),
+                ("key", architecture.key_bias),
+                ("value", architecture.value_bias),
+            )
+        )
+        self.query_norm, self.key_norm = (
+            norm_of(config, name, self.dtype_policy) if architecture.query_key_norm else None
+            for name in ("query_norm", "key_norm")
+        )
+        self.rotary_positions = architecture.rotary_positions
         self.dropout = layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy)
         self.relative_position_bias = (
             RelativePositionBias(config, layer, name="relative_position_bias", dtype=self.dtype_policy)
@@ -94,6 +101,9 @@ class ViTSelfAttention(Part):
     def build(self, input_shape: Shape) -> None:
         for projection in (self.query, self.key, self.value):
             projection.build(input_shape)
+        if self.query_norm is not None and self.key_norm is not None:
+            self.query_norm.build((None, self.head_dim))
+            self.key_norm.build((None, self.head_dim))
         if self.relative_position_bias is not None:
             self.relative_position_bias.build()
 
@@ -105,6 +115,7 @@ class ViTSelfAttention(Part):
         prefix_only: bool = False,
         relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
         grid: Grid | None = None,
+        rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
     ) -> tuple[Float[Tensor, "batch queries width"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
         """Attend.
 
@@ -115,12 +126,18 @@ class ViTSelfAttention(Part):
             prefix_only: whether to compute the tokens before the patches alone.
             relative_position_bias: what to add to the scores, for all heads, where one table is for all layers.
             grid: rows and columns of patches, where the layer has a table of its own; the config's unless given.
+            rotary: by what queries and keys are turned; see `vit_tf.rotary`.
         """
         queried = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
         query, key, value = (
             self._split(projected)
             for projected in (self.query(queried), self.key(hidden_states), self.value(hidden_states))
         )
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if rotary is not None:
+            key = turned(self.rotary_positions, key, rotary)
+            query = query if prefix_only else turned(self.rotary_positions, query, rotary)  # only patches are turned
         scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1))) * self.head_dim**-0.5
         bias = self._bias(relative_position_bias, grid)
         if bias is not None:
@@ -155,17 +172,21 @@ class ViTSelfOutput(Part):
 
     def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy)
+        architecture = config.architecture
+        self.layernorm = norm_of(config, "layernorm", self.dtype_policy) if architecture.attention_norm else None
+        self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy, architecture.output_bias)
         self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
+        if self.layernorm is not None:
+            self.layernorm.build(input_shape)
         self.dense.build(input_shape)
 
     def call(
         self, context: Float[Tensor, "batch tokens width"], input_tensor: Tensor | None = None
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Project; `input_tensor` is not looked at, as in transformers, whose layers pass it on."""
-        return self.dropout(self.dense(context))
+        return self.dropout(self.dense(context if self.layernorm is None else self.layernorm(context)))
 
 
 class ViTAttention(Part):
@@ -190,6 +211,7 @@ class ViTAttention(Part):
         prefix_only: bool = False,
         relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
         grid: Grid | None = None,
+        rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
     ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
         """Attend and project; the arguments are those of `ViTSelfAttention.call`."""
         context, probabilities = run_part(
@@ -201,24 +223,32 @@ class ViTAttention(Part):
             prefix_only=prefix_only,
             relative_position_bias=relative_position_bias,
             grid=grid,
+            rotary=rotary,
         )
         attended = self.output_(context, input_tensor)
         return (attended, probabilities) if output_attentions else (attended,)
 
 
 class ViTIntermediate(Part):
-    """The first half of the MLP."""
+    """The first half of the MLP, through the activation; or weighed by a gate that goes through it."""
 
     def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dense = linear(config, config.intermediate_size, "dense", self.dtype_policy)
-        self.intermediate_act_fn = activation(config.hidden_act)
+        architecture = config.architecture
+        sizes = (config, config.intermediate_size)
+        self.gate = linear(*sizes, "gate", self.dtype_policy, architecture.mlp_bias) if architecture.gated_mlp else None
+        self.dense = linear(*sizes, "dense", self.dtype_policy, architecture.mlp_bias)
+        self.intermediate_act_fn = activation(config.mlp_act)
 
     def build(self, input_shape: Shape) -> None:
+        if self.gate is not None:
+            self.gate.build(input_shape)
         self.dense.build(input_shape)
 
     def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens mlp"]:
-        return self.intermediate_act_fn(self.dense(hidden_states))
+        if self.gate is None:
+            return self.intermediate_act_fn(self.dense(hidden_states))
+        return self.intermediate_act_fn(self.gate(hidden_states)) * self.dense(hidden_states)
 
 
 class ViTOutput(Part):
@@ -226,16 +256,23 @@ class ViTOutput(Part):
 
     def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy)
-        self.dropout = layers.Dropout(config.hidden_dropout_prob, dtype=self.dtype_policy)
+        architecture = config.architecture
+        self.layernorm = norm_of(config, "layernorm", self.dtype_policy) if architecture.mlp_norm else None
+        self.dense = linear(config, config.hidden_size, "dense", self.dtype_policy, architecture.mlp_bias)
+        dropout = config.hidden_dropout_prob if architecture.mlp_dropout else 0.0
+        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
+        if self.layernorm is not None:
+            self.layernorm.build(input_shape)
         self.dense.build(input_shape)
 
     def call(
         self, hidden_states: Float[Tensor, "batch tokens mlp"], input_tensor: Tensor | None = None
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Project, and add `input_tensor` if it is given."""
+        if self.layernorm is not None:
+            hidden_states = self.layernorm(hidden_states)
         hidden_states = self.dropout(self.dense(hidden_states))
         return hidden_states if input_tensor is None else hidden_states + input_tensor
 
@@ -251,8 +288,8 @@ class ViTLayer(Part):
         self.attention = ViTAttention(config, layer, name="attention", dtype=self.dtype_policy)
         self.intermediate = ViTIntermediate(config, name="intermediate", dtype=self.dtype_policy)
         self.output_ = ViTOutput(config, name="output", dtype=self.dtype_policy)
-        self.layernorm_before = layer_norm(config, "layernorm_before", self.dtype_policy)
-        self.layernorm_after = layer_norm(config, "layernorm_after", self.dtype_policy)
+        self.layernorm_before = norm_of(config, "layernorm_before", self.dtype_policy)
+        self.layernorm_after = norm_of(config, "layernorm_after", self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
         self.attention.build(input_shape)
@@ -269,6 +306,7 @@ class ViTLayer(Part):
         prefix_only: bool = False,
         relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
         grid: Grid | None = None,
+        rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
     ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"] | None, ...]]:
         """Run the layer; the arguments are those of `ViTSelfAttention.call`."""
         attended, probabilities = run_part(
@@ -280,6 +318,7 @@ class ViTLayer(Part):
             prefix_only=prefix_only,
             relative_position_bias=relative_position_bias,
             grid=grid,
+            rotary=rotary,
         )
         kept = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
         hidden_states = self._halves(kept, attended)

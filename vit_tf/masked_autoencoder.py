@@ -19,8 +19,9 @@ from vit_core import PretrainedConfig
 from vit_core.patches import grid_of
 from vit_tf.checks import check_per_patch, require
 from vit_tf.initialization import SinCos, Start
-from vit_tf.layers import LayerStack, Shape, ViTLayer, layer_norm, linear
+from vit_tf.layers import LayerStack, Shape, ViTLayer, linear
 from vit_tf.modeling import TFVisionTransformerModel, VisionTransformerWithHead
+from vit_tf.norms import norm_of
 from vit_tf.outputs import TFViTMAEDecoderOutput, TFViTMAEForPreTrainingOutput, TFViTMAEModelOutput
 from vit_tf.position import resample_grid
 
@@ -76,7 +77,7 @@ class ViTMAEDecoder(LayerStack):
             ViTLayer(decoder, layer, name=f"decoder_layers.{layer}", dtype=self.dtype_policy)
             for layer in range(decoder.num_hidden_layers)
         ]
-        self.decoder_norm = layer_norm(config, "decoder_norm", self.dtype_policy)
+        self.decoder_norm = norm_of(config, "decoder_norm", self.dtype_policy)
         pixels = math.prod(config.patch_shape) * config.num_channels
         self.decoder_pred = linear(config, pixels, "decoder_pred", self.dtype_policy)
         self.output_shape = (None, math.prod(config.grid), pixels)  # for `summary`

@@ -19,11 +19,11 @@ from vit_core import PretrainedConfig
 from vit_tf.initialization import Start
 from vit_tf.layers import (
     Shape,
-    layer_norm,
     linear,
 )
 from vit_tf.losses import masked_reconstruction_loss, masked_token_loss, mean_loss
 from vit_tf.modeling import VisionTransformerWithHead
+from vit_tf.norms import norm_of
 from vit_tf.outputs import (
     TFMaskedImageModelingOutput,
     TFMaskedLMOutput,
@@ -172,7 +172,7 @@ class TFVisionTransformerForMaskedTokenModeling(VisionTransformerWithHead):
         self.main_output_shape = (None, math.prod(config.grid), config.vocab_size)
         self._hold_base(use_mask_token=True)
         self.num_prefix_tokens = config.architecture.num_prefix_tokens
-        self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
+        self.layernorm = norm_of(config, "layernorm", self.dtype_policy)
         self.lm_head = linear(config, config.vocab_size, "lm_head", self.dtype_policy)
         self.build(self.image_batch_shape)
 

@@ -34,11 +34,11 @@ from vit_tf.layers import (
     ViTOutput,
     ViTSelfAttention,
     ViTSelfOutput,
-    layer_norm,
     linear,
 )
 from vit_tf.loss_mixins import TFSequenceClassificationLoss
 from vit_tf.losses import mean_loss
+from vit_tf.norms import norm_of
 from vit_tf.outputs import (
     TFBaseModelOutput,
     TFBaseModelOutputWithPooling,
@@ -47,6 +47,7 @@ from vit_tf.outputs import (
 )
 from vit_tf.poolers import POOLERS, ViTPooler
 from vit_tf.pretrained import PreTrainedModel
+from vit_tf.rotary import RotaryTables
 
 
 class ViTEncoder(LayerStack):
@@ -65,6 +66,11 @@ class ViTEncoder(LayerStack):
         self.relative_position_bias = (
             RelativePositionBias(config, name="relative_position_bias", dtype=self.dtype_policy)
             if architecture.relative_positions == "shared"
+            else None
+        )
+        self.rotary_tables = (
+            RotaryTables(config, name="rotary_tables", dtype=self.dtype_policy)
+            if architecture.rotary_positions is not None
             else None
         )
 
@@ -87,9 +93,9 @@ class ViTEncoder(LayerStack):
     ) -> TFBaseModelOutput | tuple[Any, ...]:
         """Run the layers; see `LayerStack.run_layers`.
 
-        With relative positions, `grid` is the rows and columns of patches, the config's unless given.
+        With relative or rotary positions, `grid` is the rows and columns of patches, the config's unless given.
         """
-        shared = self.relative_position_bias
+        shared, tables = self.relative_position_bias, self.rotary_tables
         output = self.run_layers(
             self.layer,
             hidden_states,
@@ -100,6 +106,7 @@ class ViTEncoder(LayerStack):
             training,
             relative_position_bias=None if shared is None else shared(grid=grid),
             grid=grid,
+            rotary=None if tables is None else tables(grid=grid, training=training),
         )
         return output if return_dict else output.to_tuple()
 
@@ -151,7 +158,7 @@ class TFVisionTransformerModel(PreTrainedModel):
         self.embeddings = ViTEmbeddings(config, use_mask_token, data_format, name="embeddings", dtype=self.dtype_policy)
         self.encoder = ViTEncoder(config, name="encoder", dtype=self.dtype_policy)
         self.layernorm = (
-            layer_norm(config, "layernorm", self.dtype_policy)
+            norm_of(config, "layernorm", self.dtype_policy)
             if architecture.final_norm
             else layers.Identity(name="layernorm", dtype=self.dtype_policy)
         )
@@ -159,7 +166,7 @@ class TFVisionTransformerModel(PreTrainedModel):
         self.pooler = None if pooler_class is None else pooler_class(config, name="pooler", dtype=self.dtype_policy)
         self.main_output_name = "last_hidden_state" if self.pooler is None else "pooler_output"
         self.main_output_shape = self.output_shape if self.pooler is None else self.pooler.output_shape
-        self.knows_grid = architecture.relative_positions is not None
+        self.knows_grid = (architecture.relative_positions or architecture.rotary_positions) is not None
         self.build(self.image_batch_shape)
 
     def build(self, input_shape: Shape) -> None:

@@ -12,7 +12,8 @@ from vit_core import PretrainedConfig
 from vit_core.architecture import Pooler
 from vit_tf.activations import activation
 from vit_tf.initialization import Start
-from vit_tf.layers import Shape, layer_norm, linear
+from vit_tf.layers import Shape, linear
+from vit_tf.norms import norm_of
 from vit_tf.parts import Part
 
 
@@ -39,7 +40,7 @@ class MeanNormPooler(Part):
         super().__init__(**kwargs)
         self.output_shape = (None, config.hidden_size)  # for `summary`
         self.num_prefix_tokens = config.architecture.num_prefix_tokens
-        self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
+        self.layernorm = norm_of(config, "layernorm", self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
         self.layernorm.build((None, input_shape[-1]))
@@ -65,7 +66,7 @@ class ClassNormPooler(Part):
     def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.output_shape = (None, config.hidden_size)  # for `summary`
-        self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
+        self.layernorm = norm_of(config, "layernorm", self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
         self.layernorm.build((None, input_shape[-1]))
@@ -143,7 +144,7 @@ class AttentionPooler(Part):
         self.config = config
         self.output_shape = (None, config.hidden_size)  # for `summary`
         self.attention = PoolerAttention(config, name="attention", dtype=self.dtype_policy)
-        self.layernorm = layer_norm(config, "layernorm", self.dtype_policy)
+        self.layernorm = norm_of(config, "layernorm", self.dtype_policy)
         self.intermediate = PoolerProjection(
             config, config.intermediate_size, name="intermediate", dtype=self.dtype_policy
         )

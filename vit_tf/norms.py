@@ -1,0 +1,35 @@
+"""The norm that a config's architecture names: LayerNorm, or the root mean square alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from keras import layers, ops
+from tensorflow import Tensor
+
+from vit_core import PretrainedConfig
+from vit_tf.parts import Part
+
+
+class RMSNorm(Part):
+    """LayerNorm without mean and shift (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467)."""
+
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = config.layer_norm_eps
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
+
+    def call(self, inputs: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        exact = inputs if inputs.dtype == "float64" else ops.cast(inputs, "float32")
+        size = ops.mean(ops.square(exact), axis=-1, keepdims=True)
+        return ops.cast(exact * ops.rsqrt(size + self.epsilon) * ops.cast(self.gamma, exact.dtype), inputs.dtype)
+
+
+def norm_of(config: PretrainedConfig, name: str, dtype: Any) -> layers.LayerNormalization | RMSNorm:
+    """The norm that the architecture names; under half-precision policies it still computes in float32."""
+    if config.architecture.norm == "rms":
+        return RMSNorm(config, name=name, dtype=dtype)
+    return layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)

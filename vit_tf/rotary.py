@@ -1,0 +1,132 @@
+"""The core's rotary positions as tensors, for grids that a graph may leave open; see `vit_core.rotary`."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from jaxtyping import Float
+from keras import ops
+from tensorflow import Tensor
+
+from vit_core import PretrainedConfig
+from vit_core import rotary as core
+from vit_core.architecture import RotaryPositions
+from vit_tf.parts import Part
+from vit_tf.position import is_known
+
+if TYPE_CHECKING:
+    Grid = tuple[int | Tensor, int | Tensor]
+
+#: How the config says that coordinates are moved in training, and what moves nothing.
+MOVES = {"pos_embed_shift": 0.0, "pos_embed_jitter": 1.0, "pos_embed_rescale": 1.0}
+
+
+class RotaryTables(Part):
+    """By what the channels of a head are turned, for each token: cosines, and sines with their signs.
+
+    Tokens before the patches are not turned: their cosines are 1. In training, the coordinates of "centres" are moved
+    at random, the same for all images of a batch: shifted, stretched along each axis, and stretched along both
+    (DINOv3, https://arxiv.org/abs/2508.10104).
+    """
+
+    def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        architecture = config.architecture
+        self.rotary: RotaryPositions = architecture.rotary_positions or "centres"
+        self.grid, self.reference = config.grid, core.rotary_reference(config)
+        self.num_prefix_tokens = architecture.num_prefix_tokens
+        self.head_dim, self.theta = config.head_dim, config.rope_theta
+        moves = {name: getattr(config, name, None) for name in MOVES} if self.rotary == "centres" else {}
+        self.moves = {name: size for name, size in moves.items() if size is not None and size != MOVES[name]}
+        self.seed = keras.random.SeedGenerator() if self.moves else None
+
+    def call(self, grid: Grid | None = None, training: bool = False) -> Float[Tensor, "2 tokens head_dim"]:
+        """The tables for a grid of patches, the config's unless given; constants where nothing is open."""
+        grid = self.grid if grid is None else grid
+        moves = training and bool(self.moves)
+        if is_known(grid) and not moves:
+            tables = constant_tables(
+                self.rotary, grid, self.reference, self.head_dim, self.theta, self.num_prefix_tokens
+            )
+            return ops.convert_to_tensor(tables, self.compute_dtype)
+        coordinates = self._coordinates(grid)
+        angles = self._angles(self._moved(coordinates) if moves else coordinates)
+        sines = ops.sin(angles) * _signs(self.rotary, self.head_dim)
+        unturned = ops.ones((self.num_prefix_tokens, self.head_dim), angles.dtype)
+        cosines = ops.concatenate([unturned, ops.cos(angles)], axis=0)
+        return ops.cast(ops.stack([cosines, ops.concatenate([0 * unturned, sines], axis=0)]), self.compute_dtype)
+
+    def _coordinates(self, grid: Grid) -> Float[Tensor, "patches 2"]:
+        """See `vit_core.rotary.rotary_coordinates`."""
+        if is_known(grid):
+            return ops.convert_to_tensor(core.rotary_coordinates(self.rotary, grid, self.reference), "float32")
+        places = ops.arange(grid[0] * grid[1], dtype="int32")
+        axes = []
+        for index, length, reference in zip((places // grid[1], places % grid[1]), grid, self.reference, strict=True):
+            place, count = ops.cast(index, "float32"), ops.cast(length, "float32")
+            axes.append((place + 0.5) / count * 2 - 1 if self.rotary == "centres" else place / count * reference)
+        return ops.stack(axes, axis=1)
+
+    def _moved(self, coordinates: Float[Tensor, "patches 2"]) -> Float[Tensor, "patches 2"]:
+        """The coordinates moved at random."""
+        for name, size in self.moves.items():
+            limit = size if name == "pos_embed_shift" else math.log(size)
+            axes = 1 if name == "pos_embed_rescale" else 2
+            drawn = keras.random.uniform((1, axes), -limit, limit, dtype="float32", seed=self.seed)
+            coordinates = coordinates + drawn if name == "pos_embed_shift" else coordinates * ops.exp(drawn)
+        return coordinates
+
+    def _angles(self, coordinates: Float[Tensor, "patches 2"]) -> Float[Tensor, "patches head_dim"]:
+        """The angle of each channel; see `vit_core.rotary.rotary_tables`."""
+        frequencies = core.rotary_frequencies(self.rotary, self.head_dim, self.theta).astype("float32")
+        angles = ops.reshape(coordinates[:, :, None] * frequencies, (-1, self.head_dim // 2))
+        return ops.tile(angles, (1, 2)) if self.rotary == "centres" else ops.repeat(angles, 2, axis=1)
+
+
+@lru_cache(maxsize=16)
+def constant_tables(
+    rotary: RotaryPositions,
+    grid: tuple[int, int],
+    reference: tuple[int, int],
+    head_dim: int,
+    theta: float,
+    prefix_tokens: int,
+) -> Float[np.ndarray, "2 tokens head_dim"]:
+    """What `RotaryTables` returns for a grid that is known, in float64; see `vit_core.rotary` for the arguments."""
+    frequencies = core.rotary_frequencies(rotary, head_dim, theta)
+    cosines, sines = core.rotary_tables(rotary, core.rotary_coordinates(rotary, grid, reference), frequencies)
+    tables = np.stack([cosines, sines * _signs(rotary, head_dim)])
+    unturned = np.zeros((2, prefix_tokens, head_dim))
+    unturned[0] = 1
+    return np.concatenate([unturned, tables], axis=1)
+
+
+def turned(
+    rotary: RotaryPositions,
+    heads: Float[Tensor, "batch tokens heads head_dim"],
+    tables: Float[Tensor, "2 tokens head_dim"],
+) -> Float[Tensor, "batch tokens heads head_dim"]:
+    """Queries or keys, turned; see `vit_core.rotary.rotated`.
+
+    Args:
+        rotary: which positions.
+        heads: (batch, tokens, heads, head_dim).
+        tables: see `RotaryTables`.
+    """
+    if rotary == "centres":
+        partners = ops.concatenate(ops.split(heads, 2, axis=-1)[::-1], axis=-1)
+    else:
+        pairs = ops.stack([heads[..., 1::2], heads[..., ::2]], axis=-1)
+        partners = ops.reshape(pairs, ops.shape(heads))
+    cosines, sines = tables[0][:, None], tables[1][:, None]
+    return heads * cosines + partners * sines
+
+
+def _signs(rotary: RotaryPositions, head_dim: int) -> Float[np.ndarray, " head_dim"]:
+    """With which sign a channel's sine counts, as -1 for the first of a pair."""
+    pair = np.array([-1, 1], np.float32)
+    return np.repeat(pair, head_dim // 2) if rotary == "centres" else np.tile(pair, head_dim // 2)
