@@ -205,7 +205,7 @@ def test_what_init_makes_follows_the_table_with_its_axes(family, task, scan_laye
     assert set(named) <= of_rows
 
 
-@pytest.mark.parametrize(("family", "task"), MODELS, ids=IDS)
+@pytest.mark.parametrize(("family", "task"), OF_EACH_KIND, ids=[family.models[task] for family, task in OF_EACH_KIND])
 def test_a_model_is_saved_and_loaded_in_every_way(family, task, tmp_path):
     model = small_model(family, task)
     images = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
@@ -323,8 +323,11 @@ def test_labels_of_masked_tokens_that_do_not_fit_are_sentences_and_nan_under_jit
 # On a mesh
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-@pytest.mark.parametrize("rules", [vit_flax.FSDP, vit_flax.TENSOR_PARALLEL], ids=["fsdp", "tensor parallel"])
+@pytest.mark.parametrize(
+    ("rules", "scan_layers"),
+    [(vit_flax.FSDP, False), (vit_flax.TENSOR_PARALLEL, True)],
+    ids=["fsdp", "tensor parallel, scanned"],
+)
 @pytest.mark.parametrize(
     ("name", "task"), [("vit_mae", "pre-training"), ("beit", "masked-token-modeling"), ("vision_transformer", "model")]
 )

@@ -34,8 +34,7 @@ def assert_same(arrays, expected):
         np.testing.assert_allclose(array, other, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("in_graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize(("dropout", "in_graph"), [(0.0, False), (0.3, True)], ids=["eager", "graph"])
 def test_gradient_checkpointing_changes_no_gradient(tiny_config, dropout, in_graph):
     tiny_config.hidden_dropout_prob = tiny_config.attention_probs_dropout_prob = dropout
     model = TFViTForImageClassification(tiny_config)

@@ -7,6 +7,7 @@ from vit_tf import (
     TFViTForImageClassification,
     TFViTForMaskedImageModeling,
     TFViTModel,
+    ViTConfig,
     ViTImageProcessor,
 )
 
@@ -21,6 +22,13 @@ def assert_close(actual, expected):
 
 
 # The forms that arguments come in
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model that no test changes."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    return TFViTModel(ViTConfig(**sizes, image_size=32, patch_size=8))
 
 
 @pytest.mark.parametrize(
@@ -42,8 +50,7 @@ def assert_close(actual, expected):
         lambda model: tf.function(model)({"pixel_values": IMAGES, "head_mask": HEAD_MASK}),
     ],
 )
-def test_arguments_come_by_position_by_name_in_a_sequence_and_in_a_dict(tiny_config, call):
-    model = TFViTModel(tiny_config)
+def test_arguments_come_by_position_by_name_in_a_sequence_and_in_a_dict(model, call):
     outputs = call(model)
     assert_close(outputs.last_hidden_state, model(IMAGES, head_mask=HEAD_MASK).last_hidden_state)
     assert np.abs(outputs.last_hidden_state - model(IMAGES).last_hidden_state).max() > 1e-3

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vit_tf import BatchFeature, KerasMetricCallback, TFViTForImageClassification, TFViTModel
+from vit_tf import BatchFeature, KerasMetricCallback, TFViTForImageClassification, TFViTModel, ViTConfig
 
 IMAGES = np.random.default_rng(0).normal(size=(10, 3, 32, 32)).astype("float32")
 LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3, 4])
@@ -14,7 +14,16 @@ LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3, 4])
 @pytest.fixture
 def model(tiny_config):
     model = TFViTForImageClassification(tiny_config)
-    model.compile(keras.optimizers.SGD(0.01))
+    model.compile(keras.optimizers.SGD(0.01), jit_compile=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def compiled_once():
+    """A model for tests that may go on with it as another left it."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    model = TFViTForImageClassification(ViTConfig(**sizes, image_size=32, patch_size=8, num_labels=5))
+    model.compile(keras.optimizers.SGD(0.01), jit_compile=False)
     return model
 
 
@@ -36,8 +45,8 @@ DATA = {
 
 
 @pytest.mark.parametrize("kind", DATA)
-def test_the_function_gets_logits_and_labels_of_the_whole_dataset(model, kind):
-    seen = []
+def test_the_function_gets_logits_and_labels_of_the_whole_dataset(compiled_once, kind):
+    model, seen = compiled_once, []
 
     def metrics(arguments):
         predictions, labels = arguments

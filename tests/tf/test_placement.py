@@ -26,7 +26,7 @@ def canonical(model):
 
 @pytest.mark.parametrize(
     ("device_map", "found"),
-    [("auto", ""), (None, ""), ("cpu", "CPU:0"), ("/CPU:1", "CPU:1"), ({"": "/device:CPU:1"}, "CPU:1")],
+    [("auto", ""), ("cpu", "CPU:0"), ({"": "/device:CPU:1"}, "CPU:1")],
 )
 def test_a_device_map_places_the_variables(folder, device_map, found):
     model = TFViTForImageClassification.from_pretrained(folder, device_map=device_map)

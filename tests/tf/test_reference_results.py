@@ -53,6 +53,8 @@ LARGE = ["hf_beit_large", "hf_data2vec_vision", "hf_deit_classifier", "hf_ijepa"
 GIVEN = ("pixel_values", "labels", "bool_masked_pos", "noise")
 INPUTS = {*GIVEN, "pixel_values_large", "pixel_values_small", "head_mask"}
 
+#: Of each kind of parts, one that a graph and XLA run, too.
+COMPILED = ["hf_vit_classifier", "hf_beit_large", "hf_beit_masked_grads", "hf_deit_masked", "hf_ijepa", "hf_vit_mae"]
 MODES = {
     "eager": lambda function: function,
     "graph": tf.function,
@@ -64,6 +66,13 @@ MODES = {
 def compiled(request):
     """Make of a function what the mode runs."""
     return MODES[request.param]
+
+
+def in_modes(names):
+    """Parameters: each checkpoint as it is; one of each kind as a graph or, for what a graph may hide, by XLA."""
+    runs = [(name, "eager") for name in names]
+    runs += [(name, "graph" if at % 3 == 1 else "xla") for at, name in enumerate(COMPILED) if name in names]
+    return pytest.mark.parametrize(("name", "compiled"), runs, indirect=["compiled"])
 
 
 def assert_close(actual, expected, tolerance=TOLERANCE):
@@ -82,7 +91,7 @@ def options(model, expected):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", [*CHECKPOINTS, *RELATIVES])
+@in_modes([*CHECKPOINTS, *RELATIVES])
 def test_every_result(load, compiled, name):
     model, expected = load(name)
     given = options(model, expected)
@@ -101,7 +110,7 @@ def test_every_result(load, compiled, name):
         assert_close(compiled(functools.partial(model, **given))(inputs(expected)).logits, expected["logits"])
 
 
-@pytest.mark.parametrize("name", LARGE)
+@in_modes(LARGE)
 def test_logits_of_relatives_for_a_larger_image(load, compiled, name):
     model, expected = load(name)
     asked = {} if model.config.architecture.resamples_unasked else {"interpolate_pos_encoding": True}
@@ -131,7 +140,7 @@ def test_logits_with_a_head_mask(load, compiled):
     assert_close(outputs.logits, expected["head_mask/logits"])
 
 
-@pytest.mark.parametrize("name", WITH_GRADIENTS)
+@in_modes(WITH_GRADIENTS)
 def test_the_gradient_of_every_parameter(load, compiled, name):
     model, expected = load(name)
     table = model.parameter_table()
