@@ -16,7 +16,8 @@ from vit_core.architecture import RotaryPositions
 from vit_core.rotary import rotary_coordinates, rotary_frequencies, rotary_reference
 from vit_core.rotary import rotary_tables as fixed_tables
 
-Tables = tuple[Float[Array, "patches head_dim"], Float[Array, "patches head_dim"]]
+Table = Float[Array | np.ndarray, "patches head_dim"]
+Tables = tuple[Table, Table]  # cosines and sines
 
 
 def moves_positions(config: PretrainedConfig) -> bool:
