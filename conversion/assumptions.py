@@ -42,6 +42,7 @@ LENGTHS: Mapping[Stack | None, Mapping[str, str]] = {
         "labels": "num_labels",
         "vocabulary": "vocab_size",
         "decoder_hidden": "decoder_hidden_size",
+        "projection": "projection_dim",
         "head": "num_attention_heads",
     },
     "encoder": {"mlp": "intermediate_size", "head": "num_attention_heads"},
@@ -54,6 +55,18 @@ SWITCHES = {
     "use_relative_position_bias": FIRST_TABLE,
     "use_shared_relative_position_bias": SHARED_TABLE,
 }
+#: Likewise, of what each layer has; where there is no layer, nothing tells.
+LAYER_SWITCHES = {
+    "use_swiglu_ffn": "intermediate.gate.weight",
+    "use_gated_mlp": "intermediate.gate.weight",
+    "query_bias": "attention.attention.query.bias",
+    "key_bias": "attention.attention.key.bias",
+    "value_bias": "attention.attention.value.bias",
+    "proj_bias": "attention.output.dense.bias",
+    "mlp_bias": "output.dense.bias",
+}
+REGISTERS = "embeddings.register_tokens"
+
 #: Without these there is no model to speak of.
 NEEDED: tuple[Kind, ...] = ("token", "positions", "conv")
 
@@ -128,6 +141,13 @@ def fields_from_shapes(
     if "decoder_hidden_size" in fields:
         fields["decoder_num_hidden_layers"] = _layer_count(shapes, HEAD + STACKS["decoder"])
     fields |= {field: name in shapes for field, name in SWITCHES.items() if field in known}
+    if has_layers:
+        fields |= {field: f"{FIRST_LAYER}.{name}" in shapes for field, name in LAYER_SWITCHES.items() if field in known}
+    if "num_register_tokens" in known:
+        fields["num_register_tokens"] = shapes[REGISTERS][1] if REGISTERS in shapes else 0
+    if "mlp_ratio" in known and has_layers:
+        gated = f"{FIRST_LAYER}.intermediate.gate.weight" in shapes
+        fields["mlp_ratio"] = _mlp_ratio(fields.pop("intermediate_size"), hidden, known["mlp_ratio"], gated)
     if "qkv_bias" in known and has_layers:
         fields["qkv_bias"] = f"{FIRST_LAYER}.attention.attention.query.bias" in shapes
     if "use_mean_pooling" in known:
@@ -224,6 +244,19 @@ def _decoder_heads(width: int) -> Assumption:
         f"it does not tell the number of attention heads of its decoder, and no published decoder is {width} wide; "
         f"give it as decoder_num_attention_heads."
     )
+
+
+def _mlp_ratio(width: int, hidden: int, usual: float, gated: bool) -> float:
+    """The ratio from which DINOv2's config computes the width of an MLP; a gated one has two thirds, in eights."""
+    near = width * 3 // 2
+    widths = sorted(range(near - 12, near + 13), key=lambda each: abs(each - near)) if gated else [width]
+    ratios = [usual, *(each / hidden for each in widths)]
+    ratios += [math.nextafter(ratio, math.inf) for ratio in ratios[1:]]
+    for ratio in ratios:
+        whole = int(hidden * ratio)
+        if ((whole * 2 // 3 + 7) // 8 * 8 if gated else whole) == width:
+            return ratio
+    raise ValueError(f"its gated MLPs are {width} wide, which no DINOv2's are: they are multiples of 8.")
 
 
 def _image_size(shapes: Mapping[str, Shape], patch: list[int], said: Sequence[Any]) -> Any:

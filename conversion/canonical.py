@@ -33,6 +33,17 @@ _OPTIONS: tuple[Mapping[str, Any], ...] = (
     {"use_shared_relative_position_bias": True, "relative_positions": "shared", "pooler": "mean-norm"},
     {"qkv_bias": False, "layer_scale_init_value": 0.0, "use_mean_pooling": False},
     {"prefix_tokens": (), "absolute_positions": None, "final_norm": False, "classifier_reads": "mean"},
+    {"use_swiglu_ffn": True, "use_gated_mlp": True, "key_bias": True, "num_register_tokens": 1},
+    {
+        **dict.fromkeys(("embedding_norm", "query_key_norm", "attention_norm", "mlp_norm", "gated_mlp"), True),
+        "register_tokens": 1,
+        "pooler": "attention",
+    },
+    {
+        **dict.fromkeys(("query_bias", "value_bias", "proj_bias", "output_bias", "mlp_bias", "patch_bias"), False),
+        "use_mask_token": False,
+        "norm": "rms",
+    },
 )
 _IN_A_LAYER = re.compile(rf"({HEAD})?({'|'.join(map(re.escape, STACKS.values()))})\.(\d+)(\..+)")
 

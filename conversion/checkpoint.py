@@ -20,7 +20,9 @@ from conversion.assumptions import (
 from conversion.canonical import family_like, heads, in_words, key_of, rows, without_layer
 from conversion.formats import FORMATS, rules
 from conversion.formats.format import Format, Found, Tensors, matching
+from conversion.formats.published import PUBLISHED
 from conversion.formats.transformers import TRANSFORMERS
+from conversion.published import as_canonical, published_format
 from conversion.recognition import models_in, recognise, warn_of_others
 from conversion.sources import ANY_WEIGHTS, open_files
 from vit_core.checkpoint import OpenCheckpoint
@@ -162,22 +164,23 @@ def open_for_loading(
         OSError: there are no weights, or none of those that are wanted.
         ValueError: a file is corrupt, or tensors are missing or of a wrong shape.
     """
-    opened = open_files(source, choice)
+    opened, is_own = _as_described_by(config_class, open_files(source, choice))
     wanted = family_of(config_class)
-    is_own = config_class.describes(opened.config.get("model_type"))
+    published = published_format(wanted)
     files = replace(opened, config={**opened.config, "model_type": wanted.model_type}) if is_own else opened
     is_readable = is_own or (TRANSFORMERS.config_fields(files.config) is not None and "model_type" not in files.config)
     if not source.weights and is_readable:
-        readable = {TRANSFORMERS.name, own_format}
+        readable = {TRANSFORMERS.name, published.name, own_format}
         if _is_of_a_subclass(files.config, wanted) and choice.under is None and _formats_in(files) <= readable:
-            return opened  # whose names only that class knows
+            return _in_canonical_names(source, opened, wanted)  # beside others, which only that class knows
         recognised = recognised_in(source, files, choice.under)
         if recognised is None:
             return opened
         form, found = recognised
-        if form is TRANSFORMERS:
+        if form in (TRANSFORMERS, published):
             warn_of_others(source.name, found)
-            return opened if found.whole.keys() == opened.tensors.keys() else replace(opened, tensors=found.whole)
+            whole = opened if found.whole.keys() == opened.tensors.keys() else replace(opened, tensors=found.whole)
+            return _in_canonical_names(source, whole, wanted)
     # The other fields may be about the model that is wanted, with another head or for another image size.
     told = {name: value for name in LEFT_OPEN if (value := config_fields.get(name))}
 
@@ -185,24 +188,42 @@ def open_for_loading(
         form, found = _require_recognised(source, files, choice.under)
         holds_more = is_own and _is_of_a_subclass(files.config, wanted)  # beside what it holds of ours
         model = _read(source.name, form, found, files.config, holds_more, wanted)
-        is_canonical = form is TRANSFORMERS and model.family is wanted
+        is_canonical = form in (TRANSFORMERS, published) and model.family is wanted
         try:
             checkpoint = _translate(source, files, model.of_family(wanted), told, config_fields)
         except ValueError:
             if is_canonical and not files.config and "hidden_size" in config_fields:  # the caller knows better
-                return replace(files, tensors={**found.beside, **found.whole})
+                return _in_canonical_names(source, replace(files, tensors={**found.beside, **found.whole}), wanted)
             raise
         fields = checkpoint.config.to_dict()
         warn_of_assumptions(
             source.name, form.unsure, checkpoint.assumed, fields, config_fields, wanted.config_class.__name__
         )
         warn_of_others(source.name, found)
-        tensors = {**found.beside, **found.whole} if is_canonical else dict(checkpoint.tensors)
+        tensors = dict(checkpoint.tensors)
+        if is_canonical:
+            tensors = as_canonical({**found.beside, **found.whole}, wanted)
         if holds_more:
             tensors |= {name: found.tensors[name] for name in checkpoint.left_out if name in found.tensors}
         return OpenCheckpoint({**fields, "model_type": config_class.model_type}, tensors, files.files)
 
     return _first_that_fits(source, files, translated)
+
+
+def _as_described_by(config_class: type[PretrainedConfig], opened: OpenCheckpoint) -> tuple[OpenCheckpoint, bool]:
+    """Opened files with the fields of such a config wherever theirs has them, and whether it describes such a model."""
+    fields = config_class.fields_in(opened.config)
+    if fields == opened.config:
+        return opened, config_class.describes(opened.config.get("model_type"))
+    named = {name: opened.config[name] for name in ("architectures",) if name in opened.config}
+    return replace(opened, config={**named, **fields, "model_type": config_class.model_type}), True
+
+
+def _in_canonical_names(source: ModelSource, opened: OpenCheckpoint, family: Family) -> OpenCheckpoint:
+    try:
+        return replace(opened, tensors=as_canonical(opened.tensors, family))
+    except ValueError as error:
+        raise ValueError(f"{source.name}, read as {published_format(family).title}: {error}") from error
 
 
 def _is_of_a_subclass(metadata: Mapping[str, Any], family: Family) -> bool:
@@ -363,7 +384,9 @@ def _configured(
             form.head_reads_pooler,
         )
         fields = {**inferred, **form.named_fields(files.config, inferred["hidden_size"]), **said}
-        known = family.config_class()
+        task = _task(model)
+        config_class = family.config_classes.get(task, family.config_class)
+        known = config_class()
         if form.has_qkv_bias and "qkv_bias" in vars(known):  # whatever its config.json says, as TensorFlow's may
             fields["qkv_bias"] = inferred.get("qkv_bias", True)
         if reading.heads:
@@ -373,8 +396,8 @@ def _configured(
         fields |= assumed_values(assumed)
         if "num_labels" in fields and "id2label" in fields:
             del fields["num_labels"]
-        task = _task(model)
-        config = family.config_class.from_dict({**fields, "architectures": [family.models[task]]})
+        fields = {**config_class.fields_in(fields), "architectures": [family.models[task]]}
+        config = config_class.from_dict({**fields, "model_type": config_class.model_type})
     except (ValueError, TypeError) as error:  # a stranger's config.json may hold anything
         raise ValueError(f"{source.name}, read as {form.title}: {str(error).rstrip('.')}.") from error
     return config, task, assumed
@@ -409,7 +432,8 @@ def _read(
     except ValueError as error:
         raise ValueError(f"{name}, read as {form.title}: {error}") from error
     strange = sorted(set(reading.unused) - set(matching(reading.unused, form.left_out)))
-    if strange and not may_hold_more and form is not TRANSFORMERS:  # in transformers' own files, loading warns of them
+    is_transformers = form in (TRANSFORMERS, *PUBLISHED)  # of what else there is in such files, loading warns
+    if strange and not may_hold_more and not is_transformers:
         raise ValueError(
             f"{name} was recognised as {form.title}, but holds {strange[0]}, which such models do not have; it is "
             f"another kind of model, and its answers would be wrong."
@@ -442,7 +466,7 @@ def _said(name: str, metadata: Mapping[str, Any], form: Format) -> dict[str, Any
     try:
         for reader in (form, *FORMATS.values()):
             if (fields := reader.config_fields(metadata)) is not None:
-                return {field: value for field, value in fields.items() if field != "torch_dtype"}
+                return {field: value for field, value in fields.items() if field not in ("torch_dtype", "dtype")}
     except ValueError as error:
         raise ValueError(f"{name}, read as {form.title}: {error}") from error
     if (model_type := metadata.get("model_type", ViTConfig.model_type)) not in list(FAMILIES):

@@ -30,7 +30,7 @@ from vit_core.stored_tensor import FLOAT_CODES, first_float_name
 
 #: What a file of weights alone does not tell of a model; beside the weights in a folder lies `config.json`.
 UNTOLD = (
-    *("num_attention_heads", "image_size", "hidden_act", "layer_norm_eps"),
+    *("num_attention_heads", "image_size", "hidden_act", "layer_norm_eps", "rope_theta"),
     *("pooler_act", "classifier_uses_pooler", "pruned_heads", "decoder_num_attention_heads", "model_type"),
 )
 
@@ -125,7 +125,7 @@ def _write(
     more: list[Any] = [form.attributes(written)] if form.attributes and container.takes_attributes else []
     more += [form.inside] if form.inside and container.takes_inside else []
     texts = {} if target.is_file else {CONFIG_NAME: form.config_file(config, preprocessing).encode()}
-    if form is TRANSFORMERS and target.weights == WEIGHTS_NAME and not target.is_file:
+    if form.shards and target.weights == WEIGHTS_NAME and not target.is_file:
         shards, index = plan_files(config, written, max_shard_size)
         texts = {**index, **texts}
     else:

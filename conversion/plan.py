@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from conversion.canonical import in_words, is_of_base, key_of, keyed, named, without_layer
+from conversion.canonical import LAYER, in_words, is_of_base, key_of, keyed, named, without_layer
 from conversion.casting import Cast
 from conversion.checkpoint import Checkpoint
 from conversion.formats import rules
 from conversion.formats.format import Format, Tensors
 from vit_core.config import PretrainedConfig
 from vit_core.families import FAMILIES, Family, family_of
-from vit_core.parameters import Task, parameters
+from vit_core.parameters import STACKS, Task, parameters
 from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
 
@@ -97,7 +97,7 @@ class Plan:
     def spelt(self) -> dict[str, StoredTensor]:
         """The tensors under the names and with the axes of the format; they are read when they are written."""
         form, family = self.form, family_of(self.config)
-        prefix = "" if self.task == "model" else form.base_prefix(family)
+        prefix = form.base_prefix(family) if self.task != "model" or form.always_prefixed else ""
         tensors = keyed(self.tensors, self.config, self.task)
         return dict(form.spelt(rules.write(form.rules, tensors, self.config.num_attention_heads, prefix), self.config))
 
@@ -124,7 +124,8 @@ def _homeless(tensors: Tensors, form: Format, family: Family, task: Task, config
 
 
 def _needs_whole_heads(rule: rules.Rule) -> bool:
-    return any(isinstance(step, rules.Fuse | rules.SplitHeads) for step in rule.steps)
+    is_of_heads = rule.ours[0].startswith(f"{STACKS['encoder']}.{LAYER}.attention.")
+    return is_of_heads and any(isinstance(step, rules.Fuse | rules.SplitHeads) for step in rule.steps)
 
 
 def _with_zero_biases(tensors: Tensors, config: PretrainedConfig, task: Task) -> dict[str, StoredTensor]:

@@ -460,7 +460,7 @@ class PretrainedConfig(ScriptConfig, Pushable):
         Raises:
             ValueError: a value is impossible.
         """
-        known = cls()
+        config_dict, known = cls.fields_in(config_dict), cls()
         fields = {name: value for name, value in overrides.items() if name in config_dict or hasattr(known, name)}
         unused = {name: value for name, value in overrides.items() if name not in fields}
         config = cls(**{**_without_replaced(config_dict, fields), **fields})
@@ -468,6 +468,11 @@ class PretrainedConfig(ScriptConfig, Pushable):
             return config, unused
         _warn_of_unused(cls.__name__, unused)
         return config
+
+    @classmethod
+    def fields_in(cls, config_dict: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that the content of a file gives such a config, wherever in it they lie."""
+        return dict(config_dict)
 
     def save_pretrained(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **pushing: Any) -> None:
         """Write `config.json` into a folder, which is made if need be.

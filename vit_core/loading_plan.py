@@ -27,7 +27,7 @@ T = TypeVar("T")
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 #: What older checkpoints of transformers hold although it follows from sizes, by the last part of its name.
-COMPUTED = ("relative_position_index",)
+COMPUTED = ("relative_position_index", "position_ids")
 
 NAMES_SHOWN = 6  # in a warning; a model has hundreds
 
@@ -235,7 +235,8 @@ def _resampled(
     if row.kind not in ("positions", "table") or not stored:
         return tensor
     # Only these fields: the rest may describe another kind of model, whose weights fit the config that was given.
-    sizes = {name: stored[name] for name in ("image_size", "patch_size") if name in stored}
+    usual = type(config)()
+    sizes = {name: stored.get(name, getattr(usual, name)) for name in ("image_size", "patch_size")}
     old_grid, new_grid = PretrainedConfig(**sizes).grid, config.grid
     architecture, is_table = config.architecture, row.kind == "table"
     before = architecture.num_prefix_tokens if is_table else architecture.num_positioned_prefix_tokens

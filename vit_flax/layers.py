@@ -24,7 +24,6 @@ from vit_flax.outputs import FlaxBaseModelOutput
 from vit_flax.parts import Part, given
 from vit_flax.position import resample_table
 from vit_flax.rematerialization import Remat, rematerialized
-from vit_flax.rotary import Tables, rotated
 
 
 class RelativePositionBias(Part):
@@ -70,14 +69,12 @@ class FlaxViTSelfAttention(Part):
     layer: int | None = None
 
     def setup(self) -> None:
-        config, architecture = self.config, self.config.architecture
+        config = self.config
         self.heads = config.kept_heads(self.layer)
         width = len(self.heads) * config.head_dim
-        self.query = self.linear(width, ("hidden", "heads"), config.qkv_bias and architecture.query_bias)
-        self.key = self.linear(width, ("hidden", "heads"), config.qkv_bias and architecture.key_bias)
-        self.value = self.linear(width, ("hidden", "heads"), config.qkv_bias and architecture.value_bias)
-        if architecture.query_key_norm:
-            self.query_norm, self.key_norm = self.layer_norm("head"), self.layer_norm("head")
+        self.query = self.linear(width, ("hidden", "heads"), config.qkv_bias)
+        self.key = self.linear(width, ("hidden", "heads"), config.qkv_bias and config.architecture.key_bias)
+        self.value = self.linear(width, ("hidden", "heads"), config.qkv_bias)
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
     def __call__(
@@ -89,7 +86,6 @@ class FlaxViTSelfAttention(Part):
         head_mask: Shaped[Array, " heads"] | None = None,
         prefix_only: bool = False,
         relative_position_bias: Float[Array, "1 all_heads tokens tokens"] | None = None,
-        rotary: Tables | None = None,
     ) -> tuple[Float[Array, "batch queries width"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
         """Return what each token gathered, and on request the attention; with `prefix_only` those before the patches.
 
@@ -100,25 +96,18 @@ class FlaxViTSelfAttention(Part):
             head_mask: factors for the heads, counted as before pruning.
             prefix_only: whether the tokens before the patches alone ask.
             relative_position_bias: what to add to the scores; of all heads, or of those that are not pruned.
-            rotary: by which queries and keys of the patches are turned; see `vit_flax.rotary`.
         """
         config, queried, bias = self.config, hidden_states, relative_position_bias
-        architecture = config.architecture
         if bias is not None and bias.shape[1] != len(self.heads):
             bias = bias[:, np.array(self.heads)]
         if prefix_only:
-            before = architecture.num_prefix_tokens
+            before = config.architecture.num_prefix_tokens
             queried = self.constrain(hidden_states[:, :before], "batch", "tokens", "hidden")
             bias = None if bias is None else bias[:, :, :before]
         query, key, value = (
             self._split(projected)
             for projected in (self.query(queried), self.key(hidden_states), self.value(hidden_states))
         )
-        if architecture.query_key_norm:
-            query, key = self.query_norm(query), self.key_norm(key)
-        if rotary is not None and architecture.rotary_positions is not None:
-            query = query if prefix_only else rotated(architecture.rotary_positions, query, rotary)
-            key = rotated(architecture.rotary_positions, key, rotary)
         drops = config.attention_probs_dropout_prob > 0 and not deterministic
         if config.attn_implementation == "sdpa" and not (output_attentions or drops) and head_mask is None:
             return (self._joined(attention(query, key, value, bias)),)
@@ -158,7 +147,6 @@ class RelativeSelfAttention(FlaxViTSelfAttention):
         head_mask: Shaped[Array, " heads"] | None = None,
         prefix_only: bool = False,
         grid: tuple[int, int] | None = None,
-        rotary: Tables | None = None,
     ) -> tuple[Float[Array, "batch queries width"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
         """See `FlaxViTSelfAttention`; `grid` is that of the patches, where it is not the config's."""
         return super().__call__(
@@ -168,7 +156,6 @@ class RelativeSelfAttention(FlaxViTSelfAttention):
             head_mask=head_mask,
             prefix_only=prefix_only,
             relative_position_bias=self.relative_position_bias(grid),
-            rotary=rotary,
         )
 
 
@@ -176,10 +163,7 @@ class FlaxViTSelfOutput(Part):
     """The output projection of attention; the residual is added in FlaxViTLayer."""
 
     def setup(self) -> None:
-        architecture = self.config.architecture
-        if architecture.attention_norm:
-            self.layernorm = self.layer_norm("heads")
-        self.dense = self.linear(self.config.hidden_size, ("heads", "hidden"), architecture.output_bias)
+        self.dense = self.linear(self.config.hidden_size, ("heads", "hidden"))
         self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
 
     def __call__(
@@ -188,8 +172,6 @@ class FlaxViTSelfOutput(Part):
         input_tensor: Float[Array, "batch tokens hidden"] | None = None,  # for parts that scripts put here
         deterministic: bool = True,
     ) -> Float[Array, "batch queries hidden"]:
-        if self.config.architecture.attention_norm:
-            hidden_states = self.layernorm(hidden_states)
         return self.dropout(self.dense(hidden_states), deterministic)
 
 
@@ -226,31 +208,22 @@ class FlaxViTAttention(Part):
 
 
 class FlaxViTIntermediate(Part):
-    """The first half of the MLP; if it is gated, what passes the activation weighs a second projection."""
+    """The first half of the MLP."""
 
     def setup(self) -> None:
-        width, bias = self.config.intermediate_size, self.config.architecture.mlp_bias
-        if self.config.architecture.gated_mlp:
-            self.gate = self.linear(width, ("hidden", "mlp"), bias)
-        self.dense = self.linear(width, ("hidden", "mlp"), bias)
-        self.activation = activation(self.config.mlp_act)
+        self.dense = self.linear(self.config.intermediate_size, ("hidden", "mlp"))
+        self.activation = activation(self.config.hidden_act)
 
     def __call__(self, hidden_states: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch tokens mlp"]:
-        projected = self.constrain(self.dense(hidden_states), "batch", "tokens", "mlp")
-        if not self.config.architecture.gated_mlp:
-            return self.activation(projected)
-        return self.activation(self.constrain(self.gate(hidden_states), "batch", "tokens", "mlp")) * projected
+        return self.activation(self.constrain(self.dense(hidden_states), "batch", "tokens", "mlp"))
 
 
 class FlaxViTOutput(Part):
     """The second half of the MLP, with the residual."""
 
     def setup(self) -> None:
-        architecture = self.config.architecture
-        if architecture.mlp_norm:
-            self.layernorm = self.layer_norm("mlp")
-        self.dense = self.linear(self.config.hidden_size, ("mlp", "hidden"), architecture.mlp_bias)
-        self.dropout = nn.Dropout(self.config.hidden_dropout_prob if architecture.mlp_dropout else 0.0)
+        self.dense = self.linear(self.config.hidden_size, ("mlp", "hidden"))
+        self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
 
     def __call__(
         self,
@@ -258,15 +231,7 @@ class FlaxViTOutput(Part):
         attention_output: Float[Array, "batch tokens hidden"],
         deterministic: bool = True,
     ) -> Float[Array, "batch tokens hidden"]:
-        return self.added(hidden_states, deterministic) + attention_output
-
-    def added(
-        self, hidden_states: Float[Array, "batch tokens mlp"], deterministic: bool
-    ) -> Float[Array, "batch tokens hidden"]:
-        """What the MLP adds to the tokens."""
-        if self.config.architecture.mlp_norm:
-            hidden_states = self.layernorm(hidden_states)
-        return self.dropout(self.dense(hidden_states), deterministic)
+        return self.dropout(self.dense(hidden_states), deterministic) + attention_output
 
 
 class ScaledOutput(FlaxViTOutput):
@@ -275,7 +240,7 @@ class ScaledOutput(FlaxViTOutput):
     def __call__(  # type: ignore[override]
         self, hidden_states: Float[Array, "batch tokens mlp"], deterministic: bool = True
     ) -> Float[Array, "batch tokens hidden"]:
-        return self.added(hidden_states, deterministic)
+        return self.dropout(self.dense(hidden_states), deterministic)
 
 
 class FlaxViTLayer(Part):
@@ -427,24 +392,23 @@ class FlaxViTLayerCollection(Part):
         head_mask: Shaped[Array, "layers heads"] | None = None,
         prefix_only: bool = False,
         relative_position_bias: Float[Array, "1 heads tokens tokens"] | None = None,
-        rotary: Tables | None = None,
         **relative: Any,
     ) -> FlaxBaseModelOutput | tuple[Any, ...]:
         """Run the layers; see `LayerStack.run`."""
-        relative, arrays = given(**relative), given(relative_position_bias=relative_position_bias, rotary=rotary)
+        relative = given(**relative)
         all_hidden_states, all_attentions = [hidden_states], []
         for index, layer in enumerate(self.layers):
             is_narrow = prefix_only and index == self.config.num_hidden_layers - 1
 
             def run(
-                layer: Any, x: Array, mask: Array | None, arrays: dict[str, Any], is_narrow: bool = is_narrow
+                layer: Any, x: Array, mask: Array | None, bias: Array | None, is_narrow: bool = is_narrow
             ) -> tuple[Array, ...]:
-                options = given(head_mask=mask, prefix_only=is_narrow, **arrays, **relative)
+                options = given(head_mask=mask, prefix_only=is_narrow, relative_position_bias=bias, **relative)
                 return layer(x, deterministic, output_attentions, **options)
 
             run = rematerialized(run, self.remat, is_scanned=False)
             mask = None if head_mask is None else head_mask[index]
-            hidden_states, *attentions = run(layer, hidden_states, mask, arrays)
+            hidden_states, *attentions = run(layer, hidden_states, mask, relative_position_bias)
             all_hidden_states.append(hidden_states)
             all_attentions.extend(attentions)
         output = FlaxBaseModelOutput(
@@ -492,7 +456,6 @@ class LayerStack(Part):
         head_mask: Shaped[Array, "layers heads"] | None = None,
         prefix_only: bool = False,
         relative_position_bias: Float[Array, "1 heads tokens tokens"] | None = None,
-        rotary: Tables | None = None,
         **relative: Any,
     ) -> Any:
         """Run layers; on request with the hidden states before each and after the last, and the attention.
@@ -506,18 +469,18 @@ class LayerStack(Part):
             head_mask: factors for the heads of each layer.
             prefix_only: whether the last layer computes the tokens before the patches alone, unless layers are scanned.
             relative_position_bias: what every layer adds to its scores.
-            rotary: by which every layer turns queries and keys of the patches; see `vit_flax.rotary`.
             **relative: what else attention is handed to place tokens relative to each other.
         """
-        arrays = given(relative_position_bias=relative_position_bias, rotary=rotary)
         if isinstance(stack, FlaxViTLayerCollection):
-            relative |= given(head_mask=head_mask, prefix_only=prefix_only, **arrays)
+            relative |= given(
+                head_mask=head_mask, prefix_only=prefix_only, relative_position_bias=relative_position_bias
+            )
             return stack(hidden_states, deterministic, output_attentions, output_hidden_states, True, **relative)
 
         def run(
-            layer: FlaxViTLayer, x: Array, mask: Array | None, rate: Array | None, arrays: dict[str, Any]
+            layer: FlaxViTLayer, x: Array, mask: Array | None, rate: Array | None, bias: Array | None
         ) -> tuple[Array, tuple[Array | None, list[Array]]]:
-            options = given(head_mask=mask, drop_path_rate=rate, **arrays, **relative)
+            options = given(head_mask=mask, drop_path_rate=rate, relative_position_bias=bias, **relative)
             x, *attentions = layer(x, deterministic, output_attentions, **options)
             return x, (x if output_hidden_states else None, attentions)
 
@@ -533,7 +496,9 @@ class LayerStack(Part):
             length=config.num_hidden_layers,
             metadata_params={nn.PARTITION_NAME: None},  # on a mesh, stacks are not split between layers
         )
-        hidden_states, (all_hidden_states, all_attentions) = scan(stack, hidden_states, head_mask, rates, arrays)
+        hidden_states, (all_hidden_states, all_attentions) = scan(
+            stack, hidden_states, head_mask, rates, relative_position_bias
+        )
         return FlaxBaseModelOutput(
             last_hidden_state=hidden_states,
             hidden_states=(embeddings, *all_hidden_states) if output_hidden_states else None,

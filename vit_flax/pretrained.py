@@ -21,6 +21,7 @@ from conversion.checkpoint import open_for_loading
 from conversion.containers.msgpack_file import write_msgpack
 from conversion.description import Description, described
 from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
+from conversion.published import as_published
 from vit_core import PretrainedConfig
 from vit_core.checkpoint import OpenCheckpoint, save_checkpoint
 from vit_core.file_names import FLAX_NAME
@@ -272,7 +273,8 @@ class FlaxPreTrainedModel(Model, ScriptMethods, PushableModel):
         if safe_serialization:
             tensors = tree.stored(params)
             names = [*(row.name for row in description.rows), *description.extras]
-            save_checkpoint(Path(save_directory), config, {name: tensors[name] for name in names}, max_shard_size)
+            stored = as_published({name: tensors[name] for name in names}, config)
+            save_checkpoint(Path(save_directory), config, stored, max_shard_size)
         else:
             save_checkpoint(
                 Path(save_directory),

@@ -12,6 +12,7 @@ from conversion.containers.hdf5_file import write_hdf5
 from conversion.formats.transformers import TRANSFORMERS
 from conversion.formats.transformers_tf import TRANSFORMERS_TF
 from conversion.plan import Plan
+from conversion.published import as_published
 from vit_core import PretrainedConfig
 from vit_core.checkpoint import parse_size, save_checkpoint
 from vit_core.families import family_of
@@ -46,7 +47,7 @@ def save(
             is larger than `max_shard_size`.
     """
     if safe_serialization:
-        save_checkpoint(folder, config, tensors, max_shard_size, variant)
+        save_checkpoint(folder, config, as_published(tensors, config), max_shard_size, variant)
         return
     family = family_of(config)
     if family.model_type not in TRANSFORMERS_TF.models:

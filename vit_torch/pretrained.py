@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from conversion.checkpoint import open_for_loading
 from conversion.description import described
+from conversion.published import as_canonical, has_other_names
 from vit_core import PretrainedConfig
-from vit_core.families import require_config
+from vit_core.families import family_of, require_config
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan, unwrapped
 from vit_core.parameters import Parameter, Task, parameters
@@ -31,7 +32,7 @@ from vit_torch.placement import place, single_device
 from vit_torch.pruning import prune_heads, pruned_as_built
 from vit_torch.saving import gathered, save, without_wrappers
 from vit_torch.script_methods import ScriptMethods
-from vit_torch.tensors import as_tensor, dtype_of, state_dict_for_loading
+from vit_torch.tensors import as_tensor, dtype_of, in_canonical_names, state_dict_for_loading
 
 
 class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
@@ -226,7 +227,9 @@ class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
             config_class=cls.config_class,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             opener=open_for_loading,
-            state_dict=None if state_dict is None else state_dict_for_loading(state_dict),
+            state_dict=None
+            if state_dict is None
+            else as_canonical(state_dict_for_loading(state_dict), family_of(cls.config_class)),
         )
         chosen = dtype if dtype is not None else torch_dtype
         found = dtype_of(chosen, loading.dtype)
@@ -275,6 +278,13 @@ class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
             if name not in arguments or (config is None and hasattr(fields, name))
         }
         return arguments, others
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """See `torch.nn.Module.load_state_dict`; names may also be those that transformers' files have."""
+        family = family_of(self.config)
+        if has_other_names(family):
+            state_dict = in_canonical_names(state_dict, family, self.task == "model")
+        return super().load_state_dict(state_dict, strict, assign)
 
     def _plan(self, loading: Loading) -> LoadingPlan:
         """Which tensor of the checkpoint fills which parameter of this model, as it was built."""

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from conversion.containers.torch_file import write_torch_file
+from conversion.published import as_published
 from vit_core import PretrainedConfig
 from vit_core.checkpoint import save_checkpoint
 from vit_core.file_names import PYTORCH_NAME
 from vit_core.loading_plan import WRAPPERS
 from vit_core.stored_tensor import StoredTensor
-from vit_torch.tensors import from_torch
+from vit_torch.tensors import from_torch, to_torch
 
 
 def gathered(state_dict: Mapping[str, Any], is_kept: bool = True) -> dict[str, Tensor]:
@@ -65,7 +66,7 @@ def save(
     save_function: Callable[..., Any] | None,
 ) -> None:
     """Write a checkpoint as safetensors or, if asked, as files of `torch.save`; see `vit_core.checkpoint`."""
-    stored = {name: from_torch(tensor) for name, tensor in tensors.items()}
+    stored = as_published({name: from_torch(tensor) for name, tensor in tensors.items()}, config)
     if safe_serialization:
         save_checkpoint(folder, config, stored, max_shard_size, variant)
         return
@@ -74,7 +75,7 @@ def save(
         if save_function is None or save_function is torch.save:
             write_torch_file(path, part)
         else:
-            save_function({name: tensors[name] for name in part}, path)
+            save_function({name: tensors.get(name, to_torch(tensor)) for name, tensor in part.items()}, path)
 
     save_checkpoint(folder, config, stored, max_shard_size, variant, PYTORCH_NAME, write)
 

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conversion.published import as_canonical
 from vit_core.array_bytes import contiguous
+from vit_core.families import Family
 from vit_core.stored_tensor import StoredTensor, dtype_name
 
 
@@ -45,6 +47,16 @@ def state_dict_for_loading(state_dict: Mapping[str, Any]) -> dict[str, StoredTen
                 f"model's part of a training checkpoint."
             )
     return {name: _copied(from_torch(torch.as_tensor(value))) for name, value in state_dict.items()}
+
+
+def in_canonical_names(state_dict: Mapping[str, Any], family: Family, is_bare: bool) -> dict[str, Any]:
+    """Weights by a model's own names, where they have those of a family's files; see `conversion.published`."""
+    tensors = {name: tensor for name, tensor in state_dict.items() if isinstance(tensor, Tensor)}
+    stored = {name: from_torch(tensor) for name, tensor in tensors.items()}
+    theirs = {id(each): tensors[name] for name, each in stored.items()}
+    rest = {name: value for name, value in state_dict.items() if name not in tensors}
+    named = as_canonical(stored, family, is_bare=is_bare)
+    return {name: theirs[id(each)] if id(each) in theirs else to_torch(each) for name, each in named.items()} | rest
 
 
 def _copied(tensor: StoredTensor) -> StoredTensor:

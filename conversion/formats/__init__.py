@@ -7,6 +7,7 @@ from conversion.formats.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
 from conversion.formats.keras import KERAS
 from conversion.formats.keras_hub import KERAS_HUB
 from conversion.formats.mae import MAE
+from conversion.formats.published import PUBLISHED
 from conversion.formats.timm import TIMM
 from conversion.formats.timm_relatives import DEIT_DISTILLED, TIMM_BEIT, TIMM_DEIT
 from conversion.formats.torchvision import TORCHVISION
@@ -17,6 +18,7 @@ from conversion.formats.transformers_tf import TRANSFORMERS_TF
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
+        *PUBLISHED,
         TRANSFORMERS_5,
         TRANSFORMERS,
         TRANSFORMERS_BIN,

@@ -118,7 +118,9 @@ class Format:
         attributes: those of HDF5's groups, from what is written: {group: {name: value}}.
         needs: groups of templates; it cannot do without one of each group.
         inside: the dictionary that is around the tensors, in kinds of files that have dictionaries.
-        others: formats that are written in its stead for models that they have and it has not.
+        others: formats that are written in its stead for models that they have.
+        shards: whether large models are written in several files with an index.
+        always_prefixed: whether the prefix stands before the names of bare base models, too.
         config_fields: what a `config.json` in this format's own terms says, as fields of a config; None if it is not in
             them.
         named_fields: what the name of an architecture in that `config.json` tells of a model of some width.
@@ -150,6 +152,8 @@ class Format:
     needs: tuple[tuple[str, ...], ...] = ()
     inside: str = ""
     others: tuple[Format, ...] = ()
+    shards: bool = False
+    always_prefixed: bool = False
     config_fields: Callable[[Settings], dict[str, Any] | None] = _own_config
     named_fields: Callable[[Settings, int], dict[str, Any]] = _not_named
     preprocessing_fields: Callable[[Settings, PretrainedConfig], dict[str, Any] | None] = _not_said
@@ -161,7 +165,7 @@ class Format:
         A family whose base model is another's is written as that one.
         """
         for model_type in filter(None, (family.model_type, family.encoder_is)):
-            for form in (self, *self.others):
+            for form in (*self.others, self):
                 if model_type in form.models:
                     return form
         return None

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from conversion.canonical import HEAD
 from conversion.formats.format import Format
 from conversion.formats.preprocessing import IMAGENET_CROP
-from conversion.formats.rules import LAYER, Module, rules
+from conversion.formats.rules import LAYER, TORCH_LEAVES, Module, rules
 from conversion.formats.timm_names import CLASS_TOKEN, CONVENTIONS, ENCODER, REFUSED, SIGNATURE
-from conversion.formats.transformers import TORCH_LEAVES
 from vit_core.parameters import STACKS
 
 DECODER = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -187,11 +187,13 @@ class Rule:
         ours: templates of canonical tensors, see `conversion.canonical`.
         theirs: the format's names, without what stands before those of the base model.
         steps: in the order from ours to theirs.
+        unless: templates of canonical tensors beside which the format keeps these elsewhere, as another rule says.
     """
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
     steps: tuple[Step, ...] = ()
+    unless: tuple[str, ...] = ()
 
     @property
     def is_of_base(self) -> bool:
@@ -262,12 +264,14 @@ class Module:
         theirs: the format's name, with `{leaf}` where it names the layer's weight or bias.
         heads: where the heads are that the format gives an axis of their own, if it does.
         steps: what else to do, after axes were moved.
+        unless: see `Rule`.
     """
 
     ours: str | tuple[str, ...]
     theirs: str
     heads: HeadSide | None = None
     steps: tuple[Step, ...] = ()
+    unless: tuple[str, ...] = ()
 
 
 def rules(leaves: Mapping[Kind, Leaf], modules: Iterable[Module]) -> tuple[Rule, ...]:
@@ -290,8 +294,21 @@ def _expanded(module: Module, leaves: Mapping[Kind, Leaf]) -> Iterable[Rule]:
             steps.append(SplitHeads(1, 2) if kind == "linear" else SplitHeads(0, 1))
         elif module.heads == "inputs" and kind == "linear":
             steps.append(SplitHeads(0, 2))
-        yield Rule(ours, (module.theirs.format(leaf=leaves[kind].name),), (*steps, *module.steps))
+        yield Rule(ours, (module.theirs.format(leaf=leaves[kind].name),), (*steps, *module.steps), module.unless)
 
+
+#: PyTorch's own names and axes.
+TORCH_LEAVES: Mapping[Kind, Leaf] = {
+    "conv": Leaf("weight"),
+    "linear": Leaf("weight"),
+    "bias": Leaf("bias"),
+    "scale": Leaf("weight"),
+    "shift": Leaf("bias"),
+    "token": Leaf(None),
+    "gain": Leaf(None),
+    "table": Leaf(None),
+    "positions": Leaf(None),
+}
 
 #: What each canonical tensor is, by its template.
 KINDS: dict[str, Kind] = {template: row.kind for template, row in every_row().items()}
@@ -365,20 +382,30 @@ def write(
         heads: the number of attention heads.
         base_prefix: what stands before all names but those of a head.
     """
+    stored: dict[str, StoredTensor] = {}
+    for rule, number, ours in applied(table, canonical):
+        prefix = base_prefix if rule.is_of_base else ""
+        theirs = [prefix + each.replace(LAYER, number) for each in rule.theirs]
+        stored |= zip(theirs, rule.write([canonical[each] for each in ours], heads), strict=True)
+    return stored
+
+
+def applied(table: Iterable[Rule], canonical: Collection[str]) -> Iterator[tuple[Rule, str, list[str]]]:
+    """The rules by which canonical tensors are written, each with the number of its layer and the keys it takes.
+
+    Of several for the same tensors, the first one is.
+    """
     by_first: dict[str, list[Rule]] = {}
     for rule in table:
         by_first.setdefault(rule.ours[0], []).append(rule)
-    stored: dict[str, StoredTensor] = {}
     for key in canonical:
         template, number = without_layer(key)
         for rule in by_first.get(template, ()):
             ours = [each.replace(LAYER, number) for each in rule.ours]
-            if all(each in canonical for each in ours):
-                prefix = base_prefix if rule.is_of_base else ""
-                theirs = [prefix + each.replace(LAYER, number) for each in rule.theirs]
-                stored |= zip(theirs, rule.write([canonical[each] for each in ours], heads), strict=True)
+            others = [each.replace(LAYER, number) for each in rule.unless]
+            if all(each in canonical for each in ours) and not any(each in canonical for each in others):
+                yield rule, number, ours
                 break
-    return stored
 
 
 def _numbers(rule: Rule, stored: Iterable[str]) -> list[str]:

@@ -6,8 +6,7 @@ Reference: timm/models/vision_transformer.py.
 from __future__ import annotations
 
 from conversion.canonical import HEAD
-from conversion.formats.rules import Module, rules
-from conversion.formats.transformers import TORCH_LEAVES
+from conversion.formats.rules import TORCH_LEAVES, Module, rules
 
 ATTENTION = "encoder.layer.*.attention.attention"
 QUERY_KEY_VALUE = tuple(f"{ATTENTION}.{part}" for part in ("query", "key", "value"))

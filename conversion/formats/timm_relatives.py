@@ -11,9 +11,8 @@ from conversion.canonical import HEAD
 from conversion.formats import timm_config
 from conversion.formats.format import Format, Found, Settings
 from conversion.formats.preprocessing import IMAGENET_CROP
-from conversion.formats.rules import Module, rules
+from conversion.formats.rules import TORCH_LEAVES, Module, rules
 from conversion.formats.timm_names import ATTENTION, CLASS_TOKEN, CONVENTIONS, ENCODER, HEAD_LAYER, REFUSED, SIGNATURE
-from conversion.formats.transformers import TORCH_LEAVES
 
 TIMM_DEIT = Format(
     name="timm-deit",

@@ -10,9 +10,8 @@ from dataclasses import replace
 from conversion.canonical import HEAD
 from conversion.formats.format import Format
 from conversion.formats.preprocessing import BILINEAR, IMAGENET_CROP
-from conversion.formats.rules import Module, rules
+from conversion.formats.rules import TORCH_LEAVES, Module, rules
 from conversion.formats.timm_names import QUERY_KEY_VALUE
-from conversion.formats.transformers import TORCH_LEAVES
 
 LAYER = "encoder.layers.encoder_layer_*"
 

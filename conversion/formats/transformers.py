@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from conversion.canonical import HEAD, in_words
 from conversion.formats.format import ALL_MODELS, Format, Found, Settings, Tensors
-from conversion.formats.preprocessing import Preprocessing
-from conversion.formats.rules import KINDS, Module, Rule, rules
-from vit_core.families import FAMILIES
-from vit_core.image_processing import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from vit_core.layouts import Leaf
-from vit_core.parameters import STACKS, Kind
-
-#: PyTorch's own names and axes.
-TORCH_LEAVES: Mapping[Kind, Leaf] = {
-    "conv": Leaf("weight"),
-    "linear": Leaf("weight"),
-    "bias": Leaf("bias"),
-    "scale": Leaf("weight"),
-    "shift": Leaf("bias"),
-    "token": Leaf(None),
-    "gain": Leaf(None),
-    "table": Leaf(None),
-    "positions": Leaf(None),
-}
-
-#: Tensors of relatives of ViT that Trivit has not, and what makes them so.
-RELATIVES = {
-    "*layer_scale*": "its layers scale what they add",
-    "embeddings.register_tokens": "it has register tokens",
-}
+from conversion.formats.published import CONVENTIONS, IMAGENET, PREFIXES, PUBLISHED, UNSURE
+from conversion.formats.rules import KINDS, TORCH_LEAVES, Module, Rule, rules
+from vit_core.parameters import STACKS
 
 PATCHES = "embeddings.patch_embeddings.projection.weight"
-
-#: The defaults of a config; what a model has instead, its `config.json` tells.
-CONVENTIONS = {"layer_norm_eps": 1e-12, "hidden_act": "gelu"}
-UNSURE = (*CONVENTIONS, "id2label")
-
-#: What stands before the names of base models, by model type.
-PREFIXES = {name: family.prefix for name, family in FAMILIES.items()}
-IMAGENET = Preprocessing(tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD))
 
 
 def _is_like_vit(model: Found, metadata: Settings) -> bool:
@@ -82,7 +51,8 @@ TRANSFORMERS = Format(
     files={"safetensors": "model.safetensors", "torch": "pytorch_model.bin"},
     base_prefixes=PREFIXES,
     claims=_is_like_vit,
-    refused=RELATIVES,
+    others=PUBLISHED,
+    shards=True,
 )
 TRANSFORMERS_BIN = replace(
     TRANSFORMERS,

@@ -55,7 +55,11 @@ def write_checkpoint() -> Callable[..., Path]:
         **fields: Any,
     ) -> Path:
         family = FAMILIES[model_type]
-        config = family.config_class(**{**SIZES, **fields}, architectures=[family.models[task]])
+        config_class = family.config_classes.get(task, family.config_class)
+        sizes = dict(SIZES)
+        if model_type.startswith("dinov2"):  # whose config computes it
+            del sizes["intermediate_size"]
+        config = config_class(**{**sizes, **fields}, architectures=[family.models[task]])
         table = parameters(config, task, add_pooling_layer=add_pooling_layer, use_mask_token=use_mask_token)
         random = np.random.default_rng(seed)
         save_checkpoint(folder, config, {row.name: _stored(row.shape, FLOAT_CODES[dtype], random) for row in table})

@@ -117,6 +117,15 @@ def models(draw: st.DrawFn, held: list[dict[str, Any]]) -> dict[str, Any]:
         sizes["intermediate_size"] = draw(st.integers(1, 7))
         fields |= sizes | {f"decoder_{name}": size for name, size in sizes.items()}
         fields |= {"norm_pix_loss": draw(st.booleans()), "mask_ratio": draw(st.sampled_from([0.75, 0.5]))}
+    if model_type.startswith("dinov2"):  # whose config computes the width of the MLP
+        del fields["intermediate_size"]
+        fields |= {"use_swiglu_ffn": draw(st.booleans()), "mlp_ratio": draw(st.sampled_from([4, 2.5]))}
+    if model_type == "dinov3_vit":  # rotary positions of two axes; nothing tells the size of images
+        fields |= {"hidden_size": 4 * heads, "image_size": 224, "qkv_bias": True, "rope_theta": 50.0}
+        switches = ["use_gated_mlp", "query_bias", "key_bias", "value_bias", "proj_bias", "mlp_bias"]
+        fields |= {name: draw(st.booleans()) for name in switches} | {"num_register_tokens": draw(st.integers(0, 2))}
+    if model_type in ("siglip_vision_model", "clip_vision_model"):
+        fields["qkv_bias"] = True
     if model_type in ("beit", "data2vec-vision"):
         switches = ["use_mask_token", "use_absolute_position_embeddings", "use_mean_pooling"]
         fields |= {name: draw(st.booleans()) for name in switches}
@@ -160,7 +169,8 @@ def test_a_converted_folder_is_the_model_that_it_was(
         folder, destination = write_checkpoint(Path(work) / "from", dtype=dtype, **model), Path(work) / "to"
         made = conversion.convert(folder, destination, to)
         source, found = conversion.load(folder), conversion.load(destination)
-        assert (found.task, found.format) == (source.task, "transformers" if to == "transformers-bin" else made.format)
+        written = "transformers" if made.format == "transformers-bin" else made.format
+        assert (found.task, found.format) == (source.task, written)
         assert made.format == to or made.format in {each.name for each in WRITABLE[to].others}
         assert type(found.config) is type(source.config)
         told = {each.name for each in found.assumed}

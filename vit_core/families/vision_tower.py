@@ -73,15 +73,13 @@ class VisionTowerConfig(PretrainedConfig):
         )
 
     @classmethod
-    def from_dict(cls, config_dict: Mapping[str, Any], *, return_unused_kwargs: bool = False, **overrides: Any) -> Any:
-        """See `PretrainedConfig.from_dict`; the fields of an image tower may lie under "vision_config"."""
-        if config_dict.get("model_type") == cls.type_of_both:
-            config_dict = cls._of_both(config_dict)
-        return super().from_dict(config_dict, return_unused_kwargs=return_unused_kwargs, **overrides)
+    def fields_in(cls, config_dict: Mapping[str, Any]) -> dict[str, Any]:
+        """See `PretrainedConfig.fields_in`; those of an image tower may lie under "vision_config"."""
+        return cls._of_both(config_dict) if config_dict.get("model_type") == cls.type_of_both else dict(config_dict)
 
     @classmethod
     def _of_both(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        tower = _as_dict(VISION, values.get(VISION) or {})
+        tower = {**_as_dict(VISION, values.get(VISION) or {}), **values}  # what is said of both, is said of this one
         return {name: value for name, value in tower.items() if name in cls.tower_fields}
 
 

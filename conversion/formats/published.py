@@ -1,0 +1,120 @@
+"""transformers' checkpoints of DINOv2, DINOv3, SigLIP and CLIP, whose published names are not the canonical ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conversion.formats import published_names as names
+from conversion.formats.format import ALL_MODELS, Format, Found, Settings
+from conversion.formats.preprocessing import BICUBIC, IMAGENET_CROP, Preprocessing
+from conversion.formats.rules import TORCH_LEAVES, Module, rules
+from vit_core.families import CONFIG_CLASSES, FAMILIES
+from vit_core.families.vision_tower import TwoTowersConfig
+from vit_core.image_processing import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
+
+#: The defaults of a config; what a model has instead, its `config.json` tells.
+CONVENTIONS = {"layer_norm_eps": 1e-12, "hidden_act": "gelu"}
+UNSURE = (*CONVENTIONS, "id2label")
+
+#: What stands before the names of base models, by model type.
+PREFIXES = {name: family.prefix for name, family in FAMILIES.items()}
+IMAGENET = Preprocessing(tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD))
+SQUASHED = Preprocessing(resample=BICUBIC)
+CLIP_CROP = Preprocessing(tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD), BICUBIC, 1.0)
+
+#: What a file of both towers has beside the image tower, and what older ones have although it follows from sizes.
+OF_TEXTS = ("text_model.*", "text_projection.*", "logit_scale", "logit_bias", "*.position_ids")
+
+
+def _config_fields(metadata: Settings) -> dict[str, Any] | None:
+    """What a `config.json` of one tower or of both says."""
+    known = CONFIG_CLASSES.get(str(metadata.get("model_type")))
+    if known is None or not ("hidden_size" in metadata or issubclass(known, TwoTowersConfig)):
+        return None
+    return known.fields_in(metadata)
+
+
+def _published(
+    name: str,
+    title: str,
+    modules: list[Module],
+    model_types: tuple[str, ...],
+    signature: tuple[str, ...],
+    preprocessing: Preprocessing,
+    told: tuple[tuple[str, Any], ...] = (),
+    **more: Any,
+) -> Format:
+    return Format(
+        name=f"transformers-{name}",
+        title=f"transformers' {title}",
+        rules=rules(TORCH_LEAVES, modules),
+        models={each: ALL_MODELS[each] for each in model_types},
+        signature=signature,
+        conventions={**CONVENTIONS, **dict(told)},
+        keeps_defaults=True,
+        told=(*CONVENTIONS, *dict(told)),
+        unsure=(*UNSURE, *dict(told)),
+        preprocessing=preprocessing,
+        files={"safetensors": "model.safetensors", "torch": "pytorch_model.bin"},
+        base_prefixes={each: PREFIXES[each] for each in model_types},
+        config_fields=_config_fields,
+        shards=True,
+        **more,
+    )
+
+
+def _has_scales(model: Found, metadata: Settings) -> bool:
+    if any(f"encoder.layer.0.{norm}.weight" in model.tensors for norm in ("norm1", "layernorm_before")):
+        return "encoder.layer.0.norm1.weight" in model.tensors
+    return metadata.get("model_type") in DINOV2.models  # without layers
+
+
+def _has_no_class_token(model: Found, metadata: Settings) -> bool:
+    return "embeddings.class_embedding" not in model.tensors
+
+
+DINOV2 = _published(
+    "dinov2",
+    "DINOv2",
+    names.DINOV2,
+    ("dinov2", "dinov2_with_registers"),
+    ("embeddings.patch_embeddings.projection.weight",),
+    IMAGENET_CROP,
+    claims=_has_scales,
+)
+DINOV3 = _published(
+    "dinov3",
+    "DINOv3",
+    names.DINOV3,
+    ("dinov3_vit",),
+    ("embeddings.patch_embeddings.weight", "embeddings.cls_token", "norm.weight"),
+    IMAGENET,
+    told=(("rope_theta", 100.0),),
+)
+SIGLIP = _published(
+    "siglip",
+    "SigLIP",
+    names.siglip(),
+    ("siglip_vision_model",),
+    ("embeddings.patch_embedding.weight", "embeddings.position_embedding.weight", "post_layernorm.weight"),
+    SQUASHED,
+    claims=_has_no_class_token,
+    left_out=OF_TEXTS,
+    always_prefixed=True,
+)
+CLIP = _published(
+    "clip",
+    "CLIP",
+    names.clip(),
+    ("clip_vision_model",),
+    ("embeddings.patch_embedding.weight", "embeddings.class_embedding", "pre_layrnorm.weight"),
+    CLIP_CROP,
+    left_out=OF_TEXTS,
+    always_prefixed=True,
+)
+PUBLISHED = (DINOV2, DINOV3, SIGLIP, CLIP)
