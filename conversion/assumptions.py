@@ -129,7 +129,8 @@ def fields_from_shapes(
     for template, row in table.items():
         shape = shapes.get(template.replace(LAYER, "0"), ())
         for axis, length in zip(row.axes, shape, strict=False):
-            if field := LENGTHS[row.stack].get(axis):
+            field = LENGTHS[row.stack].get(axis)
+            if field and (axis != "head" or row.kind == "table"):  # of the norms of queries and keys, it is a width
                 fields.setdefault(field, length)
     hidden, channels, *patch = shapes[PROJECTION]
     has_layers = "intermediate_size" in fields

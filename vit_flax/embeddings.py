@@ -31,7 +31,11 @@ class FlaxViTPatchEmbeddings(Part):
         config = self.config
         self.num_patches = config.grid[0] * config.grid[1]
         self.projection = PatchConvolution(
-            **self.shared, features=config.hidden_size, patch_shape=config.patch_shape, axes=(None, "hidden")
+            **self.shared,
+            features=config.hidden_size,
+            patch_shape=config.patch_shape,
+            axes=(None, "hidden"),
+            use_bias=config.architecture.patch_bias,
         )
 
     def __call__(
@@ -56,13 +60,17 @@ class FlaxViTEmbeddings(Part):
     def setup(self) -> None:
         config, architecture, start = self.config, self.config.architecture, normal(self.config.initializer_range)
         for name in architecture.prefix_tokens:
-            setattr(self, name, self._token(name, start))
+            setattr(self, name, self._tokens(name, start))
+        if architecture.register_tokens:
+            self.register_tokens = self._tokens("register_tokens", start, architecture.register_tokens)
         self.has_mask_token = self.use_mask_token if architecture.mask_token is None else architecture.mask_token
         if self.has_mask_token:
-            self.mask_token = self._token("mask_token", nn.initializers.zeros)
+            self.mask_token = self._tokens("mask_token", nn.initializers.zeros)
         self.patch_embeddings = FlaxViTPatchEmbeddings(**self.shared)
         self.position_embeddings = POSITIONS[architecture.absolute_positions](self)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob if config.architecture.embedding_dropout else 0.0)
+        if architecture.embedding_norm:
+            self.layernorm = self.layer_norm()
+        self.dropout = nn.Dropout(config.hidden_dropout_prob if architecture.embedding_dropout else 0.0)
 
     def __call__(
         self,
@@ -75,13 +83,13 @@ class FlaxViTEmbeddings(Part):
         patches = self.patch_embeddings(pixel_values, interpolate_pos_encoding)
         if bool_masked_pos is not None:
             patches = self._mask(patches, bool_masked_pos)
-        tokens = self._with_prefix(patches)
         positions = self.position_embeddings
-        if positions is None:
-            return self.dropout(tokens, deterministic)
-        if interpolates(self.config, pixel_values, interpolate_pos_encoding):
-            positions = self.interpolate_pos_encoding(tokens, *pixel_values.shape[1:3])
-        return self.dropout(tokens + positions.astype(self.dtype), deterministic)
+        if positions is not None and interpolates(self.config, pixel_values, interpolate_pos_encoding):
+            positions = self.interpolate_pos_encoding(patches, *pixel_values.shape[1:3])
+        tokens = self._positioned(patches, None if positions is None else positions.astype(self.dtype))
+        if self.config.architecture.embedding_norm:
+            tokens = self.layernorm(tokens)
+        return self.dropout(tokens, deterministic)
 
     def interpolate_pos_encoding(
         self, embeddings: Float[Array, "batch tokens hidden"], height: int, width: int
@@ -89,36 +97,41 @@ class FlaxViTEmbeddings(Part):
         """The position embeddings for images of another size, resampled as `vit_core.position` defines it.
 
         Args:
-            embeddings: the tokens that the positions are for; the sizes alone decide here.
+            embeddings: accepted for scripts that give it; the sizes alone decide here.
             height: of the images, in pixels.
             width: likewise.
         """
-        before = self.config.architecture.num_prefix_tokens
+        architecture = self.config.architecture
+        before = architecture.num_positioned_prefix_tokens
         positions: Any = self.position_embeddings
         of_prefix, patches = positions[:, :before], positions[0, before:]
         grid = grid_of(height, width, self.config.patch_shape)
-        resampled = resample_grid(patches.reshape(*self.config.grid, -1), grid)
+        resampled = resample_grid(patches.reshape(*self.config.grid, -1), grid, architecture.position_resampling)
         return jnp.concatenate([of_prefix, resampled.reshape(1, grid[0] * grid[1], patches.shape[-1])], axis=1)
 
     @nn.nowrap
-    def _token(self, name: str, start: Any) -> Array:
-        return self.parameter(name, (1, 1, self.config.hidden_size), (None, None, "hidden"), start)
+    def _tokens(self, name: str, start: Any, count: int = 1) -> Array:
+        return self.parameter(name, (1, count, self.config.hidden_size), (None, None, "hidden"), start)
 
     @nn.nowrap
     def positions(self, start: Any) -> Array:
-        """A position for each token."""
+        """A position for each patch, and for tokens before them that have one."""
         config = self.config
-        tokens = config.architecture.num_prefix_tokens + config.grid[0] * config.grid[1]
+        tokens = config.architecture.num_positioned_prefix_tokens + config.grid[0] * config.grid[1]
         shape = (1, tokens, config.hidden_size)
         return self.parameter("position_embeddings", shape, (None, None, "hidden"), start)
 
-    def _with_prefix(self, patches: Array) -> Array:
-        names = self.config.architecture.prefix_tokens
-        if not names:
-            return patches
-        one_an_image = (patches.shape[0], 1, patches.shape[2])
-        prefix = [jnp.broadcast_to(getattr(self, name).astype(self.dtype), one_an_image) for name in names]
-        return jnp.concatenate([*prefix, patches], axis=1)
+    def _positioned(self, patches: Array, positions: Array | None) -> Array:
+        """All tokens, with positions where they have one: the first before the patches, and the patches."""
+        architecture = self.config.architecture
+        registers = ("register_tokens",) if architecture.register_tokens else ()
+        prefix = [getattr(self, name).astype(self.dtype) for name in (*architecture.prefix_tokens, *registers)]
+        if positions is None or architecture.num_positioned_prefix_tokens == architecture.num_prefix_tokens:
+            tokens = _joined(prefix, patches)
+            return tokens if positions is None else tokens + positions
+        before = architecture.num_positioned_prefix_tokens
+        prefix[:before] = [token + positions[:, place : place + 1] for place, token in enumerate(prefix[:before])]
+        return _joined(prefix, patches + positions[:, before:])
 
     def _mask(self, patches: Array, bool_masked_pos: Array) -> Array:
         if not self.has_mask_token:
@@ -130,6 +143,14 @@ class FlaxViTEmbeddings(Part):
         return jnp.where(bool_masked_pos.astype(bool)[..., None], self.mask_token.astype(self.dtype), patches)
 
 
+def _joined(prefix: list[Array], patches: Array) -> Array:
+    """The tokens of each image: those that all images have before the patches, and the patches."""
+    if not prefix:
+        return patches
+    images, _, width = patches.shape
+    return jnp.concatenate([*(jnp.broadcast_to(each, (images, each.shape[1], width)) for each in prefix), patches], 1)
+
+
 def fixed_positions(grid: tuple[int, int], prefix_tokens: int) -> Callable[..., Array]:
     """How fixed positions start; see `vit_core.position.sincos_positions`."""
     return lambda key, shape, dtype: jnp.asarray(sincos_positions(grid, shape[-1], prefix_tokens), dtype)
@@ -137,7 +158,7 @@ def fixed_positions(grid: tuple[int, int], prefix_tokens: int) -> Callable[..., 
 
 def _fixed(embeddings: FlaxViTEmbeddings) -> Array:
     config = embeddings.config
-    start = fixed_positions(config.grid, config.architecture.num_prefix_tokens)
+    start = fixed_positions(config.grid, config.architecture.num_positioned_prefix_tokens)
     return jax.lax.stop_gradient(embeddings.positions(start))
 
 

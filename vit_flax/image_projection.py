@@ -23,7 +23,7 @@ class FlaxVisionTransformerModelWithProjectionModule(VisionTransformerWithHead):
     """
 
     def setup(self) -> None:
-        self.add_base_model(add_pooling_layer=True)
+        self.add_base_model(reads_pooler=True)
         self.visual_projection = self.linear(self.config.projection_dim, ("hidden", "projection"), use_bias=False)
 
     def __call__(

@@ -62,7 +62,7 @@ def initialized(
     """
     shape, is_stacked = layout.shape(rows[0]), layout.is_stacked(rows[0])
     if rows[0].initializer == "sincos":
-        fixed = sincos_positions(config.grid, shape[-1], config.architecture.num_prefix_tokens).astype(dtype)
+        fixed = sincos_positions(config.grid, shape[-1], config.architecture.num_positioned_prefix_tokens).astype(dtype)
         if sharding is None:
             return jnp.asarray(fixed)
         return jax.make_array_from_callback(shape, sharding, lambda index: fixed[index])

@@ -24,6 +24,7 @@ from vit_flax.outputs import FlaxBaseModelOutput
 from vit_flax.parts import Part, given
 from vit_flax.position import resample_table
 from vit_flax.rematerialization import Remat, rematerialized
+from vit_flax.rotary import Tables, rotated
 
 
 class RelativePositionBias(Part):
@@ -69,12 +70,14 @@ class FlaxViTSelfAttention(Part):
     layer: int | None = None
 
     def setup(self) -> None:
-        config = self.config
+        config, architecture = self.config, self.config.architecture
         self.heads = config.kept_heads(self.layer)
         width = len(self.heads) * config.head_dim
-        self.query = self.linear(width, ("hidden", "heads"), config.qkv_bias)
-        self.key = self.linear(width, ("hidden", "heads"), config.qkv_bias and config.architecture.key_bias)
-        self.value = self.linear(width, ("hidden", "heads"), config.qkv_bias)
+        self.query = self.linear(width, ("hidden", "heads"), config.qkv_bias and architecture.query_bias)
+        self.key = self.linear(width, ("hidden", "heads"), config.qkv_bias and architecture.key_bias)
+        self.value = self.linear(width, ("hidden", "heads"), config.qkv_bias and architecture.value_bias)
+        if architecture.query_key_norm:
+            self.query_norm, self.key_norm = self.layer_norm("head"), self.layer_norm("head")
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
     def __call__(
@@ -86,6 +89,7 @@ class FlaxViTSelfAttention(Part):
         head_mask: Shaped[Array, " heads"] | None = None,
         prefix_only: bool = False,
         relative_position_bias: Float[Array, "1 all_heads tokens tokens"] | None = None,
+        rotary: Tables | None = None,
     ) -> tuple[Float[Array, "batch queries width"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
         """Return what each token gathered, and on request the attention; with `prefix_only` those before the patches.
 
@@ -96,18 +100,25 @@ class FlaxViTSelfAttention(Part):
             head_mask: factors for the heads, counted as before pruning.
             prefix_only: whether the tokens before the patches alone ask.
             relative_position_bias: what to add to the scores; of all heads, or of those that are not pruned.
+            rotary: by which queries and keys of the patches are turned; see `vit_flax.rotary`.
         """
         config, queried, bias = self.config, hidden_states, relative_position_bias
+        architecture = config.architecture
         if bias is not None and bias.shape[1] != len(self.heads):
             bias = bias[:, np.array(self.heads)]
         if prefix_only:
-            before = config.architecture.num_prefix_tokens
+            before = architecture.num_prefix_tokens
             queried = self.constrain(hidden_states[:, :before], "batch", "tokens", "hidden")
             bias = None if bias is None else bias[:, :, :before]
         query, key, value = (
             self._split(projected)
             for projected in (self.query(queried), self.key(hidden_states), self.value(hidden_states))
         )
+        if architecture.query_key_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if rotary is not None and architecture.rotary_positions is not None:
+            query = query if prefix_only else rotated(architecture.rotary_positions, query, rotary)
+            key = rotated(architecture.rotary_positions, key, rotary)
         drops = config.attention_probs_dropout_prob > 0 and not deterministic
         if config.attn_implementation == "sdpa" and not (output_attentions or drops) and head_mask is None:
             return (self._joined(attention(query, key, value, bias)),)
@@ -147,6 +158,7 @@ class RelativeSelfAttention(FlaxViTSelfAttention):
         head_mask: Shaped[Array, " heads"] | None = None,
         prefix_only: bool = False,
         grid: tuple[int, int] | None = None,
+        rotary: Tables | None = None,
     ) -> tuple[Float[Array, "batch queries width"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
         """See `FlaxViTSelfAttention`; `grid` is that of the patches, where it is not the config's."""
         return super().__call__(
@@ -156,6 +168,7 @@ class RelativeSelfAttention(FlaxViTSelfAttention):
             head_mask=head_mask,
             prefix_only=prefix_only,
             relative_position_bias=self.relative_position_bias(grid),
+            rotary=rotary,
         )
 
 
@@ -163,7 +176,10 @@ class FlaxViTSelfOutput(Part):
     """The output projection of attention; the residual is added in FlaxViTLayer."""
 
     def setup(self) -> None:
-        self.dense = self.linear(self.config.hidden_size, ("heads", "hidden"))
+        architecture = self.config.architecture
+        if architecture.attention_norm:
+            self.layernorm = self.layer_norm("heads")
+        self.dense = self.linear(self.config.hidden_size, ("heads", "hidden"), architecture.output_bias)
         self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
 
     def __call__(
@@ -172,6 +188,8 @@ class FlaxViTSelfOutput(Part):
         input_tensor: Float[Array, "batch tokens hidden"] | None = None,  # for parts that scripts put here
         deterministic: bool = True,
     ) -> Float[Array, "batch queries hidden"]:
+        if self.config.architecture.attention_norm:
+            hidden_states = self.layernorm(hidden_states)
         return self.dropout(self.dense(hidden_states), deterministic)
 
 
@@ -208,22 +226,31 @@ class FlaxViTAttention(Part):
 
 
 class FlaxViTIntermediate(Part):
-    """The first half of the MLP."""
+    """The first half of the MLP; if it is gated, what passes the activation weighs a second projection."""
 
     def setup(self) -> None:
-        self.dense = self.linear(self.config.intermediate_size, ("hidden", "mlp"))
-        self.activation = activation(self.config.hidden_act)
+        width, bias = self.config.intermediate_size, self.config.architecture.mlp_bias
+        if self.config.architecture.gated_mlp:
+            self.gate = self.linear(width, ("hidden", "mlp"), bias)
+        self.dense = self.linear(width, ("hidden", "mlp"), bias)
+        self.activation = activation(self.config.mlp_act)
 
     def __call__(self, hidden_states: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch tokens mlp"]:
-        return self.activation(self.constrain(self.dense(hidden_states), "batch", "tokens", "mlp"))
+        projected = self.constrain(self.dense(hidden_states), "batch", "tokens", "mlp")
+        if not self.config.architecture.gated_mlp:
+            return self.activation(projected)
+        return self.activation(self.constrain(self.gate(hidden_states), "batch", "tokens", "mlp")) * projected
 
 
 class FlaxViTOutput(Part):
     """The second half of the MLP, with the residual."""
 
     def setup(self) -> None:
-        self.dense = self.linear(self.config.hidden_size, ("mlp", "hidden"))
-        self.dropout = nn.Dropout(self.config.hidden_dropout_prob)
+        architecture = self.config.architecture
+        if architecture.mlp_norm:
+            self.layernorm = self.layer_norm("mlp")
+        self.dense = self.linear(self.config.hidden_size, ("mlp", "hidden"), architecture.mlp_bias)
+        self.dropout = nn.Dropout(self.config.hidden_dropout_prob if architecture.mlp_dropout else 0.0)
 
     def __call__(
         self,
@@ -231,7 +258,15 @@ class FlaxViTOutput(Part):
         attention_output: Float[Array, "batch tokens hidden"],
         deterministic: bool = True,
     ) -> Float[Array, "batch tokens hidden"]:
-        return self.dropout(self.dense(hidden_states), deterministic) + attention_output
+        return self.added(hidden_states, deterministic) + attention_output
+
+    def added(
+        self, hidden_states: Float[Array, "batch tokens mlp"], deterministic: bool
+    ) -> Float[Array, "batch tokens hidden"]:
+        """What the MLP adds to the tokens."""
+        if self.config.architecture.mlp_norm:
+            hidden_states = self.layernorm(hidden_states)
+        return self.dropout(self.dense(hidden_states), deterministic)
 
 
 class ScaledOutput(FlaxViTOutput):
@@ -240,7 +275,7 @@ class ScaledOutput(FlaxViTOutput):
     def __call__(  # type: ignore[override]
         self, hidden_states: Float[Array, "batch tokens mlp"], deterministic: bool = True
     ) -> Float[Array, "batch tokens hidden"]:
-        return self.dropout(self.dense(hidden_states), deterministic)
+        return self.added(hidden_states, deterministic)
 
 
 class FlaxViTLayer(Part):
@@ -392,23 +427,24 @@ class FlaxViTLayerCollection(Part):
         head_mask: Shaped[Array, "layers heads"] | None = None,
         prefix_only: bool = False,
         relative_position_bias: Float[Array, "1 heads tokens tokens"] | None = None,
+        rotary: Tables | None = None,
         **relative: Any,
     ) -> FlaxBaseModelOutput | tuple[Any, ...]:
         """Run the layers; see `LayerStack.run`."""
-        relative = given(**relative)
+        relative, arrays = given(**relative), given(relative_position_bias=relative_position_bias, rotary=rotary)
         all_hidden_states, all_attentions = [hidden_states], []
         for index, layer in enumerate(self.layers):
             is_narrow = prefix_only and index == self.config.num_hidden_layers - 1
 
             def run(
-                layer: Any, x: Array, mask: Array | None, bias: Array | None, is_narrow: bool = is_narrow
+                layer: Any, x: Array, mask: Array | None, arrays: dict[str, Any], is_narrow: bool = is_narrow
             ) -> tuple[Array, ...]:
-                options = given(head_mask=mask, prefix_only=is_narrow, relative_position_bias=bias, **relative)
+                options = given(head_mask=mask, prefix_only=is_narrow, **arrays, **relative)
                 return layer(x, deterministic, output_attentions, **options)
 
             run = rematerialized(run, self.remat, is_scanned=False)
             mask = None if head_mask is None else head_mask[index]
-            hidden_states, *attentions = run(layer, hidden_states, mask, relative_position_bias)
+            hidden_states, *attentions = run(layer, hidden_states, mask, arrays)
             all_hidden_states.append(hidden_states)
             all_attentions.extend(attentions)
         output = FlaxBaseModelOutput(
@@ -456,6 +492,7 @@ class LayerStack(Part):
         head_mask: Shaped[Array, "layers heads"] | None = None,
         prefix_only: bool = False,
         relative_position_bias: Float[Array, "1 heads tokens tokens"] | None = None,
+        rotary: Tables | None = None,
         **relative: Any,
     ) -> Any:
         """Run layers; on request with the hidden states before each and after the last, and the attention.
@@ -469,18 +506,18 @@ class LayerStack(Part):
             head_mask: factors for the heads of each layer.
             prefix_only: whether the last layer computes the tokens before the patches alone, unless layers are scanned.
             relative_position_bias: what every layer adds to its scores.
+            rotary: by which every layer turns queries and keys of the patches; see `vit_flax.rotary`.
             **relative: what else attention is handed to place tokens relative to each other.
         """
+        arrays = given(relative_position_bias=relative_position_bias, rotary=rotary)
         if isinstance(stack, FlaxViTLayerCollection):
-            relative |= given(
-                head_mask=head_mask, prefix_only=prefix_only, relative_position_bias=relative_position_bias
-            )
+            relative |= given(head_mask=head_mask, prefix_only=prefix_only, **arrays)
             return stack(hidden_states, deterministic, output_attentions, output_hidden_states, True, **relative)
 
         def run(
-            layer: FlaxViTLayer, x: Array, mask: Array | None, rate: Array | None, bias: Array | None
+            layer: FlaxViTLayer, x: Array, mask: Array | None, rate: Array | None, arrays: dict[str, Any]
         ) -> tuple[Array, tuple[Array | None, list[Array]]]:
-            options = given(head_mask=mask, drop_path_rate=rate, relative_position_bias=bias, **relative)
+            options = given(head_mask=mask, drop_path_rate=rate, **arrays, **relative)
             x, *attentions = layer(x, deterministic, output_attentions, **options)
             return x, (x if output_hidden_states else None, attentions)
 
@@ -496,9 +533,7 @@ class LayerStack(Part):
             length=config.num_hidden_layers,
             metadata_params={nn.PARTITION_NAME: None},  # on a mesh, stacks are not split between layers
         )
-        hidden_states, (all_hidden_states, all_attentions) = scan(
-            stack, hidden_states, head_mask, rates, relative_position_bias
-        )
+        hidden_states, (all_hidden_states, all_attentions) = scan(stack, hidden_states, head_mask, rates, arrays)
         return FlaxBaseModelOutput(
             last_hidden_state=hidden_states,
             hidden_states=(embeddings, *all_hidden_states) if output_hidden_states else None,

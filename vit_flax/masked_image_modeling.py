@@ -52,7 +52,7 @@ class FlaxVisionTransformerForMaskedImageModelingModule(VisionTransformerWithHea
     """
 
     def setup(self) -> None:
-        self.add_base_model(add_pooling_layer=False, use_mask_token=True)
+        self.add_base_model(use_mask_token=True)
         self.decoder = FlaxViTDecoder(**self.shared)
 
     def __call__(
@@ -80,7 +80,10 @@ class FlaxVisionTransformerForMaskedImageModelingModule(VisionTransformerWithHea
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             **given(
-                interpolate_pos_encoding=interpolate_pos_encoding, head_mask=head_mask, bool_masked_pos=bool_masked_pos
+                interpolate_pos_encoding=interpolate_pos_encoding,
+                head_mask=head_mask,
+                bool_masked_pos=bool_masked_pos,
+                without_pooler=self.may_skip_pooler,
             ),
         )
         rows, columns = grid_of(*pixel_values.shape[1:3], config.patch_shape)
@@ -101,7 +104,7 @@ class FlaxVisionTransformerForMaskedTokenModelingModule(VisionTransformerWithHea
     """
 
     def setup(self) -> None:
-        self.add_base_model(add_pooling_layer=False, use_mask_token=True)
+        self.add_base_model(use_mask_token=True)
         self.layernorm = self.layer_norm()
         self.lm_head = self.linear(self.config.vocab_size, ("hidden", "vocabulary"))
 
@@ -127,7 +130,10 @@ class FlaxVisionTransformerForMaskedTokenModelingModule(VisionTransformerWithHea
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             **given(
-                interpolate_pos_encoding=interpolate_pos_encoding, head_mask=head_mask, bool_masked_pos=bool_masked_pos
+                interpolate_pos_encoding=interpolate_pos_encoding,
+                head_mask=head_mask,
+                bool_masked_pos=bool_masked_pos,
+                without_pooler=self.may_skip_pooler,
             ),
         )
         patches = self.patches_of(outputs, grid_of(*pixel_values.shape[1:3], self.config.patch_shape))

@@ -17,10 +17,9 @@ from jax import Array
 from jaxtyping import Float, Shaped
 
 from vit_core import PretrainedConfig, VisionTransformerConfig
-from vit_core.architecture import Pooler, RelativePositions, Summary
+from vit_core.architecture import RelativePositions, Summary
 from vit_core.checks import check_head_mask
 from vit_core.patches import grid_of
-from vit_flax.activations import activation
 from vit_flax.embeddings import (
     FlaxViTEmbeddings,
     FlaxViTPatchEmbeddings,
@@ -45,8 +44,10 @@ from vit_flax.outputs import (
     FlaxSequenceClassifierOutput,
 )
 from vit_flax.parts import Part, given
+from vit_flax.poolers import POOLERS, FlaxViTPooler
 from vit_flax.pretrained import FlaxPreTrainedModel
 from vit_flax.rematerialization import Remat
+from vit_flax.rotary import moves_positions, rotary_tables
 
 __all__ = [
     "FlaxViTAttention",
@@ -100,8 +101,12 @@ class FlaxViTEncoder(LayerStack):
             return_dict: whether to return an output object rather than a tuple.
             head_mask: factors for the heads of each layer.
             prefix_only: see `LayerStack.run`.
-            grid: rows and columns of patches, where relative positions are resampled.
+            grid: rows and columns of patches; those of the config's images unless given.
         """
+        relative = RELATIVE[self.config.architecture.relative_positions](self, grid)
+        if self.config.architecture.rotary_positions is not None:
+            key = self.make_rng("dropout") if moves_positions(self.config) and not deterministic else None
+            relative["rotary"] = rotary_tables(self.config, grid or self.config.grid, self.dtype, key)
         output = self.run(
             self.layer,
             hidden_states,
@@ -110,7 +115,7 @@ class FlaxViTEncoder(LayerStack):
             output_hidden_states,
             head_mask=head_mask,
             prefix_only=prefix_only,
-            **RELATIVE[self.config.architecture.relative_positions](self, grid),
+            **relative,
         )
         return output if return_dict else output.to_tuple()
 
@@ -123,45 +128,14 @@ RELATIVE: dict[RelativePositions | None, Callable[[Any, tuple[int, int] | None],
 }
 
 
-class FlaxViTPooler(Part):
-    """A summary of the image from the class token."""
-
-    def setup(self) -> None:
-        self.dense = self.linear(self.config.pooler_size, ("hidden", "pooled"))
-        self.activation = activation(self.config.pooler_act)
-
-    def __call__(self, hidden_states: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch pooled"]:
-        return self.activation(self.dense(hidden_states[:, 0]))
-
-
-class MeanNormPooler(Part):
-    """A summary of the image: the mean of the patches, normed."""
-
-    def setup(self) -> None:
-        self.layernorm = self.layer_norm()
-
-    def __call__(self, hidden_states: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch hidden"]:
-        return self.layernorm(hidden_states[:, self.config.architecture.num_prefix_tokens :].mean(1))
-
-
-class ClassTokenPooler(Part):
-    """A summary of the image: the class token as it is."""
-
-    def __call__(self, hidden_states: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch hidden"]:
-        return hidden_states[:, 0]
-
-
-POOLERS: dict[Pooler, type[Part]] = {
-    "dense": FlaxViTPooler,
-    "mean-norm": MeanNormPooler,
-    "class-token": ClassTokenPooler,
-}
-
 #: What a classifier reads of a base model's output, which has so many tokens before the patches.
 SUMMARIES: dict[Summary, Callable[[Any, int], Array]] = {
     "class-token": lambda outputs, num_prefix_tokens: outputs.last_hidden_state[:, 0],
     "pooler": lambda outputs, num_prefix_tokens: outputs.pooler_output,
     "mean": lambda outputs, num_prefix_tokens: outputs.last_hidden_state[:, num_prefix_tokens:].mean(1),
+    "class-and-mean": lambda outputs, num_prefix_tokens: jnp.concatenate(
+        [SUMMARIES[each](outputs, num_prefix_tokens) for each in ("class-token", "mean")], axis=-1
+    ),
 }
 
 
@@ -202,12 +176,13 @@ class FlaxVisionTransformerModule(Part):
         head_mask: Shaped[Array, "*layers heads"] | None = None,
         bool_masked_pos: Shaped[Array, "batch patches"] | None = None,
         prefix_only: bool = False,
+        without_pooler: bool = False,
     ) -> FlaxBaseModelOutputWithPooling | tuple[Any, ...]:
         """Run the model; see `FlaxVisionTransformerModel.__call__`, but the channels of images come last here.
 
         With `prefix_only` the last layer computes the tokens before the patches alone, which are all that some poolers
         and classifiers see; `last_hidden_state` is (batch, prefix tokens, hidden) then. Scanned layers compute all
-        tokens.
+        tokens. With `without_pooler` there is no `pooler_output`, and its pooler computes nothing.
         """
         self._require_rng(deterministic)
         hidden_states = self.embeddings(
@@ -225,9 +200,10 @@ class FlaxVisionTransformerModule(Part):
             grid=self._resampled_grid(pixel_values, interpolate_pos_encoding),
         )
         last_hidden_state = self.layernorm(encoded[0])
+        pools = self.pooler is not None and (not without_pooler or self.is_initializing())
         output = FlaxBaseModelOutputWithPooling(
             last_hidden_state=last_hidden_state,
-            pooler_output=None if self.pooler is None else self.pooler(last_hidden_state),
+            pooler_output=self.pooler(last_hidden_state) if pools else None,
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
@@ -253,8 +229,9 @@ class FlaxVisionTransformerModule(Part):
         )
 
     def _resampled_grid(self, pixel_values: Array, interpolate_pos_encoding: bool) -> tuple[int, int] | None:
-        """The grid for which an encoder with relative positions has to resample them, if it has to."""
-        has_relative = self.config.architecture.relative_positions is not None
+        """The grid of the patches, if the encoder has to know it and it may be another than the config's."""
+        architecture = self.config.architecture
+        has_relative = architecture.relative_positions is not None or architecture.rotary_positions is not None
         if has_relative and interpolates(self.config, pixel_values, interpolate_pos_encoding):
             return grid_of(*pixel_values.shape[1:3], self.config.patch_shape)
         return None
@@ -270,9 +247,11 @@ class FlaxVisionTransformerModule(Part):
         config = self.config
         drop_path_rate = config.architecture.drop_path_rates(config.num_hidden_layers)[-1:]  # of the last layer
         drops = config.hidden_dropout_prob or config.attention_probs_dropout_prob or any(drop_path_rate)
-        if drops and not deterministic and not self.has_rng("dropout"):
+        moves = moves_positions(config)
+        if (drops or moves) and not deterministic and not self.has_rng("dropout"):
+            what = "dropout acts" if drops else "positions are moved at random"
             raise ValueError(
-                "dropout acts in training and needs random numbers; pass dropout_rng=jax.random.key(...), another one "
+                f"{what} in training and needs random numbers; pass dropout_rng=jax.random.key(...), another one "
                 "in each step (to a module: rngs={'dropout': ...})."
             )
 
@@ -297,9 +276,15 @@ class VisionTransformerWithHead(Part):
     remat: Remat = False
 
     @nn.nowrap
-    def add_base_model(self, **options: Any) -> None:
-        """Make the base model; the options are its fields."""
+    def add_base_model(self, *, reads_pooler: bool = False, **options: Any) -> None:
+        """Make the base model; the options are its fields.
+
+        Args:
+            reads_pooler: whether the head reads its pooler's output. Some models have a pooler though none reads it.
+            **options: its fields.
+        """
         base_model: Any = self.base_module_class
+        options["add_pooling_layer"] = reads_pooler or self.config.architecture.keeps_pooler
         options |= {"scan_layers": self.scan_layers, "remat": self.remat}
         setattr(self, self.config.base_model_prefix, base_model(**self.shared, **options))
 
@@ -317,6 +302,11 @@ class VisionTransformerWithHead(Part):
         is_seen = output_attentions or output_hidden_states or self.is_mutable_collection("intermediates")
         return type(self.base_model) is FlaxVisionTransformerModule and not is_seen
 
+    @property
+    def may_skip_pooler(self) -> bool:
+        """Whether the base model has a pooler for keeping, and can be called without it."""
+        return self.config.architecture.keeps_pooler and type(self.base_model) is FlaxVisionTransformerModule
+
     @nn.nowrap
     def patches_of(self, outputs: Any, grid: tuple[int, int]) -> Float[Array, "batch patches hidden"]:
         """The tokens that stand for the patches in masked image modeling."""
@@ -332,10 +322,11 @@ class FlaxVisionTransformerForImageClassificationModule(VisionTransformerWithHea
 
     def setup(self) -> None:
         config, architecture = self.config, self.config.architecture
-        self.add_base_model(add_pooling_layer=architecture.classifier_reads == "pooler")
+        self.add_base_model(reads_pooler=architecture.classifier_reads == "pooler")
         self.summary = SUMMARIES[architecture.classifier_reads]
         reads_dense = architecture.classifier_reads == "pooler" and architecture.pooler == "dense"
-        self.summary_axis = "pooled" if reads_dense else "hidden"
+        is_hidden = architecture.classifier_reads != "class-and-mean" and not reads_dense
+        self.summary_axis = "hidden" if is_hidden else "pooled"
         if config.num_labels:  # without labels its input is passed on
             self.classifier = self.linear(config.num_labels, (self.summary_axis, "labels"))
 
@@ -363,6 +354,7 @@ class FlaxVisionTransformerForImageClassificationModule(VisionTransformerWithHea
                 interpolate_pos_encoding=interpolate_pos_encoding,
                 head_mask=head_mask,
                 prefix_only=architecture.summary_is_prefix and sees_prefix_only,
+                without_pooler=architecture.classifier_reads != "pooler" and self.may_skip_pooler,
             ),
         )
         summary = self.summary(outputs, architecture.num_prefix_tokens)
@@ -382,7 +374,7 @@ class FlaxVisionTransformerForImageClassificationWithTeacherModule(VisionTransfo
 
     def setup(self) -> None:
         self.places = self.config.architecture.teacher_places
-        self.add_base_model(add_pooling_layer=False)
+        self.add_base_model()
         self.cls_classifier, self.distillation_classifier = self._classifier(), self._classifier()
 
     def __call__(
@@ -406,6 +398,7 @@ class FlaxVisionTransformerForImageClassificationWithTeacherModule(VisionTransfo
                 interpolate_pos_encoding=interpolate_pos_encoding,
                 head_mask=head_mask,
                 prefix_only=self.sees_prefix_only(output_attentions, output_hidden_states),
+                without_pooler=self.may_skip_pooler,
             ),
         )
         class_token, distillation_token = (

@@ -16,7 +16,8 @@ from flax.traverse_util import flatten_dict
 from jax import Array
 from jax.sharding import Sharding
 
-from vit_core import PretrainedConfig, VisionTransformerConfig, ViTMAEConfig
+from vit_core import CLIPVisionConfig, PretrainedConfig, VisionTransformerConfig, ViTMAEConfig
+from vit_core.architecture import PREFIX_TOKENS
 from vit_core.array_bytes import contiguous
 from vit_core.families import family_of
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
@@ -302,6 +303,8 @@ def candidates(
         heads: the tasks of these heads.
     """
     outside = {"": None}  # a head stands beside its base model
+    if not set(PREFIX_TOKENS) <= set(config.architecture.prefix_tokens):  # of which a model with a teacher reads each
+        heads = [task for task in heads if task != "image-classification-with-teacher"]
     for prefix in bases:
         for row in parameters(config, "model", add_pooling_layer=True, use_mask_token=True):
             yield row.under(prefix)
@@ -319,9 +322,21 @@ def _all_options() -> list[PretrainedConfig]:
     tokens = ("cls_token", "distillation_token")
     return [
         VisionTransformerConfig(
-            num_hidden_layers=1, prefix_tokens=tokens, relative_positions="layers", layer_scale=0.1
+            num_hidden_layers=1,
+            prefix_tokens=tokens,
+            register_tokens=1,
+            embedding_norm=True,
+            query_key_norm=True,
+            attention_norm=True,
+            mlp_norm=True,
+            gated_mlp=True,
+            relative_positions="layers",
+            layer_scale=0.1,
         ),
-        VisionTransformerConfig(num_hidden_layers=1, relative_positions="shared", pooler="mean-norm"),
+        VisionTransformerConfig(
+            num_hidden_layers=1, prefix_tokens=tokens, relative_positions="shared", pooler="attention"
+        ),
+        CLIPVisionConfig(num_hidden_layers=1),
         ViTMAEConfig(num_hidden_layers=1, decoder_num_hidden_layers=1),
     ]
 

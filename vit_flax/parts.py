@@ -63,8 +63,15 @@ class Part(nn.Module):
         return Linear(**self.shared, features=features, axes=axes, use_bias=use_bias)
 
     @nn.nowrap
-    def layer_norm(self, axis: str = "hidden") -> nn.LayerNorm:
-        """A LayerNorm over the last axis, whose name is `axis`; in float32 at least."""
+    def layer_norm(self, axis: str = "hidden") -> nn.LayerNorm | nn.RMSNorm:
+        """The norm of the model's architecture over the last axis, whose name is `axis`; in float32 at least."""
+        if self.config.architecture.norm == "rms":
+            return nn.RMSNorm(
+                epsilon=self.config.layer_norm_eps,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                scale_init=self.placed(nn.initializers.ones, (axis,)),
+            )
         return nn.LayerNorm(
             epsilon=self.config.layer_norm_eps,
             dtype=self.dtype,
@@ -119,11 +126,13 @@ class PatchConvolution(Part):
         features: the channels of what it returns.
         patch_shape: height and width of a patch.
         axes: the names of its input's and its output's channels.
+        use_bias: whether it has a bias.
     """
 
     features: int = 0
     patch_shape: tuple[int, int] = (1, 1)
     axes: tuple[str | None, str | None] = (None, None)
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch rows columns features"]:
@@ -134,9 +143,10 @@ class PatchConvolution(Part):
             (None, None, *self.axes),
             normal(self.config.initializer_range),
         )
-        bias = self.parameter("bias", (self.features,), self.axes[1:], nn.initializers.zeros)
         rows, columns = size[0] // height, size[1] // width  # what the patches leave of an image is not looked at
         patches = x[:, : rows * height, : columns * width].reshape(batch, rows, height, columns, width, inputs)
         patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch * rows * columns, height * width * inputs)
-        y = product("ri,io->ro", patches, kernel.reshape(-1, self.features), self.dtype) + bias
+        y = product("ri,io->ro", patches, kernel.reshape(-1, self.features), self.dtype)
+        if self.use_bias:
+            y = y + self.parameter("bias", (self.features,), self.axes[1:], nn.initializers.zeros)
         return y.astype(self.dtype).reshape(batch, rows, columns, self.features)
