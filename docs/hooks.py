@@ -63,6 +63,7 @@ LENGTHS: dict[str, tuple[int, str]] = {
     "pixels": (29, "pixels"),
     "vocabulary": (31, "vocabulary"),
     "distances": (37, "distances"),
+    "projection": (47, "projection"),
     "decoder_hidden": (DECODER, "decoder hidden"),
     "decoder_heads": (DECODER, "decoder hidden"),
     "decoder_mlp": (43, "decoder mlp"),
@@ -72,6 +73,7 @@ WORDS = {
     PATCHES: "patches",
     HIDDEN // HEADS: "head",
     3 * HIDDEN: "3 hidden",
+    2 * 41: "2 mlp",
     3 * DECODER: "3 decoder hidden",
 }
 

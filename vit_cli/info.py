@@ -13,10 +13,11 @@ from conversion.checkpoint import read_source, recognised_in, require_fields
 from conversion.formats import FORMATS
 from conversion.formats.transformers import TRANSFORMERS
 from conversion.sources import open_files
+from vit_cli.licence import licence_of
 from vit_cli.settings import parse_settings
 from vit_cli.terminal import bytes_in_words, printable
 from vit_core.config import PretrainedConfig
-from vit_core.families import FAMILIES, family_of
+from vit_core.families import CONFIG_CLASSES, FAMILIES, family_of
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.hub import locate
 from vit_core.json_file import read_json_file
@@ -83,7 +84,8 @@ def describe(
     Returns:
         A JSON object: model, format, under (what stands before the model's names), assumed ({what: why}), left_out
         (names of tensors that are not the model's), architecture, config, parameters ({"total", "parts"}), bytes,
-        dtypes, labels, preprocessing (None if the checkpoint does not say) and files.
+        dtypes, labels, licence (None if nothing names it), preprocessing (None if the checkpoint does not say it) and
+        files.
     """
     assumed: tuple[Assumption, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -126,6 +128,7 @@ def describe(
         "bytes": total_bytes,
         "dtypes": dtypes,
         "labels": list(config.id2label.values()),
+        "licence": licence_of(source, files.config),
         "preprocessing": preprocessing,
         "files": [{"name": path.name, "bytes": path.stat().st_size} for path in paths],
     }
@@ -151,7 +154,7 @@ def _print_description(description: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    config = FAMILIES[description["config"]["model_type"]].config_class.from_dict(description["config"])
+    config = CONFIG_CLASSES[description["config"]["model_type"]].from_dict(description["config"])
     sections: dict[str, Lines] = {
         "Model": _model_lines(description, config),
         "Assumed": [(name, printable(why)) for name, why in description["assumed"].items()],
@@ -183,6 +186,7 @@ def _model_lines(description: Mapping[str, Any], config: PretrainedConfig) -> Li
         ("patches", f"{rows} x {columns}, each of {patch_height} x {patch_width} pixels"),
         ("hidden size", f"{config.hidden_size}, and {config.intermediate_size} in the MLP ({config.hidden_act})"),
         ("layers", f"{config.num_hidden_layers}, each with {config.num_attention_heads} heads of {config.head_dim}"),
+        *([("licence", printable(description["licence"]))] if description["licence"] else []),
     ]
 
 

@@ -229,6 +229,30 @@ def test_a_relative_is_described_with_its_parts(
     assert (result.status, "decoder" in result.out) == (0, "decoder" in parts)
 
 
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: cc-by-nc-4.0\ntags: [vit]\n---\n# A model", "cc-by-nc-4.0"),
+        (
+            "---\nlicense: other\nlicense_name: dinov3-license\nlicense_link: LICENSE.md\n---\n",
+            "dinov3-license, LICENSE.md",
+        ),
+        ("---\nlicense: [apache-2.0\n---\n", None),
+        ("no fields", None),
+    ],
+)
+def test_the_licence_is_that_of_the_model_card(trivit: Run, checkpoint: Copy, card: str, licence: str | None) -> None:
+    folder = checkpoint("hf_vit_classifier")
+    (folder / "README.md").write_text(card)
+    assert trivit("info", folder, "--json").json()["licence"] == licence
+    assert ("  licence  " in trivit("info", folder).out) == (licence is not None)
+
+
+def test_timms_config_names_a_licence(trivit: Run, checkpoint: Copy) -> None:
+    folder = checkpoint("timm_vit", {"config.json": {"pretrained_cfg": {"license": "apache-2.0"}}})
+    assert trivit("info", folder, "--json").json()["licence"] == "apache-2.0"
+
+
 def test_a_relative_is_known_by_its_tensors_alone(trivit: Run, fixture_folder: Path, tmp_path: Path) -> None:
     for source in (
         "hf_deit",
