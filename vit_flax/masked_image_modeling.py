@@ -83,7 +83,7 @@ class FlaxVisionTransformerForMaskedImageModelingModule(VisionTransformerWithHea
                 interpolate_pos_encoding=interpolate_pos_encoding, head_mask=head_mask, bool_masked_pos=bool_masked_pos
             ),
         )
-        rows, columns = grid_of(*pixel_values.shape[1:3], config.patch_shape)
+        rows, columns = grid_of(pixel_values.shape[1:3], config.patch_shape)
         patches = self.patches_of(outputs, (rows, columns))
         tokens = patches.reshape(pixel_values.shape[0], rows, columns, config.hidden_size)
         reconstruction = pixel_shuffle(self.decoder(tokens), stride)
@@ -130,7 +130,7 @@ class FlaxVisionTransformerForMaskedTokenModelingModule(VisionTransformerWithHea
                 interpolate_pos_encoding=interpolate_pos_encoding, head_mask=head_mask, bool_masked_pos=bool_masked_pos
             ),
         )
-        patches = self.patches_of(outputs, grid_of(*pixel_values.shape[1:3], self.config.patch_shape))
+        patches = self.patches_of(outputs, grid_of(pixel_values.shape[1:3], self.config.patch_shape))
         logits = self.lm_head(self.layernorm(patches))
         loss = None
         if labels is not None:

@@ -256,7 +256,7 @@ class FlaxVisionTransformerModule(Part):
         """The grid for which an encoder with relative positions has to resample them, if it has to."""
         has_relative = self.config.architecture.relative_positions is not None
         if has_relative and interpolates(self.config, pixel_values, interpolate_pos_encoding):
-            return grid_of(*pixel_values.shape[1:3], self.config.patch_shape)
+            return grid_of(pixel_values.shape[1:3], self.config.patch_shape)
         return None
 
     def _per_layer(self, head_mask: Array | None) -> Array | None:
