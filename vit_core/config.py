@@ -238,7 +238,7 @@ class PretrainedConfig(ScriptConfig, Pushable):
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches in an image of `image_size`."""
-        return grid_of(*self.image_shape, self.patch_shape)
+        return grid_of(self.image_shape, self.patch_shape)
 
     @property
     def head_dim(self) -> int:

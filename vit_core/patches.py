@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,17 +11,16 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-def grid_of(height: int, width: int, patch_shape: tuple[int, int]) -> tuple[int, int]:
+def grid_of(size: Sequence[int], patch_shape: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of whole patches in an image, in the form in which a convolution computes them.
 
     That form lets PyTorch see for sizes that are symbols that positions and patches are equally many.
 
     Args:
-        height: of the image, in pixels; a tensor in graphs of any size.
-        width: likewise.
+        size: height and width of the image, in pixels; tensors in graphs of any size.
         patch_shape: height and width of a patch, in pixels.
     """
-    patch_height, patch_width = patch_shape
+    (height, width), (patch_height, patch_width) = size, patch_shape
     return (height - patch_height) // patch_height + 1, (width - patch_width) // patch_width + 1
 
 
@@ -34,7 +34,7 @@ def patchify(
         patch_shape: height and width of a patch.
     """
     batch, channels, *size = images.shape
-    (rows, columns), (height, width) = grid_of(*size, patch_shape), patch_shape
+    (rows, columns), (height, width) = grid_of(size, patch_shape), patch_shape
     cut = images.reshape(batch, channels, rows, height, columns, width)
     return cut.transpose(0, 2, 4, 3, 5, 1).reshape(batch, -1, height * width * channels)
 

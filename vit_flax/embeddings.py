@@ -105,7 +105,7 @@ class FlaxViTEmbeddings(Part):
         before = architecture.num_positioned_prefix_tokens
         positions: Any = self.position_embeddings
         of_prefix, patches = positions[:, :before], positions[0, before:]
-        grid = grid_of(height, width, self.config.patch_shape)
+        grid = grid_of((height, width), self.config.patch_shape)
         resampled = resample_grid(patches.reshape(*self.config.grid, -1), grid, architecture.position_resampling)
         return jnp.concatenate([of_prefix, resampled.reshape(1, grid[0] * grid[1], patches.shape[-1])], axis=1)
 

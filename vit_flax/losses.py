@@ -48,7 +48,7 @@ def masked_reconstruction_loss(
     """Mean absolute error over the masked pixels (SimMIM, Xie et al. 2021, https://arxiv.org/abs/2111.09886, 3.4)."""
     patch_height, patch_width = patch_shape
     batch, channels, height, width = reconstruction.shape
-    grid = bool_masked_pos.astype(bool).reshape(batch, 1, *grid_of(height, width, patch_shape))
+    grid = bool_masked_pos.astype(bool).reshape(batch, 1, *grid_of((height, width), patch_shape))
     mask = grid.repeat(patch_height, 2).repeat(patch_width, 3)
     target = _widened(pixel_values[:, :height, :width].transpose(0, 3, 1, 2))
     error = jnp.abs(_widened(reconstruction) - target)

@@ -78,7 +78,7 @@ def patches_of_pixels(
             raise ValueError(
                 f"images are {pixels} pixels {name}, which patches of {length} do not fill; resize or crop them."
             )
-    rows, columns = grid_of(*size, patch)
+    rows, columns = grid_of(size, patch)
     patches = pixel_values.reshape(batch, rows, patch[0], columns, patch[1], channels).transpose(0, 1, 3, 2, 4, 5)
     return patches.reshape(batch, rows * columns, math.prod(patch) * channels)
 
@@ -399,7 +399,7 @@ class FlaxMaskedAutoencoderForPreTraining(FlaxVisionTransformerPreTrainedModel):
         """
         patches, channels = jnp.asarray(patchified_pixel_values), self.config.num_channels
         (height, width), patch = original_image_size or self.config.image_shape, self.config.patch_shape
-        rows, columns = grid_of(height, width, patch)
+        rows, columns = grid_of((height, width), patch)
         if patches.shape[1] != rows * columns:
             raise ValueError(
                 f"there are {patches.shape[1]} patches, but images of {height} x {width} pixels have {rows * columns}; "

@@ -86,7 +86,7 @@ class FlaxVisionTransformerForMaskedImageModelingModule(VisionTransformerWithHea
                 without_pooler=self.may_skip_pooler,
             ),
         )
-        rows, columns = grid_of(*pixel_values.shape[1:3], config.patch_shape)
+        rows, columns = grid_of(pixel_values.shape[1:3], config.patch_shape)
         patches = self.patches_of(outputs, (rows, columns))
         tokens = patches.reshape(pixel_values.shape[0], rows, columns, config.hidden_size)
         reconstruction = pixel_shuffle(self.decoder(tokens), stride)
@@ -136,7 +136,7 @@ class FlaxVisionTransformerForMaskedTokenModelingModule(VisionTransformerWithHea
                 without_pooler=self.may_skip_pooler,
             ),
         )
-        patches = self.patches_of(outputs, grid_of(*pixel_values.shape[1:3], self.config.patch_shape))
+        patches = self.patches_of(outputs, grid_of(pixel_values.shape[1:3], self.config.patch_shape))
         logits = self.lm_head(self.layernorm(patches))
         loss = None
         if labels is not None:

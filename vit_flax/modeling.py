@@ -233,7 +233,7 @@ class FlaxVisionTransformerModule(Part):
         architecture = self.config.architecture
         has_relative = architecture.relative_positions is not None or architecture.rotary_positions is not None
         if has_relative and interpolates(self.config, pixel_values, interpolate_pos_encoding):
-            return grid_of(*pixel_values.shape[1:3], self.config.patch_shape)
+            return grid_of(pixel_values.shape[1:3], self.config.patch_shape)
         return None
 
     def _per_layer(self, head_mask: Array | None) -> Array | None:

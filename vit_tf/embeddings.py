@@ -60,7 +60,7 @@ class ViTPatchEmbeddings(Part):
         """Rows and columns of patches."""
         _, *sizes = ops.shape(pixel_values)
         height, width = sizes[1:] if self.data_format == "channels_first" else sizes[:2]
-        return grid_of(height, width, self.config.patch_shape)
+        return grid_of((height, width), self.config.patch_shape)
 
 
 class ViTEmbeddings(Part):
@@ -158,7 +158,7 @@ class ViTEmbeddings(Part):
             height: of the images.
             width: of the images.
         """
-        return self._resampled_positions(grid_of(height, width, self.config.patch_shape))
+        return self._resampled_positions(grid_of((height, width), self.config.patch_shape))
 
     def _resampled_positions(self, grid: Grid) -> Float[Tensor, "1 tokens hidden"]:
         """The position embeddings for another grid of patches, resampled as `vit_core.position` defines it."""

@@ -89,7 +89,7 @@ def masked_reconstruction_loss(
         channel_axis, target = 3, pixel_values[:, :height, :width]
     patch_height, patch_width = patch_shape
     dtype = backend.result_type(reconstruction.dtype, "float32")  # the sum overflows float16
-    mask = ops.reshape(ops.cast(bool_masked_pos, "bool"), (-1, *grid_of(height, width, patch_shape)))
+    mask = ops.reshape(ops.cast(bool_masked_pos, "bool"), (-1, *grid_of((height, width), patch_shape)))
     mask = ops.cast(ops.repeat(ops.repeat(mask, patch_height, axis=1), patch_width, axis=2), dtype)
     error = ops.abs(ops.cast(reconstruction, dtype) - ops.cast(target, dtype))
     # 1e-5: nothing masked is no loss rather than 0 / 0

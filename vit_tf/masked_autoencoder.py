@@ -309,7 +309,7 @@ class MaskedAutoencoderForPreTraining(VisionTransformerWithHead):
                 f"images are {{}} pixels {name}, which patches of {length} do not fill; resize or crop them.",
                 size,
             )
-        rows, columns = grid_of(height, width, patch)
+        rows, columns = grid_of((height, width), patch)
         patches = ops.reshape(pixel_values, (-1, rows, patch[0], columns, patch[1], channels))
         patches = ops.transpose(patches, (0, 1, 3, 2, 4, 5))
         return ops.reshape(patches, (-1, rows * columns, math.prod(patch) * channels))
@@ -331,7 +331,7 @@ class MaskedAutoencoderForPreTraining(VisionTransformerWithHead):
         patches = ops.convert_to_tensor(patchified_pixel_values)
         height, width = original_image_size or self.config.image_shape
         patch, channels = self.config.patch_shape, self.config.num_channels
-        rows, columns = grid_of(height, width, patch)
+        rows, columns = grid_of((height, width), patch)
         count = ops.shape(patches)[1]
         require(
             count == rows * columns,

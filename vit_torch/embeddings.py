@@ -48,7 +48,7 @@ class ViTPatchEmbeddings(nn.Module):
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches."""
-        return grid_of(height, width, self.patch_size)
+        return grid_of((height, width), self.patch_size)
 
     def is_own_size(self, pixel_values: Tensor) -> bool:
         """Whether images have the size that the model is for."""

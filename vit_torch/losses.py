@@ -53,7 +53,7 @@ def masked_reconstruction_loss(
     """Mean absolute error over the masked pixels (SimMIM, Xie et al. 2021, https://arxiv.org/abs/2111.09886, 3.4)."""
     patch_height, patch_width = patch_shape
     batch, channels, height, width = reconstruction.shape
-    grid = bool_masked_pos.bool().reshape(batch, 1, *grid_of(height, width, patch_shape))
+    grid = bool_masked_pos.bool().reshape(batch, 1, *grid_of((height, width), patch_shape))
     mask = grid.repeat_interleave(patch_height, 2).repeat_interleave(patch_width, 3)
     target = pixel_values[..., :height, :width].to(torch.promote_types(reconstruction.dtype, torch.float32))
     error = functional.l1_loss(reconstruction.to(target.dtype), target, reduction="none")  # its sum overflows float16

@@ -285,7 +285,7 @@ class MaskedAutoencoderForPreTraining(VisionTransformerWithHead):
                 f"images of {pixel_values.shape[2]} x {pixel_values.shape[3]} pixels are no whole number of patches of "
                 f"{height} x {width}; resize or crop them."
             )
-        rows, columns = grid_of(*pixel_values.shape[2:], (height, width))
+        rows, columns = grid_of(pixel_values.shape[2:], (height, width))
         cut = pixel_values.reshape(-1, channels, rows, height, columns, width)
         return cut.permute(0, 2, 4, 3, 5, 1).reshape(-1, rows * columns, height * width * channels)
 
@@ -305,7 +305,7 @@ class MaskedAutoencoderForPreTraining(VisionTransformerWithHead):
         """
         (height, width), channels = self.config.patch_shape, self.config.num_channels
         image_height, image_width = original_image_size or self.config.image_shape
-        rows, columns = grid_of(image_height, image_width, (height, width))
+        rows, columns = grid_of((image_height, image_width), (height, width))
         if patchified_pixel_values.shape[1] != rows * columns:
             raise ValueError(
                 f"there are {patchified_pixel_values.shape[1]} patches, but an image of {image_height} x {image_width} "
