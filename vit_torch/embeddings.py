@@ -50,6 +50,13 @@ class ViTPatchEmbeddings(nn.Module):
         """Rows and columns of patches."""
         return grid_of((height, width), self.patch_size)
 
+    def fits(self, height: int, width: int) -> bool:
+        """Whether images have as many rows and columns of patches as those that the model is for.
+
+        Their size may be another: of 384 pixels, SigLIP sees 27 patches of 14.
+        """
+        return (height, width) == self.image_size or self.grid(height, width) == self.grid(*self.image_size)
+
     def is_own_size(self, pixel_values: Tensor) -> bool:
         """Whether images have the size that the model is for."""
         return tuple(pixel_values.shape[-2:]) == self.image_size
@@ -65,7 +72,7 @@ class ViTPatchEmbeddings(nn.Module):
                 f"pixel_values of shape {tuple(pixel_values.shape)} have {channels} channels, the model takes "
                 f"{self.num_channels}; channels come first."
             )
-        if not interpolate_pos_encoding and (height, width) != self.image_size:
+        if not (interpolate_pos_encoding or self.fits(height, width)):
             raise ValueError(
                 f"images of {height} x {width} pixels do not fit a model for {self.image_size[0]} x "
                 f"{self.image_size[1]}; resize them, or call with interpolate_pos_encoding=True."

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
 
 from vit_core import PretrainedConfig
 from vit_core.architecture import Norm
 
-#: LayerNorm: https://arxiv.org/abs/1607.06450; RMSNorm, which has no bias: https://arxiv.org/abs/1910.07467.
-NORMS: dict[Norm, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+
+class RMSNorm(nn.RMSNorm):
+    """Divides by the root mean square of all channels; there is no bias (https://arxiv.org/abs/1910.07467)."""
+
+    def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+        """Norm in the weight's dtype, as LayerNorm does it under autocast."""
+        return functional.rms_norm(x.to(self.weight.dtype), self.normalized_shape, self.weight, self.eps)
+
+
+NORMS: dict[Norm, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": RMSNorm}
 
 
 def norm_of(config: PretrainedConfig, size: int | None = None) -> nn.Module:

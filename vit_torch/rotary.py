@@ -106,9 +106,13 @@ def constant_tables(
 
 
 @torch.compiler.assume_constant_result
-@lru_cache(maxsize=16)
 def cached_tables(*arguments: Any) -> Tables:
     """See `constant_tables`; to a compiler, what it returns is a constant."""
+    return _cached_tables(*arguments)
+
+
+@lru_cache(maxsize=16)
+def _cached_tables(*arguments: Any) -> Tables:
     with torch.inference_mode(False):  # or the tables would be of no use in training
         return constant_tables(*arguments)
 

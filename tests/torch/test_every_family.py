@@ -43,6 +43,13 @@ FIELDS = {
         {"vocab_size": 11, "use_mask_token": True, "use_shared_relative_position_bias": True},
     ],
     "data2vec-vision": [{"use_relative_position_bias": True, "use_absolute_position_embeddings": True}],
+    "dinov2": [{"mlp_ratio": 1.5}, {"use_swiglu_ffn": True, "drop_path_rate": 0.2}],
+    "dinov2_with_registers": [{"mlp_ratio": 1.5, "num_register_tokens": 3}],
+    "dinov3_vit": [
+        {"num_register_tokens": 2, "pos_embed_shift": 0.1, "pos_embed_jitter": 1.1},
+        {"use_gated_mlp": True, "key_bias": True, "query_bias": False, "proj_bias": False, "mlp_bias": False},
+    ],
+    "clip_vision_model": [{"projection_dim": 6}],
     "vision_transformer": [
         {
             "encoder_stride": 8,
@@ -54,6 +61,11 @@ FIELDS = {
             "drop_path_rate": 0.2,
             "pooler": "mean-norm",
             "classifier_reads": "pooler",
+            "register_tokens": 2,
+            "embedding_norm": True,
+            "query_key_norm": True,
+            "gated_mlp": True,
+            "norm": "rms",
         },
         {
             "encoder_stride": 8,
@@ -64,26 +76,75 @@ FIELDS = {
             "pooler": None,
             "has_pooler": False,
             "classifier_reads": "mean",
+            "patch_bias": False,
+            "query_bias": False,
+            "output_bias": False,
+            "mlp_bias": False,
+            "mlp_norm": True,
+            "position_resampling": "antialiased",
+        },
+        {
+            "encoder_stride": 8,
+            "vocab_size": 11,
+            "register_tokens": 3,
+            "positioned": "patches",
+            "position_resampling": "offset",
+            "rotary_positions": "indices",
+            "rotary_grid": (3, 5),
+            "relative_positions": "layers",
+            "attention_norm": True,
+            "pooler": "attention",
+            "keeps_pooler": True,
+            "classifier_reads": "class-and-mean",
+            "resamples_unasked": True,
         },
     ],
 }
 CASES = [
-    (family.models[task], task, family.config_class, fields)
+    (family.models[task], task, family.config_classes.get(task, family.config_class), fields)
     for family in FAMILIES.values()
     for fields in FIELDS.get(family.model_type, [{}])
     for task in family.models
 ]
-every_model = pytest.mark.parametrize(
-    ("name", "task", "config_class", "fields"),
-    CASES,
-    ids=[f"{name}-{place}" for place, (name, *_) in enumerate(CASES)],
+
+
+def each(cases):
+    ids = [f"{name}-{CASES.index(case)}" for case in cases for name in case[:1]]
+    return pytest.mark.parametrize(("name", "task", "config_class", "fields"), cases, ids=ids)
+
+
+every_model = each(CASES)
+#: Without base models that are parts of others which are here, pooler and all.
+every_whole_model = each(
+    [
+        case
+        for case in CASES
+        if case[1] != "model"
+        or len(family_of(case[2]).models) == 1
+        or case[2].model_type in ("vit", "siglip_vision_model", "clip_vision_model")
+    ]
 )
 
-#: One of each kind of parts, for what takes seconds to compile; the fixtures are compiled in test_relatives.py.
-one_of_each_kind = pytest.mark.parametrize(
-    ("name", "task", "config_class", "fields"),
-    [case for case in CASES if case[2].model_type in ("beit", "vit_mae") and case[1] != "model"]
-    + [case for case in CASES if case[2].model_type == "vision_transformer" and case[1] == "image-classification"],
+
+def config_of(config_class, fields, **more):
+    follows = {"intermediate_size"} if config_class.model_type.startswith("dinov2") else set()
+    return config_class(**{name: value for name, value in SIZES.items() if name not in follows}, **fields, **more)
+
+
+#: One of each kind of parts and of heads, for what takes seconds to compile; the fixtures are compiled in
+#: test_relatives.py.
+ONE_OF_EACH_KIND = {
+    "VisionTransformerForMaskedImageModeling": 0,
+    "VisionTransformerForImageClassification": 1,
+    "VisionTransformerForMaskedTokenModeling": 2,
+    "BeitForMaskedImageModeling": 0,
+    "BeitForImageClassification": 1,
+    "ViTMAEForPreTraining": 0,
+    "DINOv3ViTModel": 0,
+    "CLIPVisionModelWithProjection": 0,
+}
+one_of_each_kind = each(
+    [[case for case in CASES if case[0] == name][variant] for name, variant in ONE_OF_EACH_KIND.items()]
 )
 
 
@@ -93,7 +154,7 @@ def build():
 
     def build(name, task, config_class, fields, **more):
         torch.manual_seed(0)
-        model = getattr(vit_torch, name)(config_class(**SIZES, **fields, **more)).eval()
+        model = getattr(vit_torch, name)(config_of(config_class, fields, **more)).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -128,12 +189,12 @@ def test_state_dict_is_what_the_table_says(build, name, task, config_class, fiel
 
 @every_model
 def test_new_weights_start_as_the_table_says(name, task, config_class, fields):
-    model = getattr(vit_torch, name)(config_class(**SIZES, **fields))
+    model = getattr(vit_torch, name)(config_of(config_class, fields))
     for row in model.parameter_table():
         parameter = model.get_parameter(row.name)
         if row.initializer == "sincos":
             assert 0.5 < parameter.square().mean() * 2 * 16 / 17 < 1.5 or parameter.shape[1] != 17
-            assert (parameter[:, : model.config.architecture.num_prefix_tokens] == 0).all()
+            assert (parameter[:, : model.config.architecture.num_positioned_prefix_tokens] == 0).all()
         elif row.initializer == "normal":
             assert 0 < parameter.abs().max() <= 2
         else:
@@ -154,7 +215,7 @@ def test_saving_and_loading(build, tmp_path, name, task, config_class, fields):
     assert family_of(again.config).task_of(name) == task
 
 
-@every_model
+@every_whole_model
 def test_both_attentions_give_the_same(build, name, task, config_class, fields):
     model, inputs = build(name, task, config_class, fields)
     fused = model(**inputs).to_tuple()
@@ -162,8 +223,10 @@ def test_both_attentions_give_the_same(build, name, task, config_class, fields):
     torch.testing.assert_close(model(**inputs).to_tuple(), fused, atol=TOLERANCE, rtol=0)
 
 
-@every_model
+@every_whole_model
 def test_a_pruned_head_is_a_silenced_head(build, tmp_path, name, task, config_class, fields):
+    # A norm over all heads sees the zeros of silenced ones.
+    fields = {key: value for key, value in fields.items() if key != "attention_norm"}
     model, inputs = build(name, task, config_class, fields)
     mask = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0]])
     full = model(**inputs).to_tuple()
@@ -182,7 +245,7 @@ def test_a_pruned_head_is_a_silenced_head(build, tmp_path, name, task, config_cl
     torch.testing.assert_close(again(**inputs).to_tuple(), pruned, atol=TOLERANCE, rtol=0)
 
 
-@every_model
+@every_whole_model
 def test_gradient_checkpointing_changes_no_gradient(build, name, task, config_class, fields):
     model, inputs = build(name, task, config_class, fields)
     gradients = []
@@ -196,7 +259,7 @@ def test_gradient_checkpointing_changes_no_gradient(build, name, task, config_cl
     torch.testing.assert_close(gradients[0], gradients[1], atol=TOLERANCE, rtol=0)
 
 
-@every_model
+@every_whole_model
 def test_half_precision_and_autocast_stay_near(build, name, task, config_class, fields):
     model, inputs = build(name, task, config_class, fields)
     expected = scalar(model(**inputs))
@@ -236,25 +299,31 @@ def test_a_model_exports_with_any_batch(build, name, task, config_class, fields)
 
 
 @pytest.mark.parametrize(
-    ("name", "strict"),
-    [("BeitForImageClassification", True), ("BeitForImageClassification", False), ("DeiTForMaskedImageModeling", True)],
+    ("name", "variant", "strict"),
+    [
+        ("BeitForImageClassification", 0, True),
+        ("BeitForImageClassification", 1, False),
+        ("DeiTForMaskedImageModeling", 0, True),
+        ("Dinov2WithRegistersModel", 0, True),
+        ("DINOv3ViTModel", 0, False),
+        ("VisionTransformerForImageClassification", 2, True),
+    ],
 )
-def test_a_model_exports_with_any_image_size(build, name, strict):
+def test_a_model_exports_with_any_image_size(build, name, variant, strict):
     # Sizes of one patch are compiled apart from larger ones, so height and width start at two patches.
     shapes = {"pixel_values": {0: Dim("batch"), 2: Dim("height", min=16), 3: Dim("width", min=16)}}
-    for case in [case for case in CASES if case[0] == name]:
-        model, _ = build(*case)
-        asked = {"interpolate_pos_encoding": True}
-        inputs = {"pixel_values": torch.randn(3, 3, 32, 32), **asked}
-        dynamic = {**shapes, "interpolate_pos_encoding": None}
-        program = torch.export.export(model, (), inputs, dynamic_shapes=dynamic, strict=strict).module()
-        for shape in ((2, 3, 48, 72), (1, 3, 16, 100), (2, 3, 32, 32)):
-            images = torch.randn(shape)
-            found, expected = program(pixel_values=images, **asked), model(images, **asked)
-            torch.testing.assert_close(found.to_tuple(), expected.to_tuple(), atol=TOLERANCE, rtol=0)
+    model, _ = build(*[case for case in CASES if case[0] == name][variant])
+    asked = {"interpolate_pos_encoding": True}
+    inputs = {"pixel_values": torch.randn(3, 3, 32, 32), **asked}
+    dynamic = {**shapes, "interpolate_pos_encoding": None}
+    program = torch.export.export(model, (), inputs, dynamic_shapes=dynamic, strict=strict).module()
+    for shape in ((2, 3, 48, 72), (1, 3, 16, 100), (2, 3, 32, 32)):
+        images = torch.randn(shape)
+        found, expected = program(pixel_values=images, **asked), model(images, **asked)
+        torch.testing.assert_close(found.to_tuple(), expected.to_tuple(), atol=TOLERANCE, rtol=0)
 
 
-@every_model
+@every_whole_model
 def test_a_model_can_be_pickled_and_copied(build, name, task, config_class, fields):
     model, inputs = build(name, task, config_class, fields)
     for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
@@ -270,7 +339,7 @@ def test_tuples_hold_the_same_as_outputs(build, name, task, config_class, fields
     torch.testing.assert_close(as_tuple, model(**inputs, **everything).to_tuple())
 
 
-@every_model
+@every_whole_model
 def test_images_of_another_size(build, name, task, config_class, fields):
     model, inputs = build(name, task, config_class, fields)
     images = torch.randn(2, 3, 48, 24)
@@ -287,7 +356,7 @@ def test_images_of_another_size(build, name, task, config_class, fields):
             model(images, **given)
 
 
-@every_model
+@every_whole_model
 def test_a_checkpoint_loads_for_another_image_size_as_it_resamples(build, tmp_path, name, task, config_class, fields):
     if "noise" in build(name, task, config_class, fields)[1]:
         pytest.skip("a decoder's positions are one line in the forward pass, a grid when they are loaded")
@@ -492,7 +561,12 @@ def test_a_subclass_is_the_same_after_saving_and_loading(tmp_path, model_class, 
     ],
 )
 def test_every_family_has_its_place_in_the_auto_classes(auto_class, task):
-    expected = {each.config_class: each.models[task] for each in FAMILIES.values() if task in each.models}
+    expected = {
+        config_class: family.models[task]
+        for family in FAMILIES.values()
+        for config_class in family.all_config_classes
+        if task in family.models
+    }
     assert {config: model.__name__ for config, model in auto_class.models.items()} == expected
 
 
