@@ -41,6 +41,7 @@ class RotaryPositionEmbedding(nn.Module):
         self.rotary: Any = architecture.rotary_positions
         self.reference = rotary_reference(config)
         self.theta: float = fields["rope_theta"]
+        self.frequencies: list[float] = rotary_frequencies(self.rotary, self.head_dim, self.theta).tolist()
         self.shift, self.jitter, self.rescale = (
             fields.get(f"pos_embed_{name}") for name in ("shift", "jitter", "rescale")
         )
@@ -63,8 +64,9 @@ class RotaryPositionEmbedding(nn.Module):
             own = (self.rotary, grid or self.grid, self.reference, self.head_dim, self.theta, self.num_prefix_tokens)
             return make(*own, *place)
         coordinates = self._coordinates(grid or self.grid, hidden_states.device)
-        frequencies = rotary_frequencies(self.rotary, self.head_dim, self.theta).tolist()
-        angles = (self._moved(coordinates) if moves else coordinates)[:, :, None] * coordinates.new_tensor(frequencies)
+        if moves:
+            coordinates = self._moved(coordinates)
+        angles = coordinates[:, :, None] * coordinates.new_tensor(self.frequencies)
         angles = angles.flatten(1).tile(2) if self.rotary == "centres" else angles.flatten(1).repeat_interleave(2, 1)
         return _with_prefix(angles.cos(), angles.sin(), self.num_prefix_tokens, *place)
 
