@@ -383,7 +383,8 @@ def _configured(
             sizes,
             form.head_reads_pooler,
         )
-        fields = {**inferred, **form.named_fields(files.config, inferred["hidden_size"]), **said}
+        named = form.named_fields(files.config, inferred["hidden_size"])
+        fields = {**inferred, **named, **form.fields_of(model.found, files.config), **said}
         task = _task(model)
         config_class = family.config_classes.get(task, family.config_class)
         known = config_class()

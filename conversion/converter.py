@@ -30,7 +30,7 @@ from vit_core.stored_tensor import FLOAT_CODES, first_float_name
 
 #: What a file of weights alone does not tell of a model; beside the weights in a folder lies `config.json`.
 UNTOLD = (
-    *("num_attention_heads", "image_size", "hidden_act", "layer_norm_eps", "rope_theta"),
+    *("num_attention_heads", "image_size", "hidden_act", "layer_norm_eps", "rope_theta", "position_resampling"),
     *("pooler_act", "classifier_uses_pooler", "pruned_heads", "decoder_num_attention_heads", "model_type"),
 )
 

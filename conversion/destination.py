@@ -16,6 +16,8 @@ from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.saving import replacing_files
 from vit_core.weights_choice import weight_files
 
+RESAMPLED_WITH_OFFSET = ("dino", "dinov2")  # the formats whose readers do what their authors did
+
 
 @dataclass(frozen=True)
 class Destination:
@@ -85,6 +87,11 @@ class Destination:
             notes.append(
                 f"what else reads {form.title} computes the representation layer with tanh; this model has "
                 f"{config.pooler_act}, so its answers differ there"
+            )
+        if vars(config).get("position_resampling") == "offset" and form.name not in RESAMPLED_WITH_OFFSET:
+            notes.append(
+                f"what else reads {form.title} resamples positions in another way than the authors of this model did, "
+                f"so its answers differ a little for images of another size"
             )
         if self.is_file:
             notes.append(f"the weights alone were written: a folder also gets {CONFIG_NAME} and {PROCESSOR_NAME}")

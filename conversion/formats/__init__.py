@@ -1,9 +1,12 @@
 """The formats, in the order in which they are tried: one that claims a part of another's files comes before it."""
 
+from conversion.formats.clip import CLIP, OPEN_CLIP
 from conversion.formats.deit import DEIT
 from conversion.formats.dino import DINO
+from conversion.formats.dinov2 import DINOV2, DINOV2_REGISTERS
+from conversion.formats.dinov3 import DINOV3
 from conversion.formats.format import Format
-from conversion.formats.google import BIG_VISION, GOOGLE, GOOGLE_LINEN
+from conversion.formats.google import BIG_VISION, BIG_VISION_SIGLIP, GOOGLE, GOOGLE_LINEN
 from conversion.formats.keras import KERAS
 from conversion.formats.keras_hub import KERAS_HUB
 from conversion.formats.mae import MAE
@@ -27,6 +30,12 @@ FORMATS: dict[str, Format] = {
         GOOGLE,
         GOOGLE_LINEN,
         BIG_VISION,
+        BIG_VISION_SIGLIP,
+        CLIP,
+        OPEN_CLIP,
+        DINOV3,
+        DINOV2_REGISTERS,
+        DINOV2,
         MAE,
         DEIT_DISTILLED,
         TIMM_DEIT,

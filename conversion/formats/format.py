@@ -83,6 +83,10 @@ def _not_named(metadata: Settings, hidden_size: int) -> dict[str, Any]:
     return {}
 
 
+def _nothing(model: Found, metadata: Settings) -> dict[str, Any]:
+    return {}
+
+
 def _own_config_file(config: PretrainedConfig, preprocessing: Settings) -> str:
     return config.to_json_string()
 
@@ -124,6 +128,7 @@ class Format:
         config_fields: what a `config.json` in this format's own terms says, as fields of a config; None if it is not in
             them.
         named_fields: what the name of an architecture in that `config.json` tells of a model of some width.
+        fields_of: (the model, content of config.json) -> fields of a config that the format's own tensors tell.
         preprocessing_fields: what that `config.json` says of preprocessing, for a model with that config; likewise.
         config_file: (config, preprocessing) -> the text of the `config.json` beside the weights.
     """
@@ -156,6 +161,7 @@ class Format:
     always_prefixed: bool = False
     config_fields: Callable[[Settings], dict[str, Any] | None] = _own_config
     named_fields: Callable[[Settings, int], dict[str, Any]] = _not_named
+    fields_of: Callable[[Found, Settings], dict[str, Any]] = _nothing
     preprocessing_fields: Callable[[Settings, PretrainedConfig], dict[str, Any] | None] = _not_said
     config_file: Callable[[PretrainedConfig, Settings], str] = _own_config_file
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from conversion.canonical import HEAD
 from conversion.formats.format import Format, Tensors
+from conversion.formats.published import SQUASHED
 from conversion.formats.rules import FoldClassPosition, Module, Rule, rules
 from vit_core.config import LARGEST_LAYER_COUNT
 from vit_core.layouts import FLAX
@@ -116,4 +117,31 @@ BIG_VISION = _google(
         *rules(FLAX.leaves, COUNTED_BY_KIND),
     ),
     ("pos_embedding",),
+)
+POOLER, MAP_HEAD = "pooler.attention", "MAPHead_0/MultiHeadDotProductAttention_0"
+#: SigLIP's image tower in big_vision's checkpoints of both towers: no class token, and a head that pools by attention.
+BIG_VISION_SIGLIP = Format(
+    name="big-vision-siglip",
+    title="big_vision's SigLIP",
+    rules=rules(
+        FLAX.leaves,
+        [
+            Module("embeddings.position_embeddings", "pos_embedding"),
+            *(module for module in COUNTED_BY_KIND if not module.theirs.startswith(("pre_logits", "head"))),
+            Module("pooler.probe", "MAPHead_0/probe"),
+            Module(f"{POOLER}.attention.query", f"{MAP_HEAD}/query/{{leaf}}", heads="outputs"),
+            Module(f"{POOLER}.attention.key", f"{MAP_HEAD}/key/{{leaf}}", heads="outputs"),
+            Module(f"{POOLER}.attention.value", f"{MAP_HEAD}/value/{{leaf}}", heads="outputs"),
+            Module(f"{POOLER}.output.dense", f"{MAP_HEAD}/out/{{leaf}}", heads="inputs"),
+            Module("pooler.layernorm", "MAPHead_0/LayerNorm_0/{leaf}"),
+            Module("pooler.intermediate.dense", "MAPHead_0/MlpBlock_0/Dense_0/{leaf}"),
+            Module("pooler.output.dense", "MAPHead_0/MlpBlock_0/Dense_1/{leaf}"),
+        ],
+    ),
+    models={"siglip_vision_model": ("model",)},
+    signature=("pos_embedding", "embedding/kernel", "MAPHead_0/probe", "Transformer/encoder_norm/scale"),
+    conventions=CONVENTIONS,
+    preprocessing=SQUASHED,
+    claims=lambda model, metadata: "cls" not in model.tensors,
+    normalised=_unstacked,
 )

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from vit_core.architecture import MOST_REGISTERS, Architecture
-from vit_core.checks import require_integer, require_number, require_switches
+from vit_core.architecture import MOST_REGISTERS, Architecture, Resampling, choices
+from vit_core.checks import require_choice, require_integer, require_number, require_switches
 from vit_core.config import PretrainedConfig, SizePair
 from vit_core.families.family import Family
 
@@ -38,7 +38,9 @@ class Dinov2Config(PretrainedConfig):
         apply_layernorm: whether a backbone's feature maps are normed.
         reshape_hidden_states: whether they are maps, (batch, hidden, rows, columns), and not tokens.
         use_mask_token: whether there is a mask token, which `bool_masked_pos` needs.
-        **fields: `out_features` or `out_indices` of a backbone, and see `PretrainedConfig`.
+        **fields: `out_features` or `out_indices` of a backbone; `position_resampling`, of Trivit's own ("offset" for
+            the files that DINOv2's authors published; see `vit_core.architecture.Resampling`); and those of
+            `PretrainedConfig`.
 
     Raises:
         ValueError: a value is impossible; the message names the field and the value.
@@ -46,6 +48,7 @@ class Dinov2Config(PretrainedConfig):
 
     model_type = "dinov2"
     base_model_prefix = "dinov2"
+    position_resampling: Resampling = "bicubic"
 
     def __init__(
         self,
@@ -110,6 +113,7 @@ class Dinov2Config(PretrainedConfig):
     def architecture(self) -> Architecture:
         """What the model is made of."""
         return Architecture(
+            position_resampling=self.position_resampling,
             resamples_unasked=True,
             mask_token=self.use_mask_token,
             gated_mlp=self.use_swiglu_ffn,
@@ -126,6 +130,7 @@ class Dinov2Config(PretrainedConfig):
         require_number("mlp_ratio", self.mlp_ratio, 0.01, 1e3)
         super().validate()
         require_switches(self, SWITCHES)
+        require_choice("position_resampling", self.position_resampling, choices("position_resampling"))
         require_number("layerscale_value", self.layerscale_value, 0.0, 1e6)
         require_number("drop_path_rate", self.drop_path_rate, 0.0, 1.0, upper_included=False)
 
@@ -145,6 +150,7 @@ class Dinov2WithRegistersConfig(Dinov2Config):
 
     model_type = "dinov2_with_registers"
     base_model_prefix = "dinov2_with_registers"
+    position_resampling = "antialiased"
     use_mask_token = True
 
     def __init__(self, /, *sizes: Any, patch_size: SizePair = 16, num_register_tokens: int = 4, **fields: Any) -> None:
@@ -158,7 +164,6 @@ class Dinov2WithRegistersConfig(Dinov2Config):
             super().architecture,
             register_tokens=self.num_register_tokens,
             positioned="class-token",
-            position_resampling="antialiased",
         )
 
     def validate(self) -> None:

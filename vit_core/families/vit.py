@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from vit_core.architecture import Architecture
-from vit_core.checks import require_integer
+from vit_core.architecture import Architecture, Resampling, choices
+from vit_core.checks import require_choice, require_integer
 from vit_core.config import LARGEST_SIZE, PretrainedConfig, SizePair
 from vit_core.families.family import Family
 
@@ -29,7 +29,8 @@ class ViTConfig(PretrainedConfig):
         num_channels: channels of the images.
         qkv_bias: whether query, key and value projections have a bias.
         encoder_stride: pixels to a patch's side in the decoder of masked image modeling.
-        **kwargs: see `PretrainedConfig`.
+        **kwargs: `position_resampling`, of Trivit's own ("offset" for DINO's models; see
+            `vit_core.architecture.Resampling`), and see `PretrainedConfig`.
 
     Raises:
         ValueError: a value is impossible; the message names the field and the value.
@@ -37,6 +38,7 @@ class ViTConfig(PretrainedConfig):
 
     model_type = "vit"
     base_model_prefix = "vit"
+    position_resampling: Resampling = "bicubic"
 
     def __init__(
         self,
@@ -78,12 +80,16 @@ class ViTConfig(PretrainedConfig):
     @property
     def architecture(self) -> Architecture:
         """What the model is made of."""
-        return Architecture(classifier_reads="pooler" if self.classifier_uses_pooler else "class-token")
+        return Architecture(
+            classifier_reads="pooler" if self.classifier_uses_pooler else "class-token",
+            position_resampling=self.position_resampling,
+        )
 
     def validate(self) -> None:
         """See `PretrainedConfig.validate`."""
         super().validate()
         require_integer("encoder_stride", self.encoder_stride, 1, LARGEST_SIZE)
+        require_choice("position_resampling", self.position_resampling, choices("position_resampling"))
 
 
 FAMILY = Family(
