@@ -236,9 +236,7 @@ def _resampled(
         return tensor
     # Only these fields: the rest may describe another kind of model, whose weights fit the config that was given.
     usual = type(config)()
-    tower = stored.get("vision_config")  # of files of two towers
-    told = tower if isinstance(tower, Mapping) else stored
-    sizes = {name: told.get(name, getattr(usual, name)) for name in ("image_size", "patch_size")}
+    sizes = {name: stored.get(name, getattr(usual, name)) for name in ("image_size", "patch_size")}
     old_grid, new_grid = PretrainedConfig(**sizes).grid, config.grid
     architecture, is_table = config.architecture, row.kind == "table"
     before = architecture.num_prefix_tokens if is_table else architecture.num_positioned_prefix_tokens
