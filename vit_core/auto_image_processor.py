@@ -7,21 +7,31 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar
 
 from vit_core.base_image_processor import BaseImageProcessor
-from vit_core.families import FAMILIES
+from vit_core.families import CONFIG_CLASSES, family_of
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource
-from vit_core.image_processing import BeitImageProcessor, DeiTImageProcessor, ViTImageProcessor
+from vit_core.image_processing import (
+    BeitImageProcessor,
+    BitImageProcessor,
+    CLIPImageProcessor,
+    DeiTImageProcessor,
+    DINOv3ViTImageProcessorFast,
+    SiglipImageProcessor,
+    ViTImageProcessor,
+)
 from vit_core.image_settings_file import TYPE_KEYS, find_settings, named_type, read_settings
 from vit_core.json_file import read_json_file
 
 #: The processor of each type that a file can name.
 PROCESSORS: dict[str, type[BaseImageProcessor]] = {
-    "ViTImageProcessor": ViTImageProcessor,
-    "DeiTImageProcessor": DeiTImageProcessor,
-    "BeitImageProcessor": BeitImageProcessor,
+    each.__name__: each
+    for each in (
+        *(ViTImageProcessor, DeiTImageProcessor, BeitImageProcessor, CLIPImageProcessor, BitImageProcessor),
+        *(SiglipImageProcessor, DINOv3ViTImageProcessorFast),
+    )
 }
 #: The type for the model type of a checkpoint whose file names none.
-MODEL_TYPES: dict[str, str] = {name: family.image_processor for name, family in FAMILIES.items()}
+MODEL_TYPES: dict[str, str] = {name: family_of(each).image_processor for name, each in CONFIG_CLASSES.items()}
 
 FAST = "Fast"  # ends the name of a type that works on an accelerator
 OLD_ENDING, NEW_ENDING = "FeatureExtractor", "ImageProcessor"

@@ -8,6 +8,7 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,6 +41,7 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
     _saved_as: ClassVar[str]  # of a class that is saved under another name than its own
     _setting_names: ClassVar[tuple[str, ...]]
+    _rescales_first: ClassVar[bool] = False
     _defaults: ClassVar[Mapping[str, Any]]  # of settings for which None stands
 
     do_resize: bool | None
@@ -225,7 +227,7 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
             name: getattr(self, name) if choices.get(name) is None else check_setting(name, choices[name])
             for name in self._setting_names
         }
-        return steps_of(settings, data_format, input_data_format)
+        return replace(steps_of(settings, data_format, input_data_format), rescales_first=self._rescales_first)
 
     def _run(
         self,

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -14,7 +14,16 @@ import numpy as np
 from PIL import Image
 
 from vit_core.image_settings import Steps
-from vit_core.image_transforms import center_crop, look_up, rescale_and_normalize, resize, to_8_bit, value_table
+from vit_core.image_transforms import (
+    center_crop,
+    look_up,
+    rescale,
+    rescale_and_normalize,
+    resize,
+    resize_fractions,
+    to_8_bit,
+    value_table,
+)
 from vit_core.images import ChannelDimension, list_images
 
 ALREADY_SCALED = (
@@ -138,7 +147,11 @@ def _pixels(image: Any, name: str, steps: Steps) -> _Pixels:
     fractions = scaled = False
     if isinstance(picture, np.ndarray) and picture.dtype != np.uint8:
         scaled = bool(picture.min() >= 0 and picture.max() <= 1)
-    if steps.size is not None:
+    if steps.size is not None and steps.rescales_first and steps.rescale_factor is not None:
+        values = rescale(np.atleast_3d(np.asarray(picture)), steps.rescale_factor)
+        values = resize_fractions(values, steps.target_size(*values.shape[:2], name), steps.resample)
+        steps = replace(steps, rescale_factor=None)
+    elif steps.size is not None:
         height, width = (picture.height, picture.width) if isinstance(picture, Image.Image) else picture.shape[:2]
         size = steps.target_size(height, width, name)
         if isinstance(picture, np.ndarray):

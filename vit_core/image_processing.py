@@ -405,9 +405,11 @@ class SiglipImageProcessor(ViTImageProcessor):
 class DINOv3ViTImageProcessorFast(ViTImageProcessor):
     """Scales values, resizes images and normalises them, in this order, as transformers' class of this name does.
 
-    The settings are those of `ViTImageProcessor`; mean and deviation are ImageNet's unless given.
+    So nothing is rounded in between. The settings are those of `ViTImageProcessor`; mean and deviation are ImageNet's
+    unless given. With `do_rescale=False` images are resized as 8-bit pixels.
     """
 
+    _rescales_first = True
     _defaults: ClassVar[dict[str, Any]] = {
         **ViTImageProcessor._defaults,
         "image_mean": IMAGENET_DEFAULT_MEAN,

@@ -37,6 +37,7 @@ class Steps:
         mean: is subtracted; None to leave the pixels.
         std: divides what remains; None to leave it.
         data_format: where the result has its channels.
+        rescales_first: whether images are rescaled before they are resized, as fractions then.
     """
 
     reader: ImageReader
@@ -47,6 +48,7 @@ class Steps:
     mean: ChannelValues | None
     std: ChannelValues | None
     data_format: ChannelDimension
+    rescales_first: bool = False
 
     def target_size(self, height: int, width: int, name: str) -> tuple[int, int]:
         """The (height, width) that an image of this height and width is resized to.

@@ -78,6 +78,22 @@ def resize(
     return resized if resized.ndim == 3 else resized[:, :, None]
 
 
+def resize_fractions(pixels: np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+    """Resize an image of floats with PIL, which rounds nothing then.
+
+    Args:
+        pixels: array of shape (height, width, channels).
+        size: new (height, width) in pixels.
+        resample: PIL's filter.
+
+    Returns:
+        float32 array of shape (new height, new width, channels).
+    """
+    height, width = size
+    planes = (Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in np.moveaxis(pixels, 2, 0))
+    return np.stack([np.asarray(plane.resize((width, height), resample=resample)) for plane in planes], axis=2)
+
+
 def center_crop(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The middle of an image, with zeros around it where the image is too small.
 
