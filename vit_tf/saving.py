@@ -43,8 +43,8 @@ def save(
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
-        ValueError: transformers has no such model in TensorFlow, that format has no place for something, or the model
-            is larger than `max_shard_size`.
+        ValueError: HDF5 is not written for such a model or has no place for something, or the model is larger than
+            `max_shard_size`.
     """
     if safe_serialization:
         save_checkpoint(folder, config, as_published(tensors, config), max_shard_size, variant)
@@ -52,8 +52,8 @@ def save(
     family = family_of(config)
     if family.model_type not in TRANSFORMERS_TF.models:
         raise ValueError(
-            f"transformers has no {family.title} in TensorFlow, so {TENSORFLOW_NAME} is nothing that it reads; leave "
-            f"out safe_serialization=False, and model.safetensors holds everything."
+            f"{TENSORFLOW_NAME} is not written for {family.title}; leave out safe_serialization=False, and "
+            f"model.safetensors holds everything."
         )
     checkpoint = Checkpoint(config, tensors, task or "model", TRANSFORMERS.name, {}, (), (), "", ())
     plan = Plan.of(checkpoint, Cast(None, allow_nan=True), TRANSFORMERS_TF)

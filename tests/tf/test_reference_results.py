@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import vit_tf
+from conversion.published import as_canonical
+from vit_core.families import family_of
 from vit_core.layouts import KERAS
 from vit_tf import TFViTForImageClassification
+from vit_tf.state_dict import stored_arrays
 
 TOLERANCE = 1e-5
 
@@ -32,29 +36,50 @@ RELATIVES = [
     "hf_beit_layerwise",
     "hf_beit_masked_grads",
     "hf_beit_shared",
+    "hf_clip_classifier",
+    "hf_clip_projection",
+    "hf_clip_vision",
     "hf_data2vec_vision",
     "hf_deit",
     "hf_deit_classifier",
     "hf_deit_masked",
+    "hf_dinov2",
+    "hf_dinov2_registers",
+    "hf_dinov2_swiglu",
+    "hf_dinov3",
+    "hf_dinov3_gated",
     "hf_ijepa",
+    "hf_siglip_classifier",
+    "hf_siglip_vision",
     "hf_vit_mae",
     "hf_vit_mae_interpolated",
     "hf_vit_mae_norm_pix",
     "hf_vit_msn",
 ]
+WITHOUT_GRADIENTS = [
+    *("hf_beit_large", "hf_beit_layerwise", "hf_beit_shared", "hf_clip_projection", "hf_clip_vision", "hf_deit"),
+    *("hf_dinov2_swiglu", "hf_dinov3", "hf_dinov3_gated", "hf_siglip_vision"),
+]
 WITH_GRADIENTS = [
     "hf_vit_classifier",
     "hf_vit_masked",
-    *(name for name in RELATIVES if name not in ("hf_beit_large", "hf_beit_layerwise", "hf_beit_shared", "hf_deit")),
+    *(name for name in RELATIVES if name not in WITHOUT_GRADIENTS),
 ]
 #: Relatives with an image of another size.
-LARGE = ["hf_beit_large", "hf_data2vec_vision", "hf_deit_classifier", "hf_ijepa", "hf_vit_msn"]
+LARGE = [
+    *("hf_beit_large", "hf_clip_projection", "hf_clip_vision", "hf_data2vec_vision", "hf_deit_classifier", "hf_dinov2"),
+    *("hf_dinov2_registers", "hf_dinov3", "hf_dinov3_gated", "hf_ijepa", "hf_siglip_classifier", "hf_siglip_vision"),
+    "hf_vit_msn",
+]
 
 GIVEN = ("pixel_values", "labels", "bool_masked_pos", "noise")
 INPUTS = {*GIVEN, "pixel_values_large", "pixel_values_small", "head_mask"}
 
 #: Of each kind of parts, one that a graph and XLA run, too.
-COMPILED = ["hf_vit_classifier", "hf_beit_large", "hf_beit_masked_grads", "hf_deit_masked", "hf_ijepa", "hf_vit_mae"]
+COMPILED = [
+    *("hf_vit_classifier", "hf_beit_large", "hf_beit_masked_grads", "hf_deit_masked", "hf_ijepa", "hf_vit_mae"),
+    *("hf_dinov2_registers", "hf_siglip_vision", "hf_dinov3", "hf_clip_projection"),
+]
 MODES = {
     "eager": lambda function: function,
     "graph": tf.function,
@@ -81,7 +106,17 @@ def assert_close(actual, expected, tolerance=TOLERANCE):
 
 
 def inputs(expected):
-    return {name: expected[name] for name in GIVEN if name in expected}
+    has_both = any(name.startswith("masked/") for name in expected)
+    given = [name for name in GIVEN if not (has_both and name == "bool_masked_pos")]
+    return {name: expected[name] for name in given if name in expected}
+
+
+def assert_results(outputs, expected, start):
+    """That an output is what the fixture has under a name, of each part that it has."""
+    results = {name.removeprefix(start): value for name, value in expected.items() if name.startswith(start)}
+    assert results
+    for name, value in results.items():
+        assert_close(outputs[name], value)
 
 
 def options(model, expected):
@@ -111,20 +146,47 @@ def test_every_result(load, compiled, name):
 
 
 @in_modes(LARGE)
-def test_logits_of_relatives_for_a_larger_image(load, compiled, name):
+def test_results_of_relatives_for_a_larger_image(load, compiled, name):
     model, expected = load(name)
     asked = {} if model.config.architecture.resamples_unasked else {"interpolate_pos_encoding": True}
-    outputs = compiled(functools.partial(model, **asked))(expected["pixel_values_large"])
-    assert_close(outputs.logits, expected["large/logits"])
+    assert_results(compiled(functools.partial(model, **asked))(expected["pixel_values_large"]), expected, "large/")
 
 
-@pytest.mark.parametrize("name", ["hf_beit_large", "hf_beit_shared", "hf_data2vec_vision"])
+@pytest.mark.parametrize("name", ["hf_dinov2_swiglu", "hf_dinov3"])
+def test_results_with_a_mask(load, name):
+    model, expected = load(name)
+    outputs = model(expected["pixel_values"], bool_masked_pos=expected["bool_masked_pos"])
+    assert_results(outputs, expected, "masked/")
+
+
+@pytest.mark.filterwarnings("ignore:.*are in the checkpoint, but this model has no")  # such as the tower of texts
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [
+        ("hf_siglip_full", ["SiglipVisionModel"]),
+        ("hf_clip_full", ["CLIPVisionModel", "CLIPVisionModelWithProjection"]),
+    ],
+)
+def test_the_image_tower_of_a_model_of_images_and_texts(fixture_folder, name, models):
+    with np.load(fixture_folder / name / "expected.npz") as results:
+        expected = dict(results)
+    for model in models:
+        loaded, info = getattr(vit_tf, model).from_pretrained(fixture_folder / name, output_loading_info=True)
+        assert not info["missing_keys"] + info["mismatched_keys"]
+        found = loaded(expected["pixel_values"], **options(loaded, expected))
+        for key in found:
+            assert_close(found[key], expected[key])
+
+
+@pytest.mark.parametrize("name", ["hf_beit_large", "hf_beit_shared", "hf_dinov2_registers", "hf_dinov3"])
 def test_a_graph_that_leaves_the_size_open(load, name):
     model, expected = load(name)
-    images = expected.get("pixel_values_large", expected["pixel_values"])
-    open_size = tf.TensorSpec([None, 3, None, None])
-    run = tf.function(lambda pixels: model(pixels).logits, input_signature=[open_size])
-    assert_close(run(images), expected.get("large/logits", expected["logits"]))
+    is_large = "pixel_values_large" in expected
+    run = tf.function(lambda pixels: dict(model(pixels)), input_signature=[tf.TensorSpec([None, 3, None, None])])
+    if is_large:
+        assert_results(run(expected["pixel_values_large"]), expected, "large/")
+    else:
+        assert_close(run(expected["pixel_values"])["logits"], expected["logits"])
 
 
 @pytest.mark.parametrize("size", ["large", "small"])
@@ -153,7 +215,9 @@ def test_the_gradient_of_every_parameter(load, compiled, name):
             loss = model(batch, **options(model, expected)).loss
         return tape.gradient(loss, variables)
 
-    references = {key.removeprefix("grad/"): value for key, value in expected.items() if key.startswith("grad/")}
+    gradients = {key.removeprefix("grad/"): value for key, value in expected.items() if key.startswith("grad/")}
+    canonical = as_canonical(stored_arrays(gradients), family_of(model.config))
+    references = {key: stored.numpy() for key, stored in canonical.items()}
     assert references.keys() <= {row.name for row in trained}
     largest_of_all = max(np.abs(reference).max() for reference in references.values())
     for row, gradient in zip(trained, gradients_of_the_loss(inputs(expected)), strict=True):
