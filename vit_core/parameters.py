@@ -249,7 +249,7 @@ def _layer(config: PretrainedConfig, number: int, **where: Any) -> Iterator[Para
         name = f"attention.attention.{projection}"
         yield from _linear(name, heads, hidden, bias=bias and config.qkv_bias, **where)
     for projection in ("query", "key") if architecture.query_key_norm else ():
-        yield from _norm(config, f"attention.attention.{projection}_norm", {"head": config.head_dim}, **where)
+        yield from _norm(config, f"attention.attention.{projection}_norm", {"head_dim": config.head_dim}, **where)
     if architecture.relative_positions == "layers":
         table = _relative_positions(config, "attention.attention", number)
         yield replace(table, **where)

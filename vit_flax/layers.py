@@ -77,7 +77,7 @@ class FlaxViTSelfAttention(Part):
         self.key = self.linear(width, ("hidden", "heads"), config.qkv_bias and architecture.key_bias)
         self.value = self.linear(width, ("hidden", "heads"), config.qkv_bias and architecture.value_bias)
         if architecture.query_key_norm:
-            self.query_norm, self.key_norm = self.layer_norm("head"), self.layer_norm("head")
+            self.query_norm, self.key_norm = self.layer_norm("head_dim"), self.layer_norm("head_dim")
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
     def __call__(

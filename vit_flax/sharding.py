@@ -24,11 +24,11 @@ LogicalRules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 #: The images of a batch; the tokens of an image; a token's width; the width of all attention heads, or their number;
 #: the hidden layer of the MLP; classes; the pooler's output; the pixels of a patch in masked image modeling;
 #: visual tokens; a token's width in the decoder of a masked autoencoder; in a table of relative positions the ways
-#: from one patch to another, and the number of heads, which in the norms of queries and keys is a head's width; and the
-#: width of a projection.
+#: from one patch to another, and the number of heads; a head's width, in norms of queries and keys; and the width of a
+#: projection.
 LOGICAL_AXES = (
     *("batch", "tokens", "hidden", "heads", "mlp", "labels", "pooled", "pixels"),
-    *("vocabulary", "decoder_hidden", "distances", "head", "projection"),
+    *("vocabulary", "decoder_hidden", "distances", "head", "head_dim", "projection"),
 )
 
 #: Each device has all parameters and a part of the images; gradients are summed over the devices.

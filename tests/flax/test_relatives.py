@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import vit_flax
+from conversion.published import as_published
 from vit_core.families import FAMILIES
 from vit_core.parameters import parameters
 from vit_flax.parameter_tree import flatten
@@ -31,22 +32,46 @@ CHECKPOINTS = {
     "hf_data2vec_vision": "Data2VecVisionForImageClassification",
     "hf_vit_msn": "ViTMSNForImageClassification",
     "hf_ijepa": "IJepaForImageClassification",
+    "hf_dinov2": "Dinov2ForImageClassification",
+    "hf_dinov2_registers": "Dinov2WithRegistersForImageClassification",
+    "hf_dinov2_swiglu": "Dinov2Model",
+    "hf_dinov3": "DINOv3ViTModel",
+    "hf_dinov3_gated": "DINOv3ViTModel",
+    "hf_siglip_vision": "SiglipVisionModel",
+    "hf_siglip_classifier": "SiglipForImageClassification",
+    "hf_clip_vision": "CLIPVisionModel",
+    "hf_clip_projection": "CLIPVisionModelWithProjection",
+    "hf_clip_classifier": "CLIPForImageClassification",
 }
+#: Files of both towers, and models of which they have the weights.
+WHOLE = [
+    ("hf_siglip_full", "SiglipVisionModel"),
+    ("hf_clip_full", "CLIPVisionModel"),
+    ("hf_clip_full", "CLIPVisionModelWithProjection"),
+]
 INPUTS = ("pixel_values", "labels", "bool_masked_pos", "noise")
 #: What runs once, the compiler need not make fast.
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
-def load(fixture_folder, name, **options):
+def load(fixture_folder, name, model=None, **options):
     with np.load(fixture_folder / name / "expected.npz") as file:
         expected = dict(file)
-    model = getattr(vit_flax, f"Flax{CHECKPOINTS[name]}").from_pretrained(fixture_folder / name, **options)
-    return model, expected
+    model_class = getattr(vit_flax, f"Flax{model or CHECKPOINTS[name]}")
+    return model_class.from_pretrained(fixture_folder / name, **options), expected
 
 
 def inputs(name, expected):
     asked = {"interpolate_pos_encoding": True} if name == "hf_vit_mae_interpolated" else {}
-    return {key: expected[key] for key in INPUTS if key in expected} | asked
+    given = {key: expected[key] for key in INPUTS if key in expected}
+    if of_kind("masked", expected):  # the mask is for these alone
+        del given["bool_masked_pos"]
+    return given | asked
+
+
+def of_kind(kind, expected):
+    """What a call of another kind returns: for larger images, or with a mask."""
+    return {key.removeprefix(f"{kind}/"): value for key, value in expected.items() if key.startswith(f"{kind}/")}
 
 
 def assert_close(actual, expected, tolerance=TOLERANCE):
@@ -60,7 +85,7 @@ def assert_every_result(outputs, expected):
         found |= {f"{several}.{index}": each for index, each in enumerate(found.pop(several, ()))}
     wanted = {key for key in expected if "/" not in key and not key.startswith((*INPUTS, "head_mask"))}
     wanted -= {key for key in wanted if key.startswith(("hidden_states", "attentions")) and key not in found}
-    assert wanted & {"logits", "reconstruction"}
+    assert wanted & {"logits", "reconstruction", "last_hidden_state"}
     for key in wanted:
         assert_close(found[key], expected[key])
 
@@ -75,18 +100,22 @@ def test_every_result(fixture_folder, name, scan_layers):
 
     @functools.partial(jax.jit, compiler_options=QUICKLY)
     def run(given):
-        large = {}
-        if "pixel_values_large" in expected and "large/logits" in expected:
-            large = {"large": model(expected["pixel_values_large"], interpolate_pos_encoding=True).logits}
-        return model(**given, **flags, **everything), model(**given, **flags), large
+        others = {}
+        if of_kind("large", expected):
+            asked = {} if model.config.architecture.resamples_unasked else {"interpolate_pos_encoding": True}
+            others["large"] = model(expected["pixel_values_large"], **asked)
+        if of_kind("masked", expected):
+            others["masked"] = model(**given, bool_masked_pos=expected["bool_masked_pos"])
+        return model(**given, **flags, **everything), model(**given, **flags), others
 
-    outputs, plain, large = run(given)
+    outputs, plain, others = run(given)
     assert len(outputs.hidden_states) == model.config.num_hidden_layers + 1
     assert len(outputs.attentions) == model.config.num_hidden_layers
     for each in (outputs, plain):
         assert_every_result(each, expected)
-    for logits in large.values():
-        assert_close(logits, expected["large/logits"])
+    for kind, output in others.items():
+        for key, value in of_kind(kind, expected).items():
+            assert_close(output[key], value)
     if not scan_layers:
         assert_every_result(model(**given, **flags), expected)
 
@@ -97,6 +126,7 @@ def test_every_result(fixture_folder, name, scan_layers):
     [
         *("hf_deit_classifier", "hf_deit_masked", "hf_vit_mae", "hf_vit_mae_interpolated", "hf_vit_mae_norm_pix"),
         *("hf_beit_grads", "hf_beit_masked_grads", "hf_data2vec_vision", "hf_vit_msn", "hf_ijepa"),
+        *("hf_dinov2", "hf_dinov2_registers", "hf_siglip_classifier", "hf_clip_classifier"),
     ],
 )
 def test_the_gradient_of_every_parameter(fixture_folder, name, scan_layers):
@@ -107,38 +137,105 @@ def test_the_gradient_of_every_parameter(fixture_folder, name, scan_layers):
     def gradients(params):
         return jax.grad(lambda params: model(**given, params=params).loss)(params)
 
-    found = flatten(gradients(model.params))
-    references = {key.removeprefix("grad/"): value for key, value in expected.items() if key.startswith("grad/")}
+    found = as_published(model.tree.stored(gradients(model.params)), model.config)
+    references = of_kind("grad", expected)
     largest_of_all = max(np.abs(reference).max() for reference in references.values())
-    table = {row.name: row for row in model.parameter_table()}
-    assert references.keys() == {name for name, row in table.items() if row.trainable}
-    for row in table.values():
-        gradient = found[model.layout.path(row)]
-        gradient = model.layout.to_canonical(row, gradient[row.layer] if model.layout.is_stacked(row) else gradient)
-        if not row.trainable:
-            assert not np.any(gradient)
+    assert references.keys() <= found.keys()
+    for name, gradient in found.items():
+        if name not in references:  # what is fixed, or idle
+            assert not np.any(gradient.read())
             continue
-        reference = references[row.name]
         # Softmax does not change when the same is added to all scores, so a key bias has no gradient but rounding.
-        largest = 0.01 * largest_of_all if row.name.endswith("key.bias") else np.abs(reference).max()
-        assert_close(gradient, reference, TOLERANCE * largest)
+        is_key_bias = name.endswith(("key.bias", "k_proj.bias"))
+        largest = 0.01 * largest_of_all if is_key_bias else np.abs(references[name]).max()
+        assert_close(gradient.read(), references[name], TOLERANCE * largest)
+
+
+@pytest.mark.filterwarnings("ignore:.*text_model.* in the checkpoint, but this model has no such tensors")
+@pytest.mark.parametrize(("name", "model"), WHOLE)
+def test_the_image_tower_of_a_file_of_both(fixture_folder, name, model):
+    model, expected = load(fixture_folder, name, model)
+    asked = {"interpolate_pos_encoding": True} if name == "hf_siglip_full" else {}  # for 35 pixels, which it crops
+    outputs = jax.jit(functools.partial(model, **asked), compiler_options=QUICKLY)(expected["pixel_values"])
+    assert len(outputs) == 2
+    for key, value in outputs.items():
+        assert_close(value, expected[key])
+
+
+@pytest.mark.parametrize("name", ["hf_dinov2_registers", "hf_dinov3_gated", "hf_siglip_vision", "hf_clip_projection"])
+def test_half_precision_stays_near(fixture_folder, name):
+    model, expected = load(fixture_folder, name, dtype=jnp.bfloat16)
+    outputs = jax.jit(model, compiler_options=QUICKLY)(expected["pixel_values"])
+    for key, value in outputs.items():
+        assert value.dtype == jnp.bfloat16
+        assert_close(value.astype(jnp.float32), expected[key], 2e-2 * np.abs(expected[key]).max())
 
 
 # Any model of any family
 
 
-def small_config(family):
+#: Configs of our own that together have every option.
+OPTIONS = [
+    {},
+    {
+        "prefix_tokens": ("cls_token", "distillation_token"),
+        "register_tokens": 2,
+        "absolute_positions": "sincos",
+        "embedding_norm": True,
+        "query_key_norm": True,
+        "gated_mlp": True,
+        "norm": "rms",
+        "rotary_positions": "centres",
+        "relative_positions": None,
+        "pooler": "attention",
+        "keeps_pooler": True,
+    },
+    {
+        "prefix_tokens": (),
+        "relative_positions": "layers",
+        "final_norm": False,
+        "patch_bias": False,
+        "query_bias": False,
+        "value_bias": False,
+        "output_bias": False,
+        "mlp_bias": False,
+        "attention_norm": True,
+        "mlp_norm": True,
+        "mlp_dropout": False,
+        "layer_scale": None,
+        "position_resampling": "antialiased",
+        "pooler": "mean-norm",
+        "classifier_reads": "pooler",
+    },
+    {
+        "register_tokens": 3,
+        "positioned": "class-token",
+        "position_resampling": "offset",
+        "rotary_positions": "indices",
+        "rotary_grid": (3, 5),
+        "drop_path_growth": "constant",
+        "resamples_unasked": True,
+        "pooler": "class-norm",
+        "classifier_reads": "class-and-mean",
+    },
+]
+
+
+def small_config(family, task="model", options=()):
     fields = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
-        "intermediate_size": 48,
         "image_size": 32,
         "patch_size": 8,
         "num_labels": 5,
     }
     known = family.config_class()
     own = {
+        "intermediate_size": 48,
+        "mlp_ratio": 1.5,
+        "num_register_tokens": 2,
+        "projection_dim": 12,
         "encoder_stride": 8,
         "vocab_size": 24,
         "drop_path_rate": 0.2,
@@ -150,27 +247,45 @@ def small_config(family):
         "relative_positions": "shared",
         "layer_scale": 0.1,
     }
-    return family.config_class(**fields, **{name: value for name, value in own.items() if hasattr(known, name)})
+    fields |= {name: value for name, value in own.items() if hasattr(known, name)}
+    if hasattr(known, "mlp_ratio"):  # from which the other follows
+        del fields["intermediate_size"]
+    return family.config_classes.get(task, family.config_class)(**{**fields, **dict(options)})
 
 
-MODELS = [(family, task) for family in FAMILIES.values() for task in family.models]
-IDS = [family.models[task] for family, task in MODELS]
+MODELS = [
+    (family, task, options)
+    for family in FAMILIES.values()
+    for options in (OPTIONS if family.model_type == "vision_transformer" else OPTIONS[:1])
+    for task in family.models
+]
 #: One of each kind of parts, for what takes seconds to compile.
 OF_EACH_KIND = [
-    (FAMILIES[name], task)
-    for name, task in (
-        ("deit", "image-classification-with-teacher"),
-        ("deit", "masked-image-modeling"),
-        ("vit_mae", "pre-training"),
-        ("beit", "image-classification"),
-        ("beit", "masked-token-modeling"),
-        ("ijepa", "image-classification"),
+    (FAMILIES[name], task, OPTIONS[number])
+    for name, task, number in (
+        ("deit", "image-classification-with-teacher", 0),
+        ("deit", "masked-image-modeling", 0),
+        ("vit_mae", "pre-training", 0),
+        ("beit", "image-classification", 0),
+        ("beit", "masked-token-modeling", 0),
+        ("dinov3_vit", "model", 0),
+        ("clip_vision_model", "image-projection", 0),
+        *(("vision_transformer", "image-classification", number) for number in range(1, len(OPTIONS))),
     )
 ]
 
 
-def small_model(family, task, **options):
-    return getattr(vit_flax, f"Flax{family.models[task]}")(small_config(family), **options)
+def name_of(case):
+    family, task, options = case
+    return family.models[task] + (f"-{OPTIONS.index(options)}" if options else "")
+
+
+every_model = pytest.mark.parametrize(("family", "task", "fields"), MODELS, ids=map(name_of, MODELS))
+one_of_each_kind = pytest.mark.parametrize(("family", "task", "fields"), OF_EACH_KIND, ids=map(name_of, OF_EACH_KIND))
+
+
+def small_model(family, task, fields=(), **options):
+    return getattr(vit_flax, f"Flax{family.models[task]}")(small_config(family, task, fields), **options)
 
 
 def noise_for(model, batch=1):
@@ -179,9 +294,9 @@ def noise_for(model, batch=1):
 
 
 @pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-@pytest.mark.parametrize(("family", "task"), MODELS, ids=IDS)
-def test_what_init_makes_follows_the_table_with_its_axes(family, task, scan_layers):
-    model = small_model(family, task, _do_init=False, scan_layers=scan_layers)
+@every_model
+def test_what_init_makes_follows_the_table_with_its_axes(family, task, fields, scan_layers):
+    model = small_model(family, task, fields, _do_init=False, scan_layers=scan_layers)
     made = jax.eval_shape(model.module.init, model.key, jnp.zeros((1, 32, 32, 3)))["params"]
     assert {path: leaf.shape for path, leaf in flatten(made).items()} == model.tree.shapes
     assert {row.name for row in model.parameter_table()} == {row.name for row in parameters(model.config, task)}
@@ -205,9 +320,9 @@ def test_what_init_makes_follows_the_table_with_its_axes(family, task, scan_laye
     assert set(named) <= of_rows
 
 
-@pytest.mark.parametrize(("family", "task"), OF_EACH_KIND, ids=[family.models[task] for family, task in OF_EACH_KIND])
-def test_a_model_is_saved_and_loaded_in_every_way(family, task, tmp_path):
-    model = small_model(family, task)
+@one_of_each_kind
+def test_a_model_is_saved_and_loaded_in_every_way(family, task, fields, tmp_path):
+    model = small_model(family, task, fields)
     images = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
     expected = model(images, **noise_for(model)).to_tuple()
     for number, options in enumerate(({}, {"safe_serialization": False})):
@@ -222,9 +337,9 @@ def test_a_model_is_saved_and_loaded_in_every_way(family, task, tmp_path):
 
 
 @pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-@pytest.mark.parametrize(("family", "task"), OF_EACH_KIND, ids=[family.models[task] for family, task in OF_EACH_KIND])
-def test_half_precision_multiplies_in_half_precision_alone(family, task, scan_layers):
-    model = small_model(family, task, dtype=jnp.bfloat16, scan_layers=scan_layers)
+@one_of_each_kind
+def test_half_precision_multiplies_in_half_precision_alone(family, task, fields, scan_layers):
+    model = small_model(family, task, fields, dtype=jnp.bfloat16, scan_layers=scan_layers)
 
     def loss(params):
         outputs = model(
@@ -270,6 +385,25 @@ def test_drop_path_without_random_numbers_is_a_sentence():
     model = vit_flax.FlaxBeitModel(small_config(FAMILIES["beit"]))
     with pytest.raises(ValueError, match="pass dropout_rng=jax.random.key"):
         model(np.zeros((1, 3, 32, 32), np.float32), train=True)
+
+
+# What is computed, and what is not
+
+
+@pytest.mark.parametrize("number", range(1, len(OPTIONS)))
+def test_what_nobody_reads_is_not_computed_and_changes_nothing(number):
+    model = small_model(FAMILIES["vision_transformer"], "image-classification", OPTIONS[number])
+    images = np.random.default_rng(0).random((2, 3, 32, 32), np.float32)
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    def run(params):
+        seen = model(images, params=params, output_hidden_states=True).logits
+        return model(images, params=params).logits, seen
+
+    short, whole = run(model.params)
+    np.testing.assert_allclose(short, whole, atol=TOLERANCE)
+    _, state = model.module.apply({"params": model.params}, images.transpose(0, 2, 3, 1), capture_intermediates=True)
+    assert ("pooler" in state["intermediates"]["vit"]) == (model.config.classifier_reads == "pooler")
 
 
 # Masked autoencoders
@@ -329,12 +463,18 @@ def test_labels_of_masked_tokens_that_do_not_fit_are_sentences_and_nan_under_jit
     ids=["fsdp", "tensor parallel, scanned"],
 )
 @pytest.mark.parametrize(
-    ("name", "task"), [("vit_mae", "pre-training"), ("beit", "masked-token-modeling"), ("vision_transformer", "model")]
+    ("name", "task", "number"),
+    [
+        *(("vit_mae", "pre-training", 0), ("beit", "masked-token-modeling", 0), ("vision_transformer", "model", 0)),
+        *(("vision_transformer", "model", 1), ("vision_transformer", "image-classification", 2)),
+        ("clip_vision_model", "image-projection", 0),
+    ],
 )
-def test_a_model_spread_over_a_mesh_returns_the_same(name, task, rules, scan_layers):
+def test_a_model_spread_over_a_mesh_returns_the_same(name, task, number, rules, scan_layers):
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("data", "model"))
-    plain = small_model(FAMILIES[name], task, scan_layers=scan_layers)
-    spread = small_model(FAMILIES[name], task, scan_layers=scan_layers, partitioning=vit_flax.Partitioning(mesh, rules))
+    plain = small_model(FAMILIES[name], task, OPTIONS[number], scan_layers=scan_layers)
+    partitioning = vit_flax.Partitioning(mesh, rules)
+    spread = small_model(FAMILIES[name], task, OPTIONS[number], scan_layers=scan_layers, partitioning=partitioning)
     images = np.random.default_rng(0).random((4, 3, 32, 32), np.float32)
 
     def run(model):
@@ -347,7 +487,10 @@ def test_a_model_spread_over_a_mesh_returns_the_same(name, task, rules, scan_lay
 # Exported
 
 
-@pytest.mark.parametrize(("name", "task"), [("beit", "image-classification"), ("vit_mae", "pre-training")])
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("beit", "image-classification"), ("vit_mae", "pre-training"), ("clip_vision_model", "image-projection")],
+)
 def test_an_exported_model_returns_the_same(name, task):
     model = small_model(FAMILIES[name], task)
     images, given = np.random.default_rng(0).random((2, 3, 32, 32), np.float32), noise_for(model, 2)
