@@ -60,8 +60,8 @@ def test_a_file_without_a_type_is_for_the_model_beside_it(tmp_path):
 
 
 def test_an_unknown_type_is_named(tmp_path):
-    (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "CLIPImageProcessor"}')
-    with pytest.raises(ValueError, match="'CLIPImageProcessor'; known types are ViTImageProcessor"):
+    (tmp_path / "preprocessor_config.json").write_text('{"image_processor_type": "ConvNextImageProcessor"}')
+    with pytest.raises(ValueError, match="'ConvNextImageProcessor'; known types are ViTImageProcessor"):
         AutoImageProcessor.from_pretrained(tmp_path)
 
 
