@@ -35,12 +35,12 @@ def licence_of(source: ModelSource, config: Mapping[str, Any]) -> str | None:
 
 def _card(source: ModelSource) -> dict[str, Any]:
     """The fields at the top of the model card; of one that cannot be read, none."""
-    from huggingface_hub.repocard import metadata_load
-
     try:
         path = source.file(MODEL_CARD)
         if path is None or path.stat().st_size > LARGEST_CARD:
             return {}
+        from huggingface_hub.repocard import metadata_load
+
         fields = metadata_load(path)
     except Exception:  # whatever is wrong with a stranger's card, it is no reason not to describe the checkpoint
         return {}

@@ -16,6 +16,17 @@ FOLDERS = [
     *("hf_data2vec_vision", "hf_vit_msn", "hf_ijepa"),
 ]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24, "image_size": 32}
+#: The families whose width of the MLP is a ratio.
+WITH_RATIO = ("dinov2", "dinov2_with_registers")
+
+
+def small(model_type, **fields):
+    """A small config of a family."""
+    sizes = {**SIZES, "mlp_ratio": 0.75} if model_type in WITH_RATIO else SIZES
+    own = {name: size for name, size in sizes.items() if name != "intermediate_size" or model_type not in WITH_RATIO}
+    return FAMILIES[model_type].config_class(**own, **fields)
+
+
 MODELS = [(name, task) for name, family in FAMILIES.items() for task in family.models]
 
 
@@ -46,7 +57,7 @@ def test_configs_of_relatives_come_back_as_they_were_written(fixture_folder, nam
 
 @pytest.mark.parametrize(("model_type", "task"), MODELS)
 def test_rows_are_unique_and_know_where_they_belong(model_type, task):
-    config = FAMILIES[model_type].config_class(**SIZES)
+    config = small(model_type)
     rows = parameters(config, task)
     assert len({row.name for row in rows}) == len(rows)
     for row in rows:
@@ -63,7 +74,7 @@ def test_rows_are_unique_and_know_where_they_belong(model_type, task):
 def test_one_name_of_an_axis_has_one_size():
     for model_type, task in MODELS:
         sizes = {}
-        for row in parameters(FAMILIES[model_type].config_class(**SIZES, patch_size=8), task):
+        for row in parameters(small(model_type, patch_size=8), task):
             if row.part in ("embeddings", "pooler", "layernorm") or row.stack == "encoder":
                 sizes.update({(row.part, row.kind, axis): size for axis, size in zip(row.axes, row.shape, strict=True)})
         assert {size for (_, _, axis), size in sizes.items() if axis == "hidden"} == {32}
@@ -72,10 +83,20 @@ def test_one_name_of_an_axis_has_one_size():
 
 def test_a_relative_differs_from_a_vit_in_what_its_paper_says():
     def names(model_type, task="model", **fields):
-        return {row.name for row in parameters(FAMILIES[model_type].config_class(**SIZES, **fields), task)}
+        return {row.name for row in parameters(small(model_type, **fields), task)}
 
     vit = names("vit")
     assert names("deit") - vit == {"embeddings.distillation_token"}
+    assert names("dinov2_with_registers") - names("dinov2") == {"embeddings.register_tokens"}
+    assert names("clip_vision_model") - vit == {
+        *(
+            "embeddings.layernorm.weight",
+            "embeddings.layernorm.bias",
+            "pooler.layernorm.weight",
+            "pooler.layernorm.bias",
+        )
+    }
+    assert "embeddings.position_embeddings" in vit - names("dinov3_vit")
     assert vit - names("ijepa") == {"embeddings.cls_token", "pooler.dense.weight", "pooler.dense.bias"}
     assert vit - names("vit_msn") == {"pooler.dense.weight", "pooler.dense.bias"}
     beit = names("beit", use_relative_position_bias=True)
@@ -97,7 +118,7 @@ def test_fixed_positions_are_not_trained_and_everything_else_is():
     assert {row.initializer for row in rows if row.name in fixed} == {"sincos"}
     for model_type, task in MODELS:
         if model_type != "vit_mae":
-            assert all(row.trainable for row in parameters(FAMILIES[model_type].config_class(**SIZES), task))
+            assert all(row.trainable for row in parameters(small(model_type), task))
 
 
 def test_layer_scale_starts_where_the_config_says():
@@ -109,9 +130,9 @@ def test_layer_scale_starts_where_the_config_says():
 
 def test_a_config_of_our_own_says_what_every_family_is_made_of():
     for family in FAMILIES.values():
-        config = family.config_class(**SIZES)
+        config = small(family.model_type)
         options = vars(config.architecture)
-        ours = VisionTransformerConfig(**SIZES, **options, qkv_bias=config.qkv_bias)
+        ours = VisionTransformerConfig(**SIZES, patch_size=config.patch_size, **options, qkv_bias=config.qkv_bias)
         assert ours.architecture == config.architecture
         assert [(r.name, r.shape) for r in parameters(ours)] == [(r.name, r.shape) for r in parameters(config)]
         again = VisionTransformerConfig.from_dict(json.loads(ours.to_json_string()))
@@ -158,10 +179,18 @@ def test_configs_are_no_configs_of_another_family():
             "are both True; no published model adds two tables",
         ),
         ("deit", {"encoder_stride": 0}, "encoder_stride is 0; give a whole number"),
-        ("vision_transformer", {"pooler": "attention"}, "pooler is 'attention'; choose one of dense, mean-norm"),
+        ("vision_transformer", {"pooler": "max"}, "pooler is 'max'; choose one of dense, mean-norm"),
+        ("vision_transformer", {"norm": "batch"}, "norm is 'batch'; choose one of layer, rms"),
+        ("vision_transformer", {"register_tokens": -1}, "register_tokens is -1; give a whole number"),
+        ("dinov2", {"intermediate_size": 64}, "intermediate_size follows from hidden_size and mlp_ratio here"),
+        ("dinov2", {"mlp_ratio": 0}, "mlp_ratio is 0; give a number"),
+        ("dinov2_with_registers", {"num_register_tokens": 1.5}, "num_register_tokens is 1.5; give a whole number"),
+        ("dinov3_vit", {"num_attention_heads": 64}, "heads are 6 wide (hidden_size / num_attention_heads)"),
+        ("dinov3_vit", {"pos_embed_rescale": 0.5}, "pos_embed_rescale is 0.5; give a number from 1"),
+        ("clip_vision_model", {"projection_dim": 0}, "projection_dim is 0; give a whole number"),
         ("vision_transformer", {"prefix_tokens": ("cls",)}, "prefix_tokens is 'cls'; choose one of cls_token"),
         ("vision_transformer", {"prefix_tokens": ["cls_token"] * 2}, "each can be there once"),
-        ("vision_transformer", {"prefix_tokens": ()}, "classifier_reads is 'class-token', and prefix_tokens have none"),
+        ("vision_transformer", {"prefix_tokens": ()}, "classifier_reads is 'class-token', and there is no class"),
         ("vision_transformer", {"prefix_tokens": ("distillation_token", "cls_token")}, "the class token comes first"),
         ("vision_transformer", {"drop_path_rate": 1}, "drop_path_rate is 1; give a number from 0 to below 1"),
     ],

@@ -15,8 +15,8 @@ from vit_core.families.family import Family
 SWITCHES = ("use_swiglu_ffn", "apply_layernorm", "reshape_hidden_states", "use_mask_token")
 
 
-class Dinov2Config(PretrainedConfig):
-    """The configuration of a DINOv2 (Oquab et al. 2023, https://arxiv.org/abs/2304.07193).
+class BaseDinov2Config(PretrainedConfig):
+    """What the configs of DINOv2 with and without registers have in common.
 
     Args:
         hidden_size: see `PretrainedConfig`, as for all up to `num_channels` but `mlp_ratio`.
@@ -46,8 +46,6 @@ class Dinov2Config(PretrainedConfig):
         ValueError: a value is impossible; the message names the field and the value.
     """
 
-    model_type = "dinov2"
-    base_model_prefix = "dinov2"
     position_resampling: Resampling = "bicubic"
 
     def __init__(
@@ -82,6 +80,8 @@ class Dinov2Config(PretrainedConfig):
         self.apply_layernorm = apply_layernorm
         self.reshape_hidden_states = reshape_hidden_states
         self.use_mask_token = use_mask_token
+        if "intermediate_size" in fields:
+            raise ValueError("intermediate_size follows from hidden_size and mlp_ratio here; give mlp_ratio instead.")
         super().__init__(
             hidden_size,
             num_hidden_layers,
@@ -135,14 +135,24 @@ class Dinov2Config(PretrainedConfig):
         require_number("drop_path_rate", self.drop_path_rate, 0.0, 1.0, upper_included=False)
 
 
-class Dinov2WithRegistersConfig(Dinov2Config):
+class Dinov2Config(BaseDinov2Config):
+    """The configuration of a DINOv2 (Oquab et al. 2023, https://arxiv.org/abs/2304.07193).
+
+    Its arguments are those of `BaseDinov2Config`.
+    """
+
+    model_type = "dinov2"
+    base_model_prefix = "dinov2"
+
+
+class Dinov2WithRegistersConfig(BaseDinov2Config):
     """The configuration of a DINOv2 with register tokens (Darcet et al. 2023, https://arxiv.org/abs/2309.16588).
 
     Args:
-        *sizes: see `Dinov2Config`.
+        *sizes: see `BaseDinov2Config`.
         patch_size: size of the patches in pixels, one number for a square or (height, width).
         num_register_tokens: how many tokens stand between class token and patches.
-        **fields: see `Dinov2Config`. There is always a mask token.
+        **fields: see `BaseDinov2Config`. There is always a mask token.
 
     Raises:
         ValueError: a value is impossible; the message names the field and the value.
