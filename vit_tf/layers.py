@@ -90,7 +90,7 @@ class ViTSelfAttention(Part):
             norm_of(config, name, self.dtype_policy) if architecture.query_key_norm else None
             for name in ("query_norm", "key_norm")
         )
-        self.rotary_positions = architecture.rotary_positions
+        self.rotary_positions: Any = architecture.rotary_positions
         self.dropout = layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy)
         self.relative_position_bias = (
             RelativePositionBias(config, layer, name="relative_position_bias", dtype=self.dtype_policy)
