@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -74,7 +75,7 @@ class AttentionPooler(nn.Module):
         hidden, mlp = config.hidden_size, config.intermediate_size
         self.probe = nn.Parameter(torch.empty(1, 1, hidden))
         output = nn.ModuleDict({"dense": nn.Linear(hidden, hidden)})
-        self.attention = nn.ModuleDict({"attention": ProbeAttention(config), "output": output})
+        self.attention: Any = nn.ModuleDict({"attention": ProbeAttention(config), "output": output})
         self.layernorm = norm_of(config)
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(hidden, mlp)})
         self.intermediate_act_fn = activation(config.mlp_act)

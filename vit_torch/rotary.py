@@ -38,7 +38,8 @@ class RotaryPositionEmbedding(nn.Module):
         self.grid = config.grid
         self.head_dim = config.head_dim
         self.num_prefix_tokens = architecture.num_prefix_tokens
-        self.rotary: Any = architecture.rotary_positions
+        assert architecture.rotary_positions is not None  # or there would be no such part
+        self.rotary = architecture.rotary_positions
         self.reference = rotary_reference(config)
         self.theta: float = fields["rope_theta"]
         self.frequencies: list[float] = rotary_frequencies(self.rotary, self.head_dim, self.theta).tolist()

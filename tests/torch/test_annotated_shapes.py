@@ -5,7 +5,8 @@ import sys
 
 CHECKED_CALLS = """
 from jaxtyping import install_import_hook
-modules = ("modeling", "layers", "masked_autoencoder", "losses", "position", "distillation")
+modules = ("modeling", "layers", "masked_autoencoder", "losses", "position", "distillation", "poolers", "rotary",
+           "norms", "image_projection")
 with install_import_hook([f"vit_torch.{name}" for name in modules], "beartype.beartype"):
     import torch
     import vit_torch.distillation
@@ -37,6 +38,18 @@ mae = vit_torch.ViTMAEForPreTraining(vit_torch.ViTMAEConfig(**sizes, norm_pix_lo
 mae(other_size, noise=torch.rand(2, 25), interpolate_pos_encoding=True, **everything)
 mae.unpatchify(mae(pixel_values).logits)
 mae.bfloat16()(pixel_values)
+towers = {**sizes, "patch_size": (8, 10)}
+vit_torch.SiglipVisionModel(vit_torch.SiglipVisionConfig(**towers))(other_size, interpolate_pos_encoding=True)
+vit_torch.CLIPVisionModelWithProjection(vit_torch.CLIPVisionConfig(**towers))(torch.randn(2, 3, 32, 48))
+dinov3 = vit_torch.DINOv3ViTConfig(**sizes, num_register_tokens=2, pos_embed_shift=0.1, pos_embed_jitter=1.5)
+vit_torch.DINOv3ViTModel(dinov3).eval()(pixel_values, head_mask=torch.ones(4), **everything)
+vit_torch.DINOv3ViTModel(dinov3).train()(other_size)
+options = dict(rotary_positions="indices", position_resampling="offset", norm="rms", query_key_norm=True,
+               attention_norm=True, mlp_norm=True, gated_mlp=True, embedding_norm=True,
+               classifier_reads="class-and-mean")
+for more in ({}, {"relative_positions": "layers", "positioned": "patches", "position_resampling": "antialiased"}):
+    various = vit_torch.VisionTransformerConfig(**sizes, **{**options, **more})
+    vit_torch.VisionTransformerForImageClassification(various)(other_size, interpolate_pos_encoding=True)
 try:
     ViTModel(config).pooler(torch.zeros(3))
 except Exception as error:
