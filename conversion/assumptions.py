@@ -101,6 +101,7 @@ def fields_from_shapes(
     names: Mapping[str, str],
     image_sizes: Sequence[Any],
     head_reads_pooler: bool,
+    positioned_prefix_tokens: int | None = None,
 ) -> dict[str, Any]:
     """The config fields that the shapes of canonical tensors tell.
 
@@ -111,6 +112,7 @@ def fields_from_shapes(
         image_sizes: what is said of the size of images; one that fits the number of positions is taken, and otherwise
             images are square.
         head_reads_pooler: whether a classifier beside a pooler reads it, in the format at hand.
+        positioned_prefix_tokens: how many tokens before the patches have a position; those that are there unless given.
 
     Raises:
         ValueError: tensors are missing without which there is no model, or shapes contradict each other.
@@ -136,7 +138,7 @@ def fields_from_shapes(
     has_layers = "intermediate_size" in fields
     fields["hidden_size"] = hidden
     fields["patch_size"] = patch[0] if patch[0] == patch[1] else tuple(patch)
-    if (size := _image_size(shapes, patch, image_sizes, "positioned" in known)) is not None:
+    if (size := _image_size(shapes, patch, image_sizes, positioned_prefix_tokens)) is not None:
         fields["image_size"] = size
     fields["num_hidden_layers"] = _layer_count(shapes, STACKS["encoder"])
     if "decoder_hidden_size" in fields:
@@ -260,20 +262,17 @@ def _mlp_ratio(width: int, hidden: int, usual: float, gated: bool) -> float:
     raise ValueError(f"its gated MLPs are {width} wide, which no DINOv2's are: they are multiples of 8.")
 
 
-def _image_size(shapes: Mapping[str, Shape], patch: list[int], said: Sequence[Any], any_positioned: bool) -> Any:
-    """The size of images that the number of positions, absolute or relative, is for; None if there are neither.
-
-    Where it is up to the config which of the tokens before the patches have a position, that may be any.
-    """
+def _image_size(
+    shapes: Mapping[str, Shape], patch: list[int], said: Sequence[Any], positioned_prefix_tokens: int | None
+) -> Any:
+    """The size of images that the number of positions, absolute or relative, is for; None if there are neither."""
     before = sum(f"embeddings.{name}" in shapes for name in PREFIX_TOKENS)
+    if POSITION_EMBEDDINGS in shapes and positioned_prefix_tokens is not None:
+        before = positioned_prefix_tokens
     table = next((shapes[name] for name in (SHARED_TABLE, FIRST_TABLE) if name in shapes), None)
     length_for: Callable[[tuple[int, int]], int]
-    others: set[int] = set()
     if POSITION_EMBEDDINGS in shapes:
         length, length_for = shapes[POSITION_EMBEDDINGS][1] - before, math.prod
-        if any_positioned:
-            registers = shapes[REGISTERS][1] if REGISTERS in shapes else 0
-            others = {length - registers, length + before, length + before - 1}
     elif table:
         length, length_for = table[0], functools.partial(table_length, prefix_tokens=before)
     else:
@@ -283,7 +282,7 @@ def _image_size(shapes: Mapping[str, Shape], patch: list[int], said: Sequence[An
         if not isinstance(pair, list | tuple) or [type(length) for length in pair] != [int, int]:
             continue  # whoever builds the config says what is wrong with it
         height, width = pair
-        if length_for((height // patch[0], width // patch[1])) in {length, *others}:
+        if length_for((height // patch[0], width // patch[1])) == length:
             return size if isinstance(size, int) else (height, width)
     side = next(side for side in itertools.count(1) if length_for((side, side)) >= length)
     if length_for((side, side)) != length:

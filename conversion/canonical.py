@@ -143,7 +143,7 @@ def family_like(
         templates: those of the tensors.
         prefix: what stands before the names of the base model in the file, if anything.
         model_types: those that come into question; of several that fit, the first one is meant. One that may be made of
-            anything is never guessed.
+            anything is never guessed, unless there is no other.
         wanted: the family that is hoped for, which is meant if it fits, too.
     """
     there = set(templates)
@@ -156,4 +156,5 @@ def family_like(
             family is not wanted,
         )
 
-    return min((FAMILIES[name] for name in model_types if name != vision_transformer.FAMILY.model_type), key=misfit)
+    families = [FAMILIES[name] for name in model_types]
+    return min([each for each in families if each is not vision_transformer.FAMILY] or families, key=misfit)

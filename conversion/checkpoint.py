@@ -25,6 +25,7 @@ from conversion.formats.transformers import TRANSFORMERS
 from conversion.published import as_canonical, published_format
 from conversion.recognition import models_in, recognise, warn_of_others
 from conversion.sources import ANY_WEIGHTS, open_files
+from vit_core.architecture import Architecture, choices
 from vit_core.checkpoint import OpenCheckpoint
 from vit_core.checks import shown
 from vit_core.config import PretrainedConfig
@@ -376,15 +377,17 @@ def _configured(
     form, family, reading, said = model.form, model.family, model.reading, model.said
     try:
         sizes = [size for size in (said.get("image_size"), given.get("image_size")) if size is not None]
+        told = form.fields_of(model.found, files.config)
         inferred = fields_from_shapes(
             family,
             {key: tensor.shape for key, tensor in reading.tensors.items()},
             reading.sources,
             sizes,
             form.head_reads_pooler,
+            _positioned_prefix_tokens({**told, **said}),
         )
         named = form.named_fields(files.config, inferred["hidden_size"])
-        fields = {**inferred, **named, **form.fields_of(model.found, files.config), **said}
+        fields = {**inferred, **named, **told, **said}
         task = _task(model)
         config_class = family.config_classes.get(task, family.config_class)
         known = config_class()
@@ -402,6 +405,15 @@ def _configured(
     except (ValueError, TypeError) as error:  # a stranger's config.json may hold anything
         raise ValueError(f"{source.name}, read as {form.title}: {str(error).rstrip('.')}.") from error
     return config, task, assumed
+
+
+def _positioned_prefix_tokens(fields: Mapping[str, Any]) -> int | None:
+    """How many tokens before the patches have a position, where options of an architecture say it."""
+    is_list = isinstance(fields.get("prefix_tokens"), list | tuple)
+    if not is_list or fields.get("positioned") not in choices("positioned"):
+        return None
+    names = ("prefix_tokens", "register_tokens", "positioned")
+    return Architecture(**{name: fields[name] for name in names if name in fields}).num_positioned_prefix_tokens
 
 
 def _read(

@@ -95,8 +95,9 @@ def _followed(
             told[HEAD + name] = shape
         elif name.startswith(prefix) or (not has_head and without_layer(name)[0] in known):
             told[name.removeprefix(prefix)] = shape
+    before = config.architecture.num_positioned_prefix_tokens
     try:
-        changes = fields_from_shapes(family, told, {name: name for name in told}, [config.image_size], False)
+        changes = fields_from_shapes(family, told, {name: name for name in told}, [config.image_size], False, before)
     except ValueError:  # this is no whole Vision Transformer; a row that does not fit says more
         return config
     changes.pop("classifier_uses_pooler", None)  # shapes do not tell

@@ -12,6 +12,7 @@ from conversion.formats.keras_hub import KERAS_HUB
 from conversion.formats.mae import MAE
 from conversion.formats.published import PUBLISHED
 from conversion.formats.timm import TIMM
+from conversion.formats.timm_any import TIMM_ANY
 from conversion.formats.timm_relatives import DEIT_DISTILLED, TIMM_BEIT, TIMM_DEIT
 from conversion.formats.torchvision import TORCHVISION
 from conversion.formats.transformers import TRANSFORMERS, TRANSFORMERS_5, TRANSFORMERS_BIN
@@ -36,6 +37,7 @@ FORMATS: dict[str, Format] = {
         DINOV3,
         DINOV2_REGISTERS,
         DINOV2,
+        TIMM_ANY,
         MAE,
         DEIT_DISTILLED,
         TIMM_DEIT,

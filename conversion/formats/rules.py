@@ -398,12 +398,15 @@ def applied(table: Iterable[Rule], canonical: Collection[str]) -> Iterator[tuple
     by_first: dict[str, list[Rule]] = {}
     for rule in table:
         by_first.setdefault(rule.ours[0], []).append(rule)
+    taken: set[str] = set()
     for key in canonical:
         template, number = without_layer(key)
         for rule in by_first.get(template, ()):
             ours = [each.replace(LAYER, number) for each in rule.ours]
             others = [each.replace(LAYER, number) for each in rule.unless]
-            if all(each in canonical for each in ours) and not any(each in canonical for each in others):
+            is_there = all(each in canonical and each not in taken for each in ours)
+            if is_there and not any(each in canonical for each in others):
+                taken.update(ours)
                 yield rule, number, ours
                 break
 

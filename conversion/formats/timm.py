@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from conversion.formats import timm_config
 from conversion.formats.format import Format
+from conversion.formats.timm_any import TIMM_ANY
 from conversion.formats.timm_config import is_timm_config
 from conversion.formats.timm_names import CONVENTIONS, REFUSED, RULES, SIGNATURE
 from conversion.formats.timm_relatives import TIMM_BEIT, TIMM_DEIT
@@ -22,7 +23,7 @@ TIMM = Format(
     files={"safetensors": "model.safetensors", "torch": "pytorch_model.bin"},
     claims=lambda model, metadata: is_timm_config(metadata) or "head.weight" in model.tensors,
     refused=REFUSED,
-    others=(TIMM_DEIT, TIMM_BEIT),
+    others=(TIMM_DEIT, TIMM_BEIT, TIMM_ANY),
     config_fields=timm_config.config_fields,
     named_fields=timm_config.named_fields,
     preprocessing_fields=timm_config.preprocessing_fields,

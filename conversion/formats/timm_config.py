@@ -64,6 +64,7 @@ WRITTEN: Mapping[str, tuple[Mapping[str, str], str, str | list[str]]] = {
     "deit": (MODEL_ARGUMENTS, "deit_base_distilled_patch16_224", ["head", "head_dist"]),
     "beit": (BEIT_ARGUMENTS, "beit_base_patch16_224", "head"),
     "data2vec-vision": (BEIT_ARGUMENTS, "beit_base_patch16_224", "head"),
+    "vision_transformer": (MODEL_ARGUMENTS, "vit_base_patch16_224", "head"),
 }
 EMBEDDED = "trivit_config"  # a key of ours, for the fields that timm has no words for
 
@@ -87,7 +88,7 @@ def config_fields(metadata: Settings) -> dict[str, Any] | None:
     pooling = arguments.get("global_pool", metadata.get("global_pool", "token"))
     if pooling not in ("token", "", None):
         raise ValueError(f"its head reads the tokens by global_pool={shown(pooling)}, not the class token.")
-    return _fields(metadata, MODEL_ARGUMENTS)
+    return fields(metadata, MODEL_ARGUMENTS)
 
 
 def beit_config_fields(metadata: Settings) -> dict[str, Any] | None:
@@ -104,8 +105,8 @@ def beit_config_fields(metadata: Settings) -> dict[str, Any] | None:
             f"{shown(arguments.get('use_fc_norm'))}, which no published BEiT does."
         )
     # What parts there are, the tensors tell, and an argument that is None does not: timm.create_model drops it.
-    fields = _fields(metadata, BEIT_ARGUMENTS)
-    return {name: value for name, value in fields.items() if value is not None and not name.startswith("use_")}
+    found = fields(metadata, BEIT_ARGUMENTS)
+    return {name: value for name, value in found.items() if value is not None and not name.startswith("use_")}
 
 
 def _arguments(metadata: Settings) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def _arguments(metadata: Settings) -> dict[str, Any]:
     return arguments if isinstance(arguments, dict) else {}
 
 
-def _fields(metadata: Settings, names: Mapping[str, str]) -> dict[str, Any]:
+def fields(metadata: Settings, names: Mapping[str, str] = MODEL_ARGUMENTS) -> dict[str, Any]:
     """The fields that arguments of those names are, the activation and the labels."""
     arguments = _arguments(metadata)
     fields = {ours: arguments[theirs] for theirs, ours in names.items() if theirs in arguments}

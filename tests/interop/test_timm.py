@@ -607,3 +607,15 @@ def test_relatives_that_timm_saves_give_its_logits(architecture, class_name, arg
     save_for_hf(theirs, tmp_path, model_args={**sizes, **arguments}, safe_serialization=True)
     model = getattr(vit_torch, class_name).from_pretrained(tmp_path)
     assert_same_logits(model, theirs, images(model.config))
+
+
+OF_ANY_MAKE = ["timm_avg", "timm_clip", "timm_deit3", "timm_dinov2_reg4", "timm_dinov3", "timm_eva02", "timm_siglip"]
+
+
+@pytest.mark.parametrize("source", OF_ANY_MAKE)
+def test_timm_opens_what_we_write_of_a_model_of_any_make(fixture_folder, tmp_path, source):
+    convert(fixture_folder / source, tmp_path / "made", "timm")
+    model = timm.create_model(f"local-dir:{tmp_path / 'made'}", pretrained=True).eval()
+    with np.load(fixture_folder / source / "expected.npz") as expected, torch.no_grad():
+        logits = model(torch.from_numpy(expected["pixel_values"])).numpy()
+        np.testing.assert_allclose(logits, expected["logits"], atol=1e-5, rtol=0)

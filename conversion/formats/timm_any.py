@@ -1,0 +1,101 @@
+"""timm's Vision Transformers of any make: EVA-02, DeiT III, DINOv2, DINOv3, CLIP, SigLIP and many others.
+
+What they are made of, their tensors tell, and for the rest the name of the architecture in their `config.json`; where
+that is not known, or says something that Trivit does not have, they are refused.
+Reference: timm/models/vision_transformer.py and timm/models/eva.py.
+"""
+
+from __future__ import annotations
+
+import re
+
+from conversion.formats import timm_config, timm_options
+from conversion.formats.format import Format, Tensors
+from conversion.formats.published_names import ATTENTION, GATE, IF_GATED, LAYER, POOLER
+from conversion.formats.rules import TORCH_LEAVES, Module, rules
+from conversion.formats.timm_names import CLASS_TOKEN, ENCODER, HEAD_LAYER, QUERY_KEY_VALUE
+from vit_core.config import PretrainedConfig
+
+MLP = (f"{LAYER}.intermediate.dense", f"{LAYER}.output.dense")
+MLP_NORM = f"{LAYER}.output.layernorm"
+REST = [module for module in ENCODER if module.ours not in (*MLP, "layernorm")]
+FIRST = re.compile(r"(?P<before>(.+\.)?blocks\.\d+\.mlp\.)fc1\.(?P<leaf>weight|bias)")
+#: The name, between those of the file and the rules, of a layer that holds gate and value.
+PACKED = "fc1_packed"
+
+
+def _unpacked(tensors: Tensors) -> Tensors:
+    """With another name for first layers that hold gate and value: timm gives them that of a plain MLP."""
+    found = {}
+    for name, tensor in tensors.items():
+        match = FIRST.fullmatch(name)
+        second = tensors.get(f"{match['before']}fc2.weight") if match else None
+        is_packed = second is not None and len(second.shape) == 2 and tensor.shape[:1] == (2 * second.shape[1],)
+        found[f"{match['before']}{PACKED}.{match['leaf']}" if match and is_packed else name] = tensor
+    return found
+
+
+def _packed(tensors: Tensors, config: PretrainedConfig) -> Tensors:
+    """The names of the class of timm's models that such a model is of."""
+    names = {name: name.replace(f".{PACKED}.", ".fc1.") for name in tensors}
+    if timm_options.is_eva(config):
+        names = {name: re.sub(r"^(blocks\.\d+\.)ls([12])\.gamma$", r"\1gamma_\2", each) for name, each in names.items()}
+    return {names[name]: tensor for name, tensor in tensors.items()}
+
+
+TIMM_ANY = Format(
+    name="timm-any",
+    title="timm, of any make",
+    rules=rules(
+        TORCH_LEAVES,
+        [
+            CLASS_TOKEN,
+            Module("embeddings.register_tokens", "reg_token"),
+            *REST,
+            Module(f"{ATTENTION}.query.bias", "blocks.*.attn.q_bias"),
+            Module(f"{ATTENTION}.value.bias", "blocks.*.attn.v_bias"),
+            *(
+                Module(layer, f"blocks.*.attn.{part}_proj.{{leaf}}")
+                for layer, part in zip(QUERY_KEY_VALUE, "qkv", strict=True)
+            ),
+            Module("embeddings.layernorm", "norm_pre.{leaf}"),
+            Module(f"{ATTENTION}.query_norm", "blocks.*.attn.q_norm.{leaf}"),
+            Module(f"{ATTENTION}.key_norm", "blocks.*.attn.k_norm.{leaf}"),
+            Module(f"{LAYER}.attention.output.layernorm", "blocks.*.attn.norm.{leaf}"),
+            Module(f"{LAYER}.lambda_1", "blocks.*.ls1.gamma"),
+            Module(f"{LAYER}.lambda_1", "blocks.*.gamma_1"),
+            Module(f"{LAYER}.lambda_2", "blocks.*.ls2.gamma"),
+            Module(f"{LAYER}.lambda_2", "blocks.*.gamma_2"),
+            Module((GATE, MLP[0]), f"blocks.*.mlp.{PACKED}.{{leaf}}", unless=(f"{MLP_NORM}.weight",)),
+            Module(GATE, "blocks.*.mlp.fc1_g.{leaf}"),
+            Module(MLP[0], "blocks.*.mlp.fc1.{leaf}", unless=IF_GATED),
+            Module(MLP[0], "blocks.*.mlp.fc1_x.{leaf}"),
+            Module(MLP_NORM, "blocks.*.mlp.norm.{leaf}"),
+            Module(MLP[1], "blocks.*.mlp.fc2.{leaf}"),
+            Module("layernorm", "norm.{leaf}"),
+            Module("pooler.probe", "attn_pool.latent"),
+            Module(f"{POOLER}.query", "attn_pool.q.{leaf}"),
+            Module((f"{POOLER}.key", f"{POOLER}.value"), "attn_pool.kv.{leaf}"),
+            Module("pooler.attention.output.dense", "attn_pool.proj.{leaf}"),
+            Module("pooler.layernorm", "fc_norm.{leaf}", unless=("pooler.probe",)),
+            Module("pooler.layernorm", "attn_pool.norm.{leaf}"),
+            Module("pooler.intermediate.dense", "attn_pool.mlp.fc1.{leaf}"),
+            Module("pooler.output.dense", "attn_pool.mlp.fc2.{leaf}"),
+            HEAD_LAYER,
+        ],
+    ),
+    models={"vision_transformer": ("model", "image-classification")},
+    signature=("patch_embed.proj.weight", "blocks.0.attn.proj.weight"),
+    conventions={"layer_norm_eps": 1e-6, "hidden_act": "gelu"},
+    told=("layer_norm_eps", "hidden_act"),
+    preprocessing=timm_config.PREPROCESSING,
+    files={"safetensors": "model.safetensors", "torch": "pytorch_model.bin"},
+    claims=timm_options.is_of_any_make,
+    normalised=_unpacked,
+    spelt=_packed,
+    config_fields=timm_options.config_fields,
+    named_fields=timm_config.named_fields,
+    fields_of=timm_options.fields_of,
+    preprocessing_fields=timm_config.preprocessing_fields,
+    config_file=timm_options.config_file,
+)
