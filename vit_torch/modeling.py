@@ -77,6 +77,11 @@ class ViTEncoder(LayerStack):
         self.rope_embeddings = RotaryPositionEmbedding(config) if has_rotary else None
         self.layer = layers_of(config)
 
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers, by the name that scripts for CLIP and SigLIP have for them."""
+        return self.layer
+
     def forward(
         self,
         hidden_states: Float[Tensor, "batch tokens hidden"],

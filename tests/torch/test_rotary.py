@@ -94,7 +94,7 @@ def test_the_pooler_of_a_classifier_is_there_and_idle():
     model(torch.zeros(1, 3, 32, 32))
     assert not calls
     assert model.vision_model(torch.zeros(1, 3, 32, 32)).pooler_output.shape == (1, 32)
-    assert model.vision_model.vision_model is model.vision_model
+    assert model.vision_model.vision_model.encoder.layers is model.vision_model.encoder.layer
 
 
 def test_images_with_as_many_patches_fit():
