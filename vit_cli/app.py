@@ -12,6 +12,7 @@ from conversion.proof.frameworks import FRAMEWORKS
 
 DEFAULT_MODEL = "bundled/vit-digits"
 DTYPES = ("float16", "bfloat16", "float32")
+KINDS = ("class", "mean", "patches", "pooled")  # of features
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode="markdown", context_settings={"help_option_names": ["-h", "--help"]}
@@ -80,6 +81,12 @@ def _check_mask_ratio(share: float | None) -> float | None:
     return share
 
 
+def _check_kind(kind: str | None) -> str | None:
+    if kind is not None and kind not in KINDS:
+        raise typer.BadParameter(f"there is no {kind!r}; choose one of: {', '.join(KINDS)}")
+    return kind
+
+
 @app.callback(invoke_without_command=True)
 def trivit(
     context: typer.Context,
@@ -100,6 +107,8 @@ def trivit(
     - `trivit attention photo.jpg --model dino.pth` draws where the heads of a model look
 
     - `trivit reconstruct photo.jpg --model facebook/vit-mae-base` draws what a masked autoencoder paints
+
+    - `trivit features photos/ --model facebook/dinov2-base --output photos.npz` writes features for other tools
 
     - `trivit info google/vit-base-patch16-224` describes a model without loading it
 
@@ -283,6 +292,76 @@ def reconstruct(
         seed=seed,
         picture=picture,
         as_json=as_json,
+        settings=settings,
+        under=under,
+        revision=revision,
+        backend=backend,
+    )
+    raise typer.Exit(0 if complete else 1)
+
+
+@app.command()
+def features(
+    images: Images,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="The file to write: an .npz, .safetensors or .parquet."),
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="MODEL", help="The model to ask, of any family and for any task.")
+    ] = DEFAULT_MODEL,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            "-f",
+            metavar="|".join(KINDS),
+            callback=_check_kind,
+            help="The class token, the mean of the patches, each patch, or what the model's pooler makes of them.  "
+            "[default: pooled for CLIP and SigLIP, else class, or mean where there is no class token]",
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also draw the first three principal components of the patches as colours, as a PNG, PDF or SVG (the "
+            "first 24 images).",
+        ),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images that go through the model at once.")] = 32,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace FILE, and drop another run for it that was stopped.")
+    ] = False,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    under: Under = None,
+    revision: Revision = "main",
+    backend: Backend = None,
+) -> None:
+    """Write features of images to a file, for search, clustering or a classifier of your own.
+
+    FILE has the `features` in float32, a row for each image, and the names of the images in the same order. They are
+    written as they come, so that memory does not depend on the number of images. FILE appears when it is complete;
+    until then they are in the folder FILE.unfinished, from which the same command goes on if it was stopped, and no
+    other. Images that cannot be read are named on standard error and have no row; the exit status is then 1.
+
+    Examples:
+    - `trivit features photos/ --model facebook/dinov2-base --output photos.npz`
+
+    - `trivit features "scans/**/*.png" -m ./my-model -f mean -o scans.parquet --batch-size 64`
+
+    - `trivit features photos/ -m facebook/dinov2-base -f patches -o patches.safetensors --picture components.png`
+    """
+    from vit_cli.features import write_image_features
+
+    complete = write_image_features(
+        images,
+        model=model,
+        output=output,
+        kind=kind,
+        picture=picture,
+        batch_size=batch_size,
+        overwrite=overwrite,
         settings=settings,
         under=under,
         revision=revision,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vit_cli.output_file import check_writable
 from vit_cli.terminal import printable
 
 if TYPE_CHECKING:
@@ -47,13 +47,7 @@ def check_picture_file(path: Path, images: Iterable[Path] = ()) -> None:
         raise ImportError('a picture needs matplotlib; run: pip install "trivit[cli]"') from error
     if path.suffix.lower().lstrip(".") not in FigureCanvasBase.get_supported_filetypes():
         raise ValueError(f"{path} has no suffix of a picture; choose a name such as {path.stem or 'picture'}.png")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; choose the name of a file for the picture")
-    folder = next(folder for folder in path.absolute().parents if folder.exists())
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{path} cannot be written: {folder} is no folder")
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{path} cannot be written: the folder {folder} is read-only")
+    check_writable(path, "picture")
     if path.resolve() in {image.resolve() for image in images}:
         raise ValueError(f"the picture would replace the image {path}; choose another name with --picture")
 

@@ -27,6 +27,7 @@ LARGEST_HEADER = 100_000_000  # the limit of the safetensors package
 LARGEST_RANK = 32  # of arrays before numpy 2
 LARGEST_OFFSET = 2**63 - 1
 METADATA = "__metadata__"
+OF_A_CHECKPOINT: Mapping[str, str] = {"format": "pt"}  # the one value every reader of ViT checkpoints accepts
 
 
 def map_safetensors(path: Path) -> dict[str, StoredTensor]:
@@ -53,12 +54,15 @@ def map_safetensors(path: Path) -> dict[str, StoredTensor]:
     return {name: _mapped(data, *entry) for name, entry in entries.items()}
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
+def write_safetensors(
+    path: Path, tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str] = OF_A_CHECKPOINT
+) -> None:
     """Write a file as the safetensors package would, byte for byte, reading one tensor at a time.
 
     Args:
         path: the file to create. It is flushed to disk; to replace a file atomically see `vit_core.saving`.
         tensors: what it holds, in any order.
+        metadata: what the file says beside them; that of a checkpoint unless given.
 
     Raises:
         OSError: it cannot be written.
@@ -69,7 +73,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
     rank = {dtype: index for index, dtype in enumerate(DTYPES)}
     names = sorted(tensors, key=lambda name: (-rank[tensors[name].dtype], name))
     ends = list(itertools.accumulate(tensors[name].nbytes for name in names))
-    header: dict[str, Any] = {METADATA: {"format": "pt"}}  # the one value every reader of ViT checkpoints accepts
+    header: dict[str, Any] = {METADATA: dict(metadata)}
     for name, start, end in zip(names, [0, *ends], ends, strict=False):
         header[name] = {
             "dtype": tensors[name].dtype,
