@@ -21,6 +21,7 @@ from conversion.canonical import family_like, heads, in_words, key_of, rows, wit
 from conversion.formats import FORMATS, rules
 from conversion.formats.format import Format, Found, Tensors, matching
 from conversion.formats.published import PUBLISHED
+from conversion.formats.timm_any import TIMM_ANY
 from conversion.formats.transformers import TRANSFORMERS
 from conversion.published import as_canonical, published_format
 from conversion.recognition import models_in, recognise, warn_of_others
@@ -477,7 +478,7 @@ def _rows_in(model: _Model) -> list[Parameter]:
 def _said(name: str, metadata: Mapping[str, Any], form: Format) -> dict[str, Any]:
     """What the `config.json` says, in whichever format's terms, as fields of a config."""
     try:
-        for reader in (form, *FORMATS.values()):
+        for reader in (form, *(each for each in FORMATS.values() if each is not TIMM_ANY)):  # of which TIMM knows more
             if (fields := reader.config_fields(metadata)) is not None:
                 return {field: value for field, value in fields.items() if field not in ("torch_dtype", "dtype")}
     except ValueError as error:

@@ -27,18 +27,29 @@ CELL, CODE = re.compile("<td>.*?</td>"), re.compile("(?<=<code>)[^<]*(?=</code>)
 PAGES = {
     "transformers": "transformers.md",
     "transformers-bin": "transformers.md",
+    "transformers-dinov2": "transformers.md",
+    "transformers-dinov3": "transformers.md",
+    "transformers-siglip": "transformers.md",
+    "transformers-clip": "transformers.md",
     "transformers-5": "transformers.md",
     "transformers-tf": "transformers-tf.md",
     "transformers-flax": "transformers-flax.md",
     "google": "google.md",
     "google-linen": "google.md",
     "big-vision": "google.md",
+    "big-vision-siglip": "google.md",
     "timm": "timm.md",
+    "timm-any": "timm.md",
     "timm-deit": "timm.md",
     "timm-beit": "timm.md",
     "deit": "timm.md",
     "deit-distilled": "timm.md",
     "dino": "dino.md",
+    "dinov2": "dino.md",
+    "dinov2-registers": "dino.md",
+    "dinov3": "dino.md",
+    "clip": "clip.md",
+    "open-clip": "clip.md",
     "mae": "mae.md",
     "torchvision": "torchvision.md",
     "keras-hub": "keras-hub.md",
@@ -55,6 +66,7 @@ LENGTHS: dict[str, tuple[int, str]] = {
     "heads": (HIDDEN, "hidden"),
     "mlp": (41, "mlp"),
     "head": (HEADS, "heads"),
+    "head_dim": (HIDDEN // HEADS, "head"),
     "channels": (2, "channels"),
     "height": (13, "height"),
     "width": (17, "width"),
@@ -199,7 +211,7 @@ def _activation(form: Format) -> str:
 
 
 def _convention(form: Format, field: str) -> str:
-    value = form.conventions[field]
+    value = form.conventions.get(field, "as `config.json` says")
     shown = f"`{value}`" if isinstance(value, str) else f"{value:g}".replace("e-0", "e-")
     return f"{shown}, unless `config.json` names another" if field in form.told else shown
 

@@ -32,7 +32,8 @@ REST = [module for module in ENCODER if module.ours not in MLP]
 
 def resampled_with_offset(model: Found, metadata: Settings) -> dict[str, Any]:
     """How the authors' code resamples positions; a `config.json` of ours beside the file says itself."""
-    return {} if "model_type" in metadata else {"position_resampling": "offset"}
+    is_ours = metadata.get("model_type") in ("vit", "dinov2")
+    return {} if is_ours else {"position_resampling": "offset"}
 
 
 def _dinov2(name: str, title: str, model_type: str, modules: list[Module], signature: str, **more: Any) -> Format:

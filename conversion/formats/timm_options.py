@@ -107,6 +107,9 @@ def fields_of(model: Found, metadata: Settings) -> dict[str, Any]:
             f"its architecture, {shown(metadata.get('architecture'))}, is none that is known here, and its tensors do "
             f"not tell its activation, its epsilon and what its head reads."
         )
+    width = model.tensors["patch_embed.proj.weight"].shape[0]
+    if not timm_config.named_fields(metadata, width) and "embed_dim" not in arguments:
+        raise ValueError(f"config.json is of {shown(metadata['architecture'])}, which is not {width} wide.")
     for name, value in arguments.items():
         if name not in HARMLESS | UNDERSTOOD and value not in (None, False):
             raise ValueError(f"timm builds it with {name}={shown(value)}, which Trivit does not have.")
