@@ -84,7 +84,9 @@ WORDS = {
     **dict(LENGTHS.values()),
     PATCHES: "patches",
     HIDDEN // HEADS: "head",
+    2 * HIDDEN: "2 hidden",
     3 * HIDDEN: "3 hidden",
+    2 * LENGTHS["mlp"][0]: "2 mlp",
     2 * 41: "2 mlp",
     3 * DECODER: "3 decoder hidden",
 }
