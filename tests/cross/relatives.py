@@ -43,6 +43,11 @@ VARIANTS: dict[str, list[dict]] = {
     "data2vec-vision": [{"use_relative_position_bias": True}],
     "vit_msn": [{}],
     "ijepa": [{}],
+    "dinov2": [{"mlp_ratio": 1.5, "use_swiglu_ffn": True}],
+    "dinov2_with_registers": [{"mlp_ratio": 1.5, "num_register_tokens": 3}],
+    "dinov3_vit": [{"num_register_tokens": 2, "key_bias": True, "proj_bias": False, "use_gated_mlp": True}],
+    "siglip_vision_model": [{}],
+    "clip_vision_model": [{"projection_dim": 12}],
     "vision_transformer": [
         {"encoder_stride": 8, "vocab_size": 30},
         {
@@ -65,14 +70,55 @@ VARIANTS: dict[str, list[dict]] = {
             "pooler": "mean-norm",
             "classifier_reads": "pooler",
         },
+        {
+            "prefix_tokens": ("cls_token", "distillation_token"),
+            "register_tokens": 2,
+            "embedding_norm": True,
+            "query_key_norm": True,
+            "gated_mlp": True,
+            "norm": "rms",
+            "rotary_positions": "centres",
+            "pooler": "attention",
+            "classifier_reads": "pooler",
+        },
+        {
+            "prefix_tokens": (),
+            "relative_positions": "layers",
+            "position_resampling": "antialiased",
+            "patch_bias": False,
+            "query_bias": False,
+            "value_bias": False,
+            "output_bias": False,
+            "mlp_bias": False,
+            "attention_norm": True,
+            "mlp_norm": True,
+            "pooler": "attention",
+            "keeps_pooler": True,
+            "classifier_reads": "mean",
+        },
+        {
+            "register_tokens": 3,
+            "positioned": "patches",
+            "position_resampling": "offset",
+            "resamples_unasked": True,
+            "rotary_positions": "indices",
+            "rotary_grid": (3, 5),
+            "rope_theta": 10000.0,
+            "pooler": "class-norm",
+            "final_norm": False,
+            "classifier_reads": "class-and-mean",
+        },
     ],
 }
+#: Variants with heads of which others say nothing new.
+CLASSIFIERS_ALONE = [("vision_transformer", number) for number in (3, 4, 5)]
 #: (model type, task, number of the variant)
 CASES = [
     (model_type, task, number)
     for model_type, variants in VARIANTS.items()
     for task in FAMILIES[model_type].models
     for number, fields in enumerate(variants)
+    if task == "image-classification" or (model_type, number) not in CLASSIFIERS_ALONE
     if task != "image-classification-with-teacher"
     or "distillation_token" in FAMILIES[model_type].config_class(**fields).architecture.prefix_tokens
 ]
@@ -84,8 +130,12 @@ def name_of(case):
 
 
 def config_of(case, **fields):
-    model_type, _, number = case
-    return FAMILIES[model_type].config_class(**{**SIZES, **VARIANTS[model_type][number], **fields})
+    model_type, task, number = case
+    family = FAMILIES[model_type]
+    config_class = family.config_classes.get(task, family.config_class)
+    follows = {"intermediate_size"} if hasattr(config_class(), "mlp_ratio") else set()
+    sizes = {name: value for name, value in SIZES.items() if name not in follows}
+    return config_class(**{**sizes, **VARIANTS[model_type][number], **fields})
 
 
 @st.composite

@@ -11,7 +11,7 @@ import vit_torch
 from vit_core.families import FAMILIES
 
 sys.path.insert(0, str(Path(__file__).parent))
-from relatives import CASES, config_of, inputs_of, name_of
+from relatives import CASES, CLASSIFIERS_ALONE, config_of, inputs_of, name_of
 
 TOLERANCE = 1e-5
 
@@ -53,7 +53,9 @@ def test_outputs_and_gradients_are_those_of_torch(twins, case):
         np.testing.assert_allclose(gradients[name], wanted, atol=TOLERANCE * largest, rtol=0, err_msg=name)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case[2] == 0], ids=name_of)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case[2] == 0 or (case[0], case[2]) in CLASSIFIERS_ALONE], ids=name_of
+)
 def test_images_of_another_size_are_those_of_torch(twins, case):
     config = config_of(case)
     pair = twins(model_of(case), config)
