@@ -66,13 +66,9 @@ def write_features(path: Path, suffix: str, features: Features) -> None:
 
 
 def _write_npz(path: Path, features: Features) -> None:
-    arrays = {
-        "features": features.values,
-        "files": np.array(features.files, np.str_),
-        "about": np.array(json.dumps(features.about)),
-    }
+    files, about = np.array(features.files, np.str_), np.array(json.dumps(features.about))
     with open(path, "wb") as file:  # given a path, numpy would add a suffix
-        np.savez(file, **arrays)  # which copies mapped arrays piece by piece
+        np.savez(file, features=features.values, files=files, about=about)  # mapped arrays are copied piece by piece
 
 
 def _write_safetensors(path: Path, features: Features) -> None:

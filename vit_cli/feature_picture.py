@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from vit_cli.picture import (
 
 COLUMNS = 4  # of images, each with its colours beside it
 COLOURS = 3  # red, green, blue
+CHARACTERS_AN_INCH = 17  # of small letters
 #: Values outside these percentiles have the colour of the percentile, so that single patches do not fade all others.
 DARKEST, BRIGHTEST = 1, 99
 
@@ -83,10 +85,10 @@ def draw_features(path: Path, images: Sequence[PicturedFeatures], patch_shape: t
         covered = np.kron(patches, np.ones((*patch_shape, 1)))
         painted[: covered.shape[0], : covered.shape[1]] = covered  # the patches may leave some of the image
         show_pixels(add_axes(figure, left + IMAGE_WIDTH + GAP, bottom, IMAGE_WIDTH, panel_height), painted)
-    footer = add_axes(figure, MARGIN, 0, size[0] - 2 * MARGIN, 0.2)
+    footer = add_axes(figure, MARGIN, 0, size[0] - 2 * MARGIN, 0.45)
     footer.set_axis_off()
-    for line, text in enumerate(scale.splitlines()):
-        write(footer, text, 0, 6 - 10 * line, **SMALL)
+    for line, text in enumerate(textwrap.wrap(scale, int((size[0] - 2 * MARGIN) * CHARACTERS_AN_INCH))):
+        write(footer, text, 0, 4 - 10 * line, **SMALL)
     write_picture(figure, path)
 
 

@@ -142,7 +142,7 @@ def _draw(picture: Path, loaded: FeatureModel, files: list[Path], moments: Momen
     shares = ", ".join(f"{share:.0%}" for share in components.shares)
     of_all = f"of the variance of {moments.count:,} patches of {count:,} image{'s'[: count != 1]}"
     scale = (
-        f"red, green, blue: the first three principal components, {shares} {of_all}\n"
+        f"red, green, blue: the first three principal components, {shares} {of_all}, "
         f"each from its percentile {DARKEST} to {BRIGHTEST} over the images shown; no background is removed"
     )
     draw_features(picture, drawn, loaded.config.patch_shape, scale)

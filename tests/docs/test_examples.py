@@ -29,6 +29,7 @@ FRAMEWORKS = {
     "torch": re.compile(r'\bvit_torch\b|"torch"'),
     "tensorflow": re.compile(r'\bvit_tf\b|"tf"\]'),
     "jax": re.compile(r'\bvit_flax\b|"flax"'),
+    "pyarrow": re.compile(r"^import pyarrow", re.MULTILINE),
     # Not installed with the other tests: `nox -s interop` runs these.
     "transformers": re.compile(r"^from (transformers|vit_torch\.trainer) import", re.MULTILINE),
     "accelerate": re.compile(r"^from (accelerate|vit_torch\.trainer) import", re.MULTILINE),
@@ -52,7 +53,7 @@ def runnable(examples):
 
 def test_there_are_examples():
     with_examples = {str(page.relative_to(ROOT)) for page in PAGES}
-    guides = ["index", "conversion", "migrate", "from-timm", "from-google", "images", "verify"]
+    guides = ["index", "conversion", "migrate", "from-timm", "from-google", "images", "features", "verify"]
     backends = ["pytorch", "trainer", "keras", "keras-training", "jax", "jax-sharding"]
     formats = [f"formats/{page.stem}" for page in (ROOT / "docs/formats").glob("*.md")]
     assert len(formats) == 9
