@@ -200,10 +200,10 @@ class FlaxVisionTransformerModule(Part):
             grid=self._resampled_grid(pixel_values, interpolate_pos_encoding),
         )
         last_hidden_state = self.layernorm(encoded[0])
-        pools = self.pooler is not None and (not without_pooler or self.is_initializing())
+        pooler = None if without_pooler and not self.is_initializing() else self.pooler
         output = FlaxBaseModelOutputWithPooling(
             last_hidden_state=last_hidden_state,
-            pooler_output=self.pooler(last_hidden_state) if pools else None,
+            pooler_output=None if pooler is None else pooler(last_hidden_state),
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )

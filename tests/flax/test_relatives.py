@@ -12,7 +12,7 @@ import vit_flax
 from conversion.published import as_published
 from vit_core.families import FAMILIES
 from vit_core.parameters import parameters
-from vit_flax.parameter_tree import flatten
+from vit_flax.parameter_tree import ParameterTree, flatten
 
 TOLERANCE = 1e-5
 
@@ -300,6 +300,9 @@ def test_what_init_makes_follows_the_table_with_its_axes(family, task, fields, s
     made = jax.eval_shape(model.module.init, model.key, jnp.zeros((1, 32, 32, 3)))["params"]
     assert {path: leaf.shape for path, leaf in flatten(made).items()} == model.tree.shapes
     assert {row.name for row in model.parameter_table()} == {row.name for row in parameters(model.config, task)}
+    of_any_module = ParameterTree.of_shapes(model.tree.shapes, model.base_model_prefix, type(model.config))
+    assert of_any_module.tensor_shapes == model.tree.tensor_shapes
+    assert not of_any_module.extras
     named = []
 
     class Recorded(vit_flax.Partitioning):
