@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from vit_core.config import PretrainedConfig
 from vit_core.families import FAMILIES, Family, vision_transformer
-from vit_core.parameters import STACKS, Parameter, Task, parameters
+from vit_core.parameters import BARE, STACKS, Parameter, Task, parameters
 
 LAYER = "*"
 HEAD = "head:"
@@ -76,7 +76,7 @@ def in_words(key: str) -> str:
 
 def keyed(tensors: Mapping[str, T], config: PretrainedConfig, task: Task) -> dict[str, T]:
     """Tensors by their keys instead of their canonical names."""
-    if task == "model":
+    if task in BARE:
         return dict(tensors)
     prefix = f"{config.base_model_prefix}."
     return {
@@ -86,7 +86,7 @@ def keyed(tensors: Mapping[str, T], config: PretrainedConfig, task: Task) -> dic
 
 def named(tensors: Mapping[str, T], config: PretrainedConfig, task: Task) -> dict[str, T]:
     """Tensors by their canonical names instead of their keys."""
-    prefix = "" if task == "model" else f"{config.base_model_prefix}."
+    prefix = "" if task in BARE else f"{config.base_model_prefix}."
     return {prefix + key if is_of_base(key) else in_words(key): each for key, each in tensors.items()}
 
 

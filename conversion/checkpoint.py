@@ -502,7 +502,8 @@ def _task(model: _Model) -> Task:
         "image-classification",
         "image-classification-with-teacher",
     )
-    return task_named if is_headless_classifier and task_named else "model"
+    is_backbone = task_named == "backbone" and not any(template.startswith("pooler.") for template in templates)
+    return task_named if task_named and (is_headless_classifier or is_backbone) else "model"
 
 
 def _checked(name: str, row: Parameter, reading: rules.Reading, form: Format) -> StoredTensor:

@@ -14,7 +14,7 @@ from conversion.formats import rules
 from conversion.formats.format import Format, Tensors
 from vit_core.config import PretrainedConfig
 from vit_core.families import FAMILIES, Family, family_of
-from vit_core.parameters import STACKS, Task, parameters
+from vit_core.parameters import BARE, STACKS, Task, parameters
 from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
 
@@ -89,7 +89,7 @@ class Plan:
             )
         if "embeddings.mask_token" in homeless and getattr(config, "use_mask_token", False):
             config.use_mask_token = False
-        if not all(map(is_of_base, homeless)):
+        if not all(map(is_of_base, homeless)) or (task in BARE and task not in form.models[family.model_type]):
             task = "model"
         config.architectures = [family.models[task]]
         return cls(named(kept, config, task), config, task, form, tuple(notes), tuple(map(in_words, homeless)))
@@ -97,7 +97,7 @@ class Plan:
     def spelt(self) -> dict[str, StoredTensor]:
         """The tensors under the names and with the axes of the format; they are read when they are written."""
         form, family = self.form, family_of(self.config)
-        prefix = form.base_prefix(family) if self.task != "model" or form.always_prefixed else ""
+        prefix = form.base_prefix(family) if self.task not in BARE or form.always_prefixed else ""
         tensors = keyed(self.tensors, self.config, self.task)
         return dict(form.spelt(rules.write(form.rules, tensors, self.config.num_attention_heads, prefix), self.config))
 

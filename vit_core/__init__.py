@@ -28,6 +28,7 @@ from vit_core.image_processing import (
     ViTImageProcessor,
 )
 from vit_core.outputs import (
+    BackboneOutput,
     BaseModelOutput,
     BaseModelOutputWithPooling,
     CLIPVisionModelOutput,
@@ -45,6 +46,7 @@ from vit_core.parameters import Parameter, parameters
 __all__ = [
     "AutoFeatureExtractor",
     "AutoImageProcessor",
+    "BackboneOutput",
     "BaseModelOutput",
     "BaseModelOutputWithPooling",
     "BatchFeature",

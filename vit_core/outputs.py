@@ -159,6 +159,22 @@ class BaseModelOutputWithPooling(ModelOutput):
 
 
 @dataclass(eq=False)
+class BackboneOutput(ModelOutput):
+    """What a backbone returns.
+
+    Attributes:
+        feature_maps: for each stage that was asked for, (batch, hidden, rows, columns); or, where the config does not
+            reshape them, its tokens, (batch, tokens, hidden).
+        hidden_states: on request, as of `BaseModelOutputWithPooling`.
+        attentions: on request, likewise.
+    """
+
+    feature_maps: tuple[Any, ...] | None = None
+    hidden_states: tuple[Any, ...] | None = None
+    attentions: tuple[Any, ...] | None = None
+
+
+@dataclass(eq=False)
 class ImageClassifierOutput(ModelOutput):
     """What ViTForImageClassification returns.
 

@@ -26,7 +26,8 @@ Part = Literal["embeddings", "encoder", "layernorm", "pooler", "decoder", "head"
 #: The layers that follow each other, and where in the canonical names their numbers stand.
 Stack = Literal["encoder", "decoder"]
 #: What a model is for: its base, or with a head. Of masked patches, pixels are predicted or the number that a tokenizer
-#: gives them (BEiT); pre-training is MAE's, with a decoder of its own; a projection puts images beside texts (CLIP).
+#: gives them (BEiT); pre-training is MAE's, with a decoder of its own; a projection puts images beside texts (CLIP); a
+#: backbone returns feature maps.
 Task = Literal[
     "model",
     "image-classification",
@@ -35,8 +36,11 @@ Task = Literal[
     "masked-token-modeling",
     "pre-training",
     "image-projection",
+    "backbone",
 ]
 
+#: The tasks of models without a head, before whose names nothing stands.
+BARE: frozenset[Task] = frozenset(("model", "backbone"))
 STACKS: dict[Stack, str] = {"encoder": "encoder.layer", "decoder": "decoder.decoder_layers"}
 #: The tensors that are resampled when a model is loaded for another image size.
 POSITION_EMBEDDINGS = "embeddings.position_embeddings"
@@ -135,7 +139,8 @@ def parameters(
 
     Args:
         config: the model's config.
-        task: which model: "model" is the base model, the others the models with that head.
+        task: which model: "model" is the base model, "backbone" the same without a pooler, the others the models with
+            that head.
         add_pooling_layer: whether the base model has its pooler; as its architecture has it unless given. Of the models
             with a head, only those have it whose classifier reads it.
         use_mask_token: whether the base model has a mask token, where its architecture leaves it open. Of the models
@@ -150,6 +155,8 @@ def parameters(
     config.validate()
     if task == "model":
         return tuple(_model(config, add_pooling_layer, use_mask_token))
+    if task == "backbone":
+        return tuple(_model(config, add_pooling_layer=False, use_mask_token=False))
     architecture = config.architecture
     reads_pooler = task == "image-projection" or (
         task == "image-classification" and architecture.classifier_reads == "pooler"

@@ -18,11 +18,13 @@ __all__ = [
     "FLAX_MODEL_FOR_PRETRAINING_MAPPING",
     "FLAX_MODEL_MAPPING",
     "IMAGE_PROCESSOR_MAPPING",
+    "AutoBackbone",
     "AutoConfig",
     "AutoModel",
     "AutoModelForImageClassification",
     "AutoModelForMaskedImageModeling",
     "AutoModelForPreTraining",
+    "FlaxAutoBackbone",
     "FlaxAutoModel",
     "FlaxAutoModelForImageClassification",
     "FlaxAutoModelForMaskedImageModeling",
@@ -71,6 +73,13 @@ class FlaxAutoModelForPreTraining(AutoModelClass):
     models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = _models("pre-training")
 
 
+class FlaxAutoBackbone(AutoModelClass):
+    """Finds out which backbone, a model that returns feature maps, a checkpoint or a config is for."""
+
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = _models("backbone")
+
+
+AutoBackbone = FlaxAutoBackbone
 AutoModel = FlaxAutoModel
 AutoModelForImageClassification = FlaxAutoModelForImageClassification
 AutoModelForMaskedImageModeling = FlaxAutoModelForMaskedImageModeling

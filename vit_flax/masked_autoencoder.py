@@ -20,6 +20,7 @@ from vit_core.patches import grid_of
 from vit_flax.checks import check_per_patch
 from vit_flax.embeddings import fixed_positions
 from vit_flax.initialization import normal
+from vit_flax.intermediate_layers import IntermediateLayers
 from vit_flax.layers import LayerStack
 from vit_flax.modeling import (
     FlaxVisionTransformerModule,
@@ -274,7 +275,7 @@ class FlaxMaskedAutoencoderForPreTrainingModule(VisionTransformerWithHead):
         return self.returned(output, return_dict)
 
 
-class FlaxMaskedAutoencoderModel(FlaxVisionTransformerPreTrainedModel):
+class FlaxMaskedAutoencoderModel(FlaxVisionTransformerPreTrainedModel, IntermediateLayers):
     """The encoder of a masked autoencoder; see `FlaxPreTrainedModel` for its arguments."""
 
     task = "model"

@@ -287,16 +287,9 @@ class Model(MeshMethods):
             check_pixel_values(pixel_values, config, CHANNELS_FIRST, bool(options.get("interpolate_pos_encoding")))
         else:
             check_images(pixel_values, CHANNELS_FIRST)
-        if params is None:
-            params = self.params
-        else:
-            self.tree.check(params)
-        images = jnp.asarray(pixel_values).transpose(0, 2, 3, 1)
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            images = images.astype(jnp.float32)
         return self.module.apply(
-            {"params": params},
-            images,
+            {"params": self.checked(params)},
+            channels_last(pixel_values),
             not train,  # by position, as modules of one's own may have other names for them
             config.output_attentions if output_attentions is None else output_attentions,
             config.output_hidden_states if output_hidden_states is None else output_hidden_states,
@@ -304,6 +297,13 @@ class Model(MeshMethods):
             rngs={} if dropout_rng is None else {"dropout": dropout_rng},
             **given(**options),
         )
+
+    def checked(self, params: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """The parameters to run with: those that a call gives, if they fit the model, or else its own."""
+        if params is None:
+            return self.params
+        self.tree.check(params)
+        return params
 
     # Conveniences
 
@@ -330,6 +330,14 @@ class Model(MeshMethods):
         """The fields of the module that a caller may set, besides its config and dtype."""
         names = [field.name for field in dataclasses.fields(cls.module_class or nn.Module) if field.init]
         return [name for name in names if name not in ("config", "dtype", "parent", "name")]
+
+
+def channels_last(
+    pixel_values: Float[Array, "batch channels height width"],
+) -> Float[Array, "batch height width channels"]:
+    """Images as modules take them, in floating point."""
+    images = jnp.asarray(pixel_values).transpose(0, 2, 3, 1)
+    return images if jnp.issubdtype(images.dtype, jnp.floating) else images.astype(jnp.float32)
 
 
 def _is_box(leaf: Any) -> bool:

@@ -25,6 +25,7 @@ from vit_flax.embeddings import (
     FlaxViTPatchEmbeddings,
     interpolates,
 )
+from vit_flax.intermediate_layers import IntermediateLayers
 from vit_flax.layers import (
     FlaxViTAttention,
     FlaxViTIntermediate,
@@ -429,7 +430,7 @@ class FlaxVisionTransformerPreTrainedModel(FlaxPreTrainedModel):
     base_model_prefix = VisionTransformerConfig.base_model_prefix
 
 
-class FlaxVisionTransformerModel(FlaxVisionTransformerPreTrainedModel):
+class FlaxVisionTransformerModel(FlaxVisionTransformerPreTrainedModel, IntermediateLayers):
     """A Vision Transformer without a head; see `FlaxPreTrainedModel` for its arguments."""
 
     task = "model"

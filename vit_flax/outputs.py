@@ -12,6 +12,7 @@ from jax import export
 
 from vit_core import BaseModelOutput, BaseModelOutputWithPooling, ImageClassifierOutput, MaskedImageModelingOutput
 from vit_core.outputs import (
+    BackboneOutput,
     CLIPVisionModelOutput,
     DeiTForImageClassificationWithTeacherOutput,
     MaskedLMOutput,
@@ -38,6 +39,11 @@ class FlaxBaseModelOutput(OutputPytree, BaseModelOutput):
 @dataclass(eq=False)
 class FlaxBaseModelOutputWithPooling(OutputPytree, BaseModelOutputWithPooling):
     """What FlaxViTModel returns; see `vit_core.BaseModelOutputWithPooling`."""
+
+
+@dataclass(eq=False)
+class FlaxBackboneOutput(OutputPytree, BackboneOutput):
+    """What a backbone returns; see `vit_core.BackboneOutput`."""
 
 
 @dataclass(eq=False)
@@ -98,6 +104,7 @@ def _register(output_class: type[OutputPytree]) -> None:
 for _output_class in (
     FlaxBaseModelOutput,
     FlaxBaseModelOutputWithPooling,
+    FlaxBackboneOutput,
     FlaxSequenceClassifierOutput,
     FlaxMaskedImageModelingOutput,
     FlaxDeiTForImageClassificationWithTeacherOutput,

@@ -21,7 +21,7 @@ from vit_core.architecture import PREFIX_TOKENS
 from vit_core.array_bytes import contiguous
 from vit_core.families import family_of
 from vit_core.layouts import FLAX, FLAX_SCANNED, Layout
-from vit_core.parameters import STACKS, Parameter, Task, parameters
+from vit_core.parameters import BARE, STACKS, Parameter, Task, parameters
 from vit_core.stored_tensor import FLOAT_CODES, FLOAT_NAMES, StoredTensor
 
 Path = tuple[str, ...]
@@ -288,7 +288,7 @@ def _bases(paths: Iterable[Path], base_model_prefix: str) -> tuple[str, ...]:
 
 def heads_of(config_class: type[PretrainedConfig]) -> tuple[Task, ...]:
     """The tasks for which models with such a config have a head."""
-    return tuple(task for task in family_of(config_class).models if task != "model")
+    return tuple(task for task in family_of(config_class).models if task not in BARE)
 
 
 def candidates(

@@ -26,6 +26,7 @@ from vit_core import (
     ViTMAEConfig,
     ViTMSNConfig,
 )
+from vit_flax.backbone import FlaxVisionTransformerBackbone, FlaxVisionTransformerBackboneModule
 from vit_flax.image_projection import (
     FlaxVisionTransformerModelWithProjection,
     FlaxVisionTransformerModelWithProjectionModule,
@@ -62,6 +63,7 @@ __all__ = [
     "CLIPPreTrainedModel",
     "CLIPVisionModel",
     "CLIPVisionModelWithProjection",
+    "DINOv3ViTBackbone",
     "DINOv3ViTModel",
     "DINOv3ViTPreTrainedModel",
     "Data2VecVisionForImageClassification",
@@ -72,9 +74,11 @@ __all__ = [
     "DeiTForMaskedImageModeling",
     "DeiTModel",
     "DeiTPreTrainedModel",
+    "Dinov2Backbone",
     "Dinov2ForImageClassification",
     "Dinov2Model",
     "Dinov2PreTrainedModel",
+    "Dinov2WithRegistersBackbone",
     "Dinov2WithRegistersForImageClassification",
     "Dinov2WithRegistersModel",
     "Dinov2WithRegistersPreTrainedModel",
@@ -92,6 +96,8 @@ __all__ = [
     "FlaxCLIPVisionModelWithProjection",
     "FlaxCLIPVisionModelWithProjectionModule",
     "FlaxCLIPVisionModule",
+    "FlaxDINOv3ViTBackbone",
+    "FlaxDINOv3ViTBackboneModule",
     "FlaxDINOv3ViTModel",
     "FlaxDINOv3ViTModule",
     "FlaxDINOv3ViTPreTrainedModel",
@@ -109,11 +115,15 @@ __all__ = [
     "FlaxDeiTModel",
     "FlaxDeiTModule",
     "FlaxDeiTPreTrainedModel",
+    "FlaxDinov2Backbone",
+    "FlaxDinov2BackboneModule",
     "FlaxDinov2ForImageClassification",
     "FlaxDinov2ForImageClassificationModule",
     "FlaxDinov2Model",
     "FlaxDinov2Module",
     "FlaxDinov2PreTrainedModel",
+    "FlaxDinov2WithRegistersBackbone",
+    "FlaxDinov2WithRegistersBackboneModule",
     "FlaxDinov2WithRegistersForImageClassification",
     "FlaxDinov2WithRegistersForImageClassificationModule",
     "FlaxDinov2WithRegistersModel",
@@ -129,6 +139,8 @@ __all__ = [
     "FlaxSiglipPreTrainedModel",
     "FlaxSiglipVisionModel",
     "FlaxSiglipVisionModule",
+    "FlaxViTBackbone",
+    "FlaxViTBackboneModule",
     "FlaxViTForImageClassification",
     "FlaxViTForImageClassificationModule",
     "FlaxViTForMaskedImageModeling",
@@ -146,6 +158,8 @@ __all__ = [
     "FlaxViTModel",
     "FlaxViTModule",
     "FlaxViTPreTrainedModel",
+    "FlaxVisionTransformerBackbone",
+    "FlaxVisionTransformerBackboneModule",
     "FlaxVisionTransformerForImageClassification",
     "FlaxVisionTransformerForImageClassificationModule",
     "FlaxVisionTransformerForImageClassificationWithTeacher",
@@ -163,6 +177,7 @@ __all__ = [
     "SiglipForImageClassification",
     "SiglipPreTrainedModel",
     "SiglipVisionModel",
+    "ViTBackbone",
     "ViTForImageClassification",
     "ViTForMaskedImageModeling",
     "ViTMAEForPreTraining",
@@ -173,6 +188,7 @@ __all__ = [
     "ViTMSNPreTrainedModel",
     "ViTModel",
     "ViTPreTrainedModel",
+    "VisionTransformerBackbone",
     "VisionTransformerForImageClassification",
     "VisionTransformerForImageClassificationWithTeacher",
     "VisionTransformerForMaskedImageModeling",
@@ -204,6 +220,10 @@ class FlaxViTForMaskedImageModeling(FlaxViTPreTrainedModel, FlaxVisionTransforme
 
 class FlaxViTForImageClassification(FlaxViTPreTrainedModel, FlaxVisionTransformerForImageClassification):
     """The Vision Transformer with a linear classifier; see `FlaxVisionTransformerForImageClassification`."""
+
+
+class FlaxViTBackbone(FlaxViTPreTrainedModel, FlaxVisionTransformerBackbone):
+    """ViT that returns feature maps; see `FlaxVisionTransformerBackbone`."""
 
 
 # DeiT: https://arxiv.org/abs/2012.12877
@@ -381,6 +401,10 @@ class FlaxDinov2ForImageClassification(FlaxDinov2PreTrainedModel, FlaxVisionTran
     """DINOv2 with a linear classifier; see `FlaxVisionTransformerForImageClassification`."""
 
 
+class FlaxDinov2Backbone(FlaxDinov2PreTrainedModel, FlaxVisionTransformerBackbone):
+    """DINOv2 that returns feature maps; see `FlaxVisionTransformerBackbone`."""
+
+
 # DINOv2 with registers: https://arxiv.org/abs/2309.16588
 
 
@@ -401,6 +425,10 @@ class FlaxDinov2WithRegistersForImageClassification(
     """DINOv2 with registers and a linear classifier; see `FlaxVisionTransformerForImageClassification`."""
 
 
+class FlaxDinov2WithRegistersBackbone(FlaxDinov2WithRegistersPreTrainedModel, FlaxVisionTransformerBackbone):
+    """DINOv2 with registers that returns feature maps; see `FlaxVisionTransformerBackbone`."""
+
+
 # DINOv3: https://arxiv.org/abs/2508.10104
 
 
@@ -413,6 +441,10 @@ class FlaxDINOv3ViTPreTrainedModel(FlaxPreTrainedModel):
 
 class FlaxDINOv3ViTModel(FlaxDINOv3ViTPreTrainedModel, FlaxVisionTransformerModel):
     """DINOv3 without a head; see `FlaxVisionTransformerModel`."""
+
+
+class FlaxDINOv3ViTBackbone(FlaxDINOv3ViTPreTrainedModel, FlaxVisionTransformerBackbone):
+    """DINOv3 that returns feature maps; see `FlaxVisionTransformerBackbone`."""
 
 
 # SigLIP: https://arxiv.org/abs/2303.15343. A classifier's files describe the text tower, too.
@@ -467,6 +499,7 @@ class FlaxCLIPForImageClassification(FlaxCLIPPreTrainedModel, FlaxVisionTransfor
 FlaxViTModule = FlaxVisionTransformerModule
 FlaxViTForMaskedImageModelingModule = FlaxVisionTransformerForMaskedImageModelingModule
 FlaxViTForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
+FlaxViTBackboneModule = FlaxVisionTransformerBackboneModule
 FlaxDeiTModule = FlaxVisionTransformerModule
 FlaxDeiTForMaskedImageModelingModule = FlaxVisionTransformerForMaskedImageModelingModule
 FlaxDeiTForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
@@ -484,9 +517,12 @@ FlaxIJepaModule = FlaxVisionTransformerModule
 FlaxIJepaForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
 FlaxDinov2Module = FlaxVisionTransformerModule
 FlaxDinov2ForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
+FlaxDinov2BackboneModule = FlaxVisionTransformerBackboneModule
 FlaxDinov2WithRegistersModule = FlaxVisionTransformerModule
 FlaxDinov2WithRegistersForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
+FlaxDinov2WithRegistersBackboneModule = FlaxVisionTransformerBackboneModule
 FlaxDINOv3ViTModule = FlaxVisionTransformerModule
+FlaxDINOv3ViTBackboneModule = FlaxVisionTransformerBackboneModule
 FlaxSiglipVisionModule = FlaxVisionTransformerModule
 FlaxSiglipForImageClassificationModule = FlaxVisionTransformerForImageClassificationModule
 FlaxCLIPVisionModule = FlaxVisionTransformerModule
@@ -499,6 +535,7 @@ ViTPreTrainedModel = FlaxViTPreTrainedModel
 ViTModel = FlaxViTModel
 ViTForMaskedImageModeling = FlaxViTForMaskedImageModeling
 ViTForImageClassification = FlaxViTForImageClassification
+ViTBackbone = FlaxViTBackbone
 DeiTPreTrainedModel = FlaxDeiTPreTrainedModel
 DeiTModel = FlaxDeiTModel
 DeiTForMaskedImageModeling = FlaxDeiTForMaskedImageModeling
@@ -523,11 +560,14 @@ IJepaForImageClassification = FlaxIJepaForImageClassification
 Dinov2PreTrainedModel = FlaxDinov2PreTrainedModel
 Dinov2Model = FlaxDinov2Model
 Dinov2ForImageClassification = FlaxDinov2ForImageClassification
+Dinov2Backbone = FlaxDinov2Backbone
 Dinov2WithRegistersPreTrainedModel = FlaxDinov2WithRegistersPreTrainedModel
 Dinov2WithRegistersModel = FlaxDinov2WithRegistersModel
 Dinov2WithRegistersForImageClassification = FlaxDinov2WithRegistersForImageClassification
+Dinov2WithRegistersBackbone = FlaxDinov2WithRegistersBackbone
 DINOv3ViTPreTrainedModel = FlaxDINOv3ViTPreTrainedModel
 DINOv3ViTModel = FlaxDINOv3ViTModel
+DINOv3ViTBackbone = FlaxDINOv3ViTBackbone
 SiglipPreTrainedModel = FlaxSiglipPreTrainedModel
 SiglipVisionModel = FlaxSiglipVisionModel
 SiglipForImageClassification = FlaxSiglipForImageClassification
@@ -535,6 +575,7 @@ CLIPPreTrainedModel = FlaxCLIPPreTrainedModel
 CLIPVisionModel = FlaxCLIPVisionModel
 CLIPVisionModelWithProjection = FlaxCLIPVisionModelWithProjection
 CLIPForImageClassification = FlaxCLIPForImageClassification
+VisionTransformerBackbone = FlaxVisionTransformerBackbone
 VisionTransformerForImageClassification = FlaxVisionTransformerForImageClassification
 VisionTransformerForImageClassificationWithTeacher = FlaxVisionTransformerForImageClassificationWithTeacher
 VisionTransformerForMaskedImageModeling = FlaxVisionTransformerForMaskedImageModeling

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,6 +21,8 @@ class ScriptMethods:
 
     framework = "flax"
     generation_config: ClassVar[None] = None
+    #: Regular expressions of names that may be left over in a checkpoint without a warning.
+    _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
     _auto_class: ClassVar[None] = None
     #: Where a `device_map` put the model: {"": device}.
     hf_device_map: dict[str, Any]

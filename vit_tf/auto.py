@@ -9,7 +9,7 @@ from vit_core import PretrainedConfig, image_processing
 from vit_core.auto import CONFIGS, AutoConfig
 from vit_core.families import FAMILIES
 from vit_core.parameters import Task
-from vit_tf import masked_image_modeling, modeling, relatives
+from vit_tf import backbone, masked_image_modeling, modeling, relatives
 
 __all__ = [
     "CONFIG_MAPPING",
@@ -18,11 +18,13 @@ __all__ = [
     "TF_MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING",
     "TF_MODEL_FOR_PRETRAINING_MAPPING",
     "TF_MODEL_MAPPING",
+    "AutoBackbone",
     "AutoConfig",
     "AutoModel",
     "AutoModelForImageClassification",
     "AutoModelForMaskedImageModeling",
     "AutoModelForPreTraining",
+    "TFAutoBackbone",
     "TFAutoModel",
     "TFAutoModelForImageClassification",
     "TFAutoModelForMaskedImageModeling",
@@ -32,7 +34,7 @@ __all__ = [
 
 def _models(*tasks: Task) -> dict[type[PretrainedConfig], type[Any]]:
     """The families' models for some tasks."""
-    known = {**vars(modeling), **vars(masked_image_modeling), **vars(relatives)}
+    known = {**vars(modeling), **vars(masked_image_modeling), **vars(backbone), **vars(relatives)}
     return {
         config_class: known[f"TF{family.models[task]}"]
         for family in FAMILIES.values()
@@ -72,6 +74,13 @@ class TFAutoModelForPreTraining(AutoModelClass):
     models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = _models("pre-training")
 
 
+class TFAutoBackbone(AutoModelClass):
+    """Finds out which backbone, a model that returns feature maps, a checkpoint or a config is for."""
+
+    models: ClassVar[dict[type[PretrainedConfig], type[Any]]] = _models("backbone")
+
+
+AutoBackbone = TFAutoBackbone
 AutoModel = TFAutoModel
 AutoModelForImageClassification = TFAutoModelForImageClassification
 AutoModelForMaskedImageModeling = TFAutoModelForMaskedImageModeling

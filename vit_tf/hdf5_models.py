@@ -9,13 +9,13 @@ from __future__ import annotations
 import keras
 
 from vit_core.families import FAMILIES
-from vit_tf import masked_image_modeling, modeling, relatives
+from vit_tf import backbone, masked_image_modeling, modeling, relatives
 
 
 def register() -> None:
     """Make the names in such files known to Keras; one that a program has registered itself stays."""
     a_slice = keras.KerasTensor((None, 2, 2))[:, 0]._keras_history.operation
-    ours = {**vars(modeling), **vars(masked_image_modeling), **vars(relatives)}
+    ours = {**vars(modeling), **vars(masked_image_modeling), **vars(backbone), **vars(relatives)}
     models = [ours[f"TF{name}"] for family in FAMILIES.values() for name in family.models.values()]
     for each in (*models, type(a_slice)):
         keras.saving.get_custom_objects().setdefault(each.__name__, each)

@@ -20,8 +20,9 @@ from tensorflow import Tensor
 from vit_core import PretrainedConfig
 from vit_core.architecture import Summary
 from vit_core.outputs import ModelOutput
-from vit_core.parameters import Parameter, parameters
+from vit_core.parameters import Parameter, Task, parameters
 from vit_tf.embeddings import ViTEmbeddings, ViTPatchEmbeddings, tokens_shape
+from vit_tf.intermediate_layers import IntermediateLayers
 from vit_tf.layers import (
     Grid,
     LayerStack,
@@ -127,7 +128,7 @@ SUMMARIES: dict[Summary, Callable[[TFBaseModelOutputWithPooling, int], Tensor]] 
 
 
 @keras.saving.register_keras_serializable("trivit")
-class TFVisionTransformerModel(PreTrainedModel):
+class TFVisionTransformerModel(PreTrainedModel, IntermediateLayers):
     """A Vision Transformer without a head.
 
     Args:
@@ -139,7 +140,7 @@ class TFVisionTransformerModel(PreTrainedModel):
         **kwargs: what every `keras.Model` takes: `name`, `dtype` (a policy such as "mixed_bfloat16") and `trainable`.
     """
 
-    task = "model"
+    task: ClassVar[Task | None] = "model"
     output_class: ClassVar[type[ModelOutput] | None] = TFBaseModelOutputWithPooling
 
     def __init__(

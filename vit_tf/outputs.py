@@ -11,6 +11,7 @@ from typing import Any
 import optree
 
 from vit_core.outputs import (
+    BackboneOutput,
     BaseModelOutput,
     BaseModelOutputWithPooling,
     CLIPVisionModelOutput,
@@ -33,6 +34,11 @@ class TFBaseModelOutput(BaseModelOutput):
 @dataclass(eq=False)
 class TFBaseModelOutputWithPooling(BaseModelOutputWithPooling):
     """What TFViTModel returns; see `vit_core.BaseModelOutputWithPooling`."""
+
+
+@dataclass(eq=False)
+class TFBackboneOutput(BackboneOutput):
+    """What a backbone returns; see `vit_core.BackboneOutput`."""
 
 
 @dataclass(eq=False)
@@ -88,6 +94,7 @@ def _register(output_class: type[ModelOutput]) -> None:
 for _output_class in (
     TFBaseModelOutput,
     TFBaseModelOutputWithPooling,
+    TFBackboneOutput,
     TFSequenceClassifierOutput,
     TFMaskedImageModelingOutput,
     TFDeiTForImageClassificationWithTeacherOutput,

@@ -27,6 +27,7 @@ from vit_core import (
     ViTMAEConfig,
     ViTMSNConfig,
 )
+from vit_tf.backbone import TFVisionTransformerBackbone
 from vit_tf.image_projection import TFVisionTransformerModelWithProjection
 from vit_tf.masked_autoencoder import MaskedAutoencoderForPreTraining, MaskedAutoencoderModel
 from vit_tf.masked_image_modeling import (
@@ -183,6 +184,11 @@ class TFViTForImageClassification(TFViTPreTrainedModel, TFVisionTransformerForIm
     """ViT with a linear classifier; see `TFVisionTransformerForImageClassification`."""
 
     base_model_class = TFViTModel
+
+
+@registered
+class TFViTBackbone(TFViTPreTrainedModel, TFVisionTransformerBackbone):
+    """ViT that returns feature maps; see `TFVisionTransformerBackbone`."""
 
 
 class TFDeiTPreTrainedModel(PreTrainedModel):
@@ -347,6 +353,11 @@ class TFDinov2ForImageClassification(TFDinov2PreTrainedModel, LabelsThird):
     base_model_class = TFDinov2Model
 
 
+@registered
+class TFDinov2Backbone(TFDinov2PreTrainedModel, TFVisionTransformerBackbone):
+    """DINOv2 that returns feature maps; see `TFVisionTransformerBackbone`."""
+
+
 class TFDinov2WithRegistersPreTrainedModel(PreTrainedModel):
     """What the models of DINOv2 with registers share (https://arxiv.org/abs/2309.16588)."""
 
@@ -366,6 +377,11 @@ class TFDinov2WithRegistersForImageClassification(TFDinov2WithRegistersPreTraine
     base_model_class = TFDinov2WithRegistersModel
 
 
+@registered
+class TFDinov2WithRegistersBackbone(TFDinov2WithRegistersPreTrainedModel, TFVisionTransformerBackbone):
+    """DINOv2 with registers that returns feature maps; see `TFVisionTransformerBackbone`."""
+
+
 class TFDINOv3ViTPreTrainedModel(PreTrainedModel):
     """What the models of DINOv3 share (https://arxiv.org/abs/2508.10104)."""
 
@@ -376,6 +392,11 @@ class TFDINOv3ViTPreTrainedModel(PreTrainedModel):
 @registered
 class TFDINOv3ViTModel(TFDINOv3ViTPreTrainedModel, MaskSecond):
     """DINOv3 without a head; see `TFVisionTransformerModel`."""
+
+
+@registered
+class TFDINOv3ViTBackbone(TFDINOv3ViTPreTrainedModel, TFVisionTransformerBackbone):
+    """DINOv3 that returns feature maps; see `TFVisionTransformerBackbone`."""
 
 
 class TFSiglipPreTrainedModel(PreTrainedModel):
@@ -429,6 +450,7 @@ ViTPreTrainedModel = TFViTPreTrainedModel
 ViTModel = TFViTModel
 ViTForMaskedImageModeling = TFViTForMaskedImageModeling
 ViTForImageClassification = TFViTForImageClassification
+ViTBackbone = TFViTBackbone
 DeiTPreTrainedModel = TFDeiTPreTrainedModel
 DeiTModel = TFDeiTModel
 DeiTForMaskedImageModeling = TFDeiTForMaskedImageModeling
@@ -453,11 +475,14 @@ IJepaForImageClassification = TFIJepaForImageClassification
 Dinov2PreTrainedModel = TFDinov2PreTrainedModel
 Dinov2Model = TFDinov2Model
 Dinov2ForImageClassification = TFDinov2ForImageClassification
+Dinov2Backbone = TFDinov2Backbone
 Dinov2WithRegistersPreTrainedModel = TFDinov2WithRegistersPreTrainedModel
 Dinov2WithRegistersModel = TFDinov2WithRegistersModel
 Dinov2WithRegistersForImageClassification = TFDinov2WithRegistersForImageClassification
+Dinov2WithRegistersBackbone = TFDinov2WithRegistersBackbone
 DINOv3ViTPreTrainedModel = TFDINOv3ViTPreTrainedModel
 DINOv3ViTModel = TFDINOv3ViTModel
+DINOv3ViTBackbone = TFDINOv3ViTBackbone
 SiglipPreTrainedModel = TFSiglipPreTrainedModel
 SiglipVisionModel = TFSiglipVisionModel
 SiglipForImageClassification = TFSiglipForImageClassification

@@ -19,6 +19,7 @@ __all__ = [
     "MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING",
     "MODEL_FOR_PRETRAINING_MAPPING",
     "MODEL_MAPPING",
+    "AutoBackbone",
     "AutoConfig",
     "AutoModel",
     "AutoModelForImageClassification",
@@ -62,6 +63,12 @@ class AutoModelForPreTraining(AutoModelClass):
     """Finds out which model for pre-training a checkpoint or a config is for."""
 
     models: ClassVar[Models] = models_for("pre-training")
+
+
+class AutoBackbone(AutoModelClass):
+    """Finds out which backbone, a model that returns feature maps, a checkpoint or a config is for."""
+
+    models: ClassVar[Models] = models_for("backbone")
 
 
 # The tables themselves, under the names by which scripts list the model types that they can train.

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from vit_core import PretrainedConfig, VisionTransformerConfig
 from vit_core.architecture import RelativePositions, Summary
 from vit_core.checks import check_head_mask
-from vit_core.parameters import Parameter, parameters
+from vit_core.parameters import Parameter, Task, parameters
 from vit_torch.embeddings import ViTEmbeddings, ViTPatchEmbeddings
 from vit_torch.filling import own_parts
+from vit_torch.intermediate_layers import IntermediateLayers
 from vit_torch.layers import (
     LayerStack,
     RelativePositionBias,
@@ -134,7 +135,7 @@ class VisionTransformerPreTrainedModel(PreTrainedModel):
     base_model_prefix = VisionTransformerConfig.base_model_prefix
 
 
-class VisionTransformerModel(VisionTransformerPreTrainedModel):
+class VisionTransformerModel(VisionTransformerPreTrainedModel, IntermediateLayers):
     """A Vision Transformer without a head.
 
     Args:
@@ -144,7 +145,7 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel):
             open.
     """
 
-    task = "model"
+    task: ClassVar[Task | None] = "model"
     embeddings_class: ClassVar[Callable[..., nn.Module]] = ViTEmbeddings
 
     def __init__(

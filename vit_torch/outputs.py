@@ -6,6 +6,7 @@ from typing import Any
 from torch.utils import _pytree as pytree  # torch.export's own way registers nothing but the fields of dataclasses
 
 from vit_core import (
+    BackboneOutput,
     BaseModelOutput,
     BaseModelOutputWithPooling,
     CLIPVisionModelOutput,
@@ -20,6 +21,7 @@ from vit_core import (
 from vit_core.outputs import WITH_EACH_CLASS, ModelOutput
 
 __all__ = [
+    "BackboneOutput",
     "BaseModelOutput",
     "BaseModelOutputWithPooling",
     "CLIPVisionModelOutput",
@@ -34,6 +36,7 @@ __all__ = [
 
 #: The classes that were written before this module.
 OUTPUTS = (
+    BackboneOutput,
     BaseModelOutput,
     BaseModelOutputWithPooling,
     CLIPVisionModelOutput,

@@ -22,7 +22,7 @@ from vit_core import PretrainedConfig
 from vit_core.families import family_of, require_config
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan, unwrapped
-from vit_core.parameters import Parameter, Task, parameters
+from vit_core.parameters import BARE, Parameter, Task, parameters
 from vit_core.pretrained import Loading, prepare_loading
 from vit_core.push import PushableModel, push_if_asked
 from vit_torch.adapters import Adapters
@@ -283,7 +283,7 @@ class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
         """See `torch.nn.Module.load_state_dict`; names may also be those that transformers' files have."""
         family = family_of(self.config)
         if has_other_names(family):
-            state_dict = in_canonical_names(state_dict, family, self.task == "model")
+            state_dict = in_canonical_names(state_dict, family, self.task in BARE)
         return super().load_state_dict(state_dict, strict, assign)
 
     def _plan(self, loading: Loading) -> LoadingPlan:

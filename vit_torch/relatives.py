@@ -25,6 +25,7 @@ from vit_core import (
     ViTMAEConfig,
     ViTMSNConfig,
 )
+from vit_torch.backbone import VisionTransformerBackbone
 from vit_torch.image_projection import VisionTransformerModelWithProjection
 from vit_torch.masked_autoencoder import MaskedAutoencoderForPreTraining, MaskedAutoencoderModel
 from vit_torch.masked_image_modeling import (
@@ -48,6 +49,7 @@ __all__ = [
     "CLIPPreTrainedModel",
     "CLIPVisionModel",
     "CLIPVisionModelWithProjection",
+    "DINOv3ViTBackbone",
     "DINOv3ViTModel",
     "DINOv3ViTPreTrainedModel",
     "Data2VecVisionForImageClassification",
@@ -58,9 +60,11 @@ __all__ = [
     "DeiTForMaskedImageModeling",
     "DeiTModel",
     "DeiTPreTrainedModel",
+    "Dinov2Backbone",
     "Dinov2ForImageClassification",
     "Dinov2Model",
     "Dinov2PreTrainedModel",
+    "Dinov2WithRegistersBackbone",
     "Dinov2WithRegistersForImageClassification",
     "Dinov2WithRegistersModel",
     "Dinov2WithRegistersPreTrainedModel",
@@ -70,6 +74,7 @@ __all__ = [
     "SiglipForImageClassification",
     "SiglipPreTrainedModel",
     "SiglipVisionModel",
+    "ViTBackbone",
     "ViTForImageClassification",
     "ViTForMaskedImageModeling",
     "ViTMAEForPreTraining",
@@ -80,6 +85,7 @@ __all__ = [
     "ViTMSNPreTrainedModel",
     "ViTModel",
     "ViTPreTrainedModel",
+    "VisionTransformerBackbone",
     "VisionTransformerForImageClassification",
     "VisionTransformerForImageClassificationWithTeacher",
     "VisionTransformerForMaskedImageModeling",
@@ -128,6 +134,10 @@ class ViTForImageClassification(ViTPreTrainedModel, VisionTransformerForImageCla
     """
 
     base_model_class = ViTModel
+
+
+class ViTBackbone(ViTPreTrainedModel, VisionTransformerBackbone):
+    """ViT that returns feature maps; see `VisionTransformerBackbone`."""
 
 
 # DeiT: https://arxiv.org/abs/2012.12877. transformers has the last two arguments in another order here.
@@ -372,6 +382,10 @@ class Dinov2ForImageClassification(Dinov2PreTrainedModel, VisionTransformerForIm
     base_model_class = Dinov2Model
 
 
+class Dinov2Backbone(Dinov2PreTrainedModel, VisionTransformerBackbone):
+    """DINOv2 that returns feature maps; see `VisionTransformerBackbone`."""
+
+
 class Dinov2WithRegistersPreTrainedModel(PreTrainedModel):
     """What the models of DINOv2 with registers share; see `PreTrainedModel`."""
 
@@ -394,6 +408,10 @@ class Dinov2WithRegistersForImageClassification(
     base_model_class = Dinov2WithRegistersModel
 
 
+class Dinov2WithRegistersBackbone(Dinov2WithRegistersPreTrainedModel, VisionTransformerBackbone):
+    """DINOv2 with registers that returns feature maps; see `VisionTransformerBackbone`."""
+
+
 # DINOv3: https://arxiv.org/abs/2508.10104
 
 
@@ -406,6 +424,10 @@ class DINOv3ViTPreTrainedModel(PreTrainedModel):
 
 class DINOv3ViTModel(DINOv3ViTPreTrainedModel, VisionTransformerModel):
     """DINOv3 without a head; see `VisionTransformerModel`."""
+
+
+class DINOv3ViTBackbone(DINOv3ViTPreTrainedModel, VisionTransformerBackbone):
+    """DINOv3 that returns feature maps; see `VisionTransformerBackbone`."""
 
 
 # The image towers of SigLIP, https://arxiv.org/abs/2303.15343, and CLIP, https://arxiv.org/abs/2103.00020. transformers

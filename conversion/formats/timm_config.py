@@ -19,6 +19,7 @@ from vit_core.checks import shown
 from vit_core.config import PretrainedConfig
 from vit_core.families import family_of
 from vit_core.image_processing import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from vit_core.parameters import BARE
 
 #: How timm names the activations that `act_layer` may ask for.
 ACTIVATIONS = {
@@ -172,7 +173,7 @@ def config_file(config: PretrainedConfig, preprocessing: Settings) -> str:
     else:
         activation = next((theirs for theirs, ours in ACTIVATIONS.items() if ours == config.hidden_act), None)
         arguments |= {"act_layer": activation} if activation not in (None, "gelu") else {}
-    has_head = family.task_of((config.architectures or [""])[0]) != "model"
+    has_head = family.task_of((config.architectures or [""])[0]) not in BARE
     labels = config.num_labels if has_head else 0
     crops = preprocessing.get("crop_size") is not None
     filters = {filter: name for name, filter in INTERPOLATIONS.items()}

@@ -17,7 +17,7 @@ from conversion.formats.transformers import CONVENTIONS, PREFIXES, UNSURE
 from vit_core.config import PretrainedConfig
 from vit_core.families import family_of
 from vit_core.layouts import KERAS
-from vit_core.parameters import STACKS
+from vit_core.parameters import BARE, STACKS
 
 #: The models that transformers 4 has in TensorFlow.
 MODELS = {**CLASSIFIERS, **{name: ALL_MODELS[name] for name in ("deit", "vit_mae", "data2vec-vision")}}
@@ -75,7 +75,7 @@ def _short(name: str) -> str:
 def _in_groups(tensors: Tensors, config: PretrainedConfig) -> Tensors:
     """Names as HDF5 has them."""
     family, (model_name,) = family_of(config), config.architectures or [""]
-    model, is_bare = snake_case(f"TF{model_name}"), family.task_of(model_name) == "model"
+    model, is_bare = snake_case(f"TF{model_name}"), family.task_of(model_name) in BARE
     base = BASES[family.model_type] if is_bare else ""
     return {f"{(base + name).split('/')[0]}/{model}/{base}{name}": tensor for name, tensor in tensors.items()}
 

@@ -14,6 +14,7 @@ from vit_core import ViTConfig
 from vit_core.families import FAMILIES, Family, family_of
 from vit_core.hub import locate
 from vit_core.loading_options import place_and_rest
+from vit_core.parameters import BARE
 
 
 def models_to_try(package: ModuleType, source: str, options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -25,10 +26,14 @@ def models_to_try(package: ModuleType, source: str, options: Mapping[str, Any]) 
         options: those of from_pretrained.
     """
     family, named = _family(package, source, options)
-    attempts: list[tuple[str, dict[str, Any]]] = [(name, {}) for task, name in family.models.items() if task != "model"]
+    attempts: list[tuple[str, dict[str, Any]]] = [
+        (name, {}) for task, name in family.models.items() if task not in BARE
+    ]
     bare = family.models["model"]
     has_pooler = any(row.part == "pooler" for row in rows(family.model_type).values())
     attempts += [(bare, {"add_pooling_layer": choice}) for choice in (True, False)] if has_pooler else [(bare, {})]
+    if named == family.models.get("backbone"):  # which lacks nothing where a base model does not either
+        return [(named, {})]
     return [attempt for attempt in attempts if attempt[0] == named] or attempts
 
 

@@ -7,7 +7,7 @@ import pytest
 from vit_core import DeiTConfig, PretrainedConfig, VisionTransformerConfig, ViTConfig, ViTMAEConfig, parameters
 from vit_core.auto import CONFIGS
 from vit_core.families import FAMILIES, family_of, require_config
-from vit_core.parameters import STACKS
+from vit_core.parameters import BARE, STACKS
 
 FOLDERS = [
     *("hf_deit", "hf_deit_classifier", "hf_deit_masked"),
@@ -63,7 +63,7 @@ def test_rows_are_unique_and_know_where_they_belong(model_type, task):
     for row in rows:
         assert row.name == row.prefix + row.base_name
         assert row.base_name == row.template.replace("*", str(row.layer))
-        assert (row.prefix != "") == (row.is_of_base and task != "model")
+        assert (row.prefix != "") == (row.is_of_base and task not in BARE)
         assert len(row.axes) == len(row.shape)
         if row.stack:
             assert row.base_name.startswith(f"{STACKS[row.stack]}.{row.layer}.")

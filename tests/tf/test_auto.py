@@ -6,6 +6,7 @@ import vit_tf
 from vit_core.families import FAMILIES
 from vit_tf import (
     AutoConfig,
+    TFAutoBackbone,
     TFAutoModel,
     TFAutoModelForImageClassification,
     TFAutoModelForMaskedImageModeling,
@@ -40,6 +41,7 @@ def test_every_family_opens_by_its_tasks(family):
         "masked-image-modeling": TFAutoModelForMaskedImageModeling,
         "masked-token-modeling": TFAutoModelForMaskedImageModeling,
         "pre-training": TFAutoModelForPreTraining,
+        "backbone": TFAutoBackbone,
     }
     for auto_class in set(auto_classes.values()):
         tasks = [task for task in auto_classes if auto_classes[task] is auto_class and task in family.models]

@@ -72,7 +72,7 @@ MODELS = {
     name: (family, task)
     for family in FAMILIES.values()
     for task, name in family.models.items()
-    if family.model_type != "vit"
+    if family.model_type != "vit" and task != "backbone"  # of which are tests of its own
 }
 #: Of base models that have a pooler, what leaves it out.
 WITHOUT_POOLER = {

@@ -8,14 +8,15 @@ from typing import Any
 
 from vit_core.architecture import MOST_REGISTERS, Architecture, Resampling, choices
 from vit_core.checks import require_choice, require_integer, require_number, require_switches
-from vit_core.config import PretrainedConfig, SizePair
+from vit_core.config import SizePair
 from vit_core.families.family import Family
+from vit_core.feature_maps import BackboneConfig
 
 #: Fields that are either True or False.
-SWITCHES = ("use_swiglu_ffn", "apply_layernorm", "reshape_hidden_states", "use_mask_token")
+SWITCHES = ("use_swiglu_ffn", "use_mask_token")
 
 
-class BaseDinov2Config(PretrainedConfig):
+class BaseDinov2Config(BackboneConfig):
     """What the configs of DINOv2 with and without registers have in common.
 
     Args:
@@ -186,7 +187,11 @@ DINOV2 = Family(
     title="DINOv2",
     paper="https://arxiv.org/abs/2304.07193",
     config_class=Dinov2Config,
-    models={"model": "Dinov2Model", "image-classification": "Dinov2ForImageClassification"},
+    models={
+        "model": "Dinov2Model",
+        "image-classification": "Dinov2ForImageClassification",
+        "backbone": "Dinov2Backbone",
+    },
     image_processor="BitImageProcessor",
 )
 DINOV2_WITH_REGISTERS = Family(
@@ -196,6 +201,7 @@ DINOV2_WITH_REGISTERS = Family(
     models={
         "model": "Dinov2WithRegistersModel",
         "image-classification": "Dinov2WithRegistersForImageClassification",
+        "backbone": "Dinov2WithRegistersBackbone",
     },
     image_processor="BitImageProcessor",
 )

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from vit_core.architecture import MOST_REGISTERS, Architecture
 from vit_core.checks import require_integer, require_number, require_quarters, require_switches
-from vit_core.config import PretrainedConfig, SizePair
+from vit_core.config import SizePair
 from vit_core.families.family import Family
+from vit_core.feature_maps import BackboneConfig
 
 #: Fields that are either True or False.
 SWITCHES = ("query_bias", "key_bias", "value_bias", "proj_bias", "mlp_bias", "use_gated_mlp")
@@ -16,7 +17,7 @@ SWITCHES = ("query_bias", "key_bias", "value_bias", "proj_bias", "mlp_bias", "us
 AUGMENTATIONS = ("pos_embed_shift", "pos_embed_jitter", "pos_embed_rescale")
 
 
-class DINOv3ViTConfig(PretrainedConfig):
+class DINOv3ViTConfig(BackboneConfig):
     """The configuration of a DINOv3 (Siméoni et al. 2025, https://arxiv.org/abs/2508.10104).
 
     Args:
@@ -151,6 +152,6 @@ FAMILY = Family(
     title="DINOv3",
     paper="https://arxiv.org/abs/2508.10104",
     config_class=DINOv3ViTConfig,
-    models={"model": "DINOv3ViTModel"},
+    models={"model": "DINOv3ViTModel", "backbone": "DINOv3ViTBackbone"},
     image_processor="DINOv3ViTImageProcessorFast",
 )

@@ -6,12 +6,13 @@ from typing import Any
 
 from vit_core.architecture import Architecture, choices, option_names
 from vit_core.checks import require_choice, require_integer, require_number, require_quarters
-from vit_core.config import LARGEST_SIZE, PretrainedConfig, SizePair
+from vit_core.config import LARGEST_SIZE, SizePair
 from vit_core.families.family import Family
+from vit_core.feature_maps import BackboneConfig
 from vit_core.rotary import rotary_reference
 
 
-class VisionTransformerConfig(PretrainedConfig):
+class VisionTransformerConfig(BackboneConfig):
     """The configuration of a Vision Transformer of any make, Trivit's own; other packages refuse its `model_type`.
 
     Args:
@@ -84,5 +85,6 @@ FAMILY = Family(
         "image-classification": "VisionTransformerForImageClassification",
         "masked-image-modeling": "VisionTransformerForMaskedImageModeling",
         "masked-token-modeling": "VisionTransformerForMaskedTokenModeling",
+        "backbone": "VisionTransformerBackbone",
     },
 )

@@ -7,11 +7,12 @@ from typing import Any
 
 from vit_core.architecture import Architecture, Resampling, choices
 from vit_core.checks import require_choice, require_integer
-from vit_core.config import LARGEST_SIZE, PretrainedConfig, SizePair
+from vit_core.config import LARGEST_SIZE, SizePair
 from vit_core.families.family import Family
+from vit_core.feature_maps import BackboneConfig
 
 
-class ViTConfig(PretrainedConfig):
+class ViTConfig(BackboneConfig):
     """The configuration of a Vision Transformer (Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929).
 
     Args:
@@ -100,5 +101,6 @@ FAMILY = Family(
         "model": "ViTModel",
         "image-classification": "ViTForImageClassification",
         "masked-image-modeling": "ViTForMaskedImageModeling",
+        "backbone": "ViTBackbone",
     },
 )

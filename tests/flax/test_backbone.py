@@ -1,0 +1,103 @@
+"""Backbones in Flax: the feature maps of transformers' backbones, from any checkpoint of a base model."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+import vit_flax
+from vit_flax import FlaxAutoBackbone, FlaxAutoModel, FlaxViTBackbone, ViTConfig
+
+FOLDERS = ["hf_dinov2", "hf_dinov2_registers"]
+SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24}
+IMAGES = {"image_size": (32, 24), "patch_size": 8}
+#: What a script asks of a backbone, and the names of the results under which transformers' are kept.
+CALLS = {
+    "maps": {"out_features": ["stem", "stage1", "stage2"]},
+    "unnormed": {"out_indices": [1, 2], "apply_layernorm": False},
+    "tokens": {"out_features": ["stage1"], "reshape_hidden_states": False},
+}
+
+
+def close(ours, theirs, tolerance=1e-5):
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return FlaxViTBackbone(ViTConfig(**SIZES, **IMAGES, out_indices=[1, 3]))
+
+
+@pytest.mark.parametrize(
+    ("call", "scan_layers"), [("maps", False), ("maps", True), ("unnormed", True), ("tokens", True)]
+)
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_feature_maps_are_those_of_transformers(fixture_folder, folder, call, scan_layers):
+    expected = np.load(fixture_folder / f"{folder}_backbone/expected.npz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is said of the classifier that is in the checkpoint, too
+        model = FlaxAutoBackbone.from_pretrained(fixture_folder / folder, scan_layers=scan_layers, **CALLS[call])
+    for size in ("", "large/"):  # one that is no square
+        feature_maps = jax.jit(model)(expected[f"{size}pixel_values"]).feature_maps
+        for stage, feature_map in zip(model.out_features, feature_maps, strict=True):
+            close(feature_map, expected[f"{size}{call}/{stage}"])
+
+
+def test_an_exported_backbone_returns_the_same(small):
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 32, 24)), jnp.float32)
+    exported = export.export(jax.jit(lambda params, images: small(images, params)))(small.params, images)
+    again = export.deserialize(exported.serialize())
+    output = again.call(small.params, images)
+    assert type(output) is vit_flax.FlaxBackboneOutput
+    for ours, theirs in zip(output.feature_maps, small(images).feature_maps, strict=True):
+        close(ours, theirs)
+
+
+def test_a_backbone_says_what_it_returns(small, tmp_path):
+    assert small.stage_names == ["stem", "stage1", "stage2", "stage3"]
+    assert small.channels == [16, 16]
+    images = np.zeros((1, 3, 32, 24), "float32")
+    output = small(images, output_hidden_states=True, output_attentions=True)
+    assert (len(output.hidden_states), len(output.attentions)) == (4, 3)
+    small.save_pretrained(tmp_path)
+    again = FlaxAutoBackbone.from_pretrained(tmp_path)
+    assert type(again) is FlaxViTBackbone
+    assert again.out_indices == [1, 3]
+    again.out_features = ["stem"]
+    assert (again.out_indices, len(again(images).feature_maps)) == ([0], 1)
+    with pytest.raises(ValueError, match="out_features has 'stage4', but"):
+        again.out_features = ["stage4"]
+    with pytest.raises(TypeError, match="FlaxViTBackbone has no option 'add_pooling_layer'"):
+        FlaxViTBackbone(small.config, add_pooling_layer=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*classifier.* are in the checkpoint")
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_intermediate_layers_are_the_maps_of_a_backbone(fixture_folder, folder):
+    expected = np.load(fixture_folder / f"{folder}_backbone/expected.npz")
+    model = FlaxAutoModel.from_pretrained(fixture_folder / folder)
+    images = expected["large/pixel_values"]
+    for norm, call in ((True, "maps"), (False, "unnormed")):
+        found = model.get_intermediate_layers(images, n=2, reshape=True, norm=norm, params=model.params)
+        for stage, each in zip(("stage1", "stage2"), found, strict=True):
+            close(each, expected[f"large/{call}/{stage}"])
+    ((patches, class_token),) = model.get_intermediate_layers(images, [-1], return_class_token=True)
+    last = model(images).last_hidden_state
+    close(class_token, last[:, 0])
+    close(patches, last[:, model.config.architecture.num_prefix_tokens :])
+
+
+def test_a_masked_autoencoder_sees_all_patches_and_bad_input_is_named():
+    model = vit_flax.FlaxViTMAEModel(vit_flax.ViTMAEConfig(**SIZES, **IMAGES))
+    images = np.zeros((1, 3, 32, 24), "float32")
+    assert model.get_intermediate_layers(images, [0], reshape=True)[0].shape == (1, 16, 4, 3)
+    with pytest.raises(ValueError, match="n is 4; give how many of the model's 3 layers"):
+        model.get_intermediate_layers(images, 4)
+    with pytest.raises(ValueError, match="images of 40 x 24 pixels do not fit"):
+        model.get_intermediate_layers(np.zeros((1, 3, 40, 24), "float32"))
+    model = vit_flax.FlaxIJepaModel(vit_flax.IJepaConfig(**SIZES, **IMAGES))
+    with pytest.raises(ValueError, match="return_class_token is True, and this model has no class token"):
+        model.get_intermediate_layers(images, return_class_token=True)
