@@ -149,7 +149,8 @@ def _pixels(image: Any, name: str, steps: Steps) -> _Pixels:
         scaled = bool(picture.min() >= 0 and picture.max() <= 1)
     if steps.size is not None and steps.rescales_first and steps.rescale_factor is not None:
         values = rescale(np.atleast_3d(np.asarray(picture)), steps.rescale_factor)
-        values = resize_fractions(values, steps.target_size(*values.shape[:2], name), steps.resample)
+        height, width, _ = values.shape
+        values = resize_fractions(values, steps.target_size(height, width, name), steps.resample)
         steps = replace(steps, rescale_factor=None)
     elif steps.size is not None:
         height, width = (picture.height, picture.width) if isinstance(picture, Image.Image) else picture.shape[:2]

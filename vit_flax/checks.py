@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vit_core import PretrainedConfig
+from vit_core.patches import grid_of
 
 CHANNELS_FIRST = ("channels", "height", "width")
 CHANNELS_LAST = ("height", "width", "channels")
@@ -56,7 +57,8 @@ def check_pixel_values(
         )
     image = (sizes["height"], sizes["width"])
     may_differ = interpolate_pos_encoding or config.architecture.resamples_unasked
-    if not may_differ and image != config.image_shape:
+    # Images with as many patches fit, whatever these leave of them.
+    if not may_differ and grid_of(image, config.patch_shape) != config.grid:
         raise ValueError(
             f"images of {_by(image)} pixels do not fit a model for {_by(config.image_shape)}; resize them, or call "
             f"with interpolate_pos_encoding=True."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from vit_core import PretrainedConfig
+from vit_core.patches import grid_of
 
 if TYPE_CHECKING:
     from tensorflow import Tensor
@@ -66,12 +67,13 @@ def check_pixel_values(
     )
     if height is None or width is None:
         return
-    rows, columns = config.image_shape
-    if not interpolate_pos_encoding:
+    if not interpolate_pos_encoding:  # images with as many patches fit, whatever these leave of them
+        found = grid_of((height, width), config.patch_shape)
+        own_height, own_width = config.image_shape
         require(
-            _both(height == rows, width == columns),
-            f"images of {{}} x {{}} pixels do not fit a model for {rows} x {columns}; resize them, or call with "
-            f"interpolate_pos_encoding=True.",
+            _both(*(size == own for size, own in zip(found, config.grid, strict=True))),
+            f"images of {{}} x {{}} pixels do not fit a model for {own_height} x {own_width}; resize them, or call "
+            f"with interpolate_pos_encoding=True.",
             height,
             width,
         )

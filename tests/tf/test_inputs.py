@@ -158,8 +158,8 @@ def test_images_given_twice_are_named(tiny_config):
 
 
 def test_too_many_arguments_are_counted(tiny_config):
-    with pytest.raises(TypeError, match="TFViTModel takes 9 arguments, pixel_values, head_mask, .*; not 10"):
-        TFViTModel(tiny_config)([IMAGES] * 10)
+    with pytest.raises(TypeError, match="TFViTModel takes 10 arguments, pixel_values, head_mask, .*; not 11"):
+        TFViTModel(tiny_config)([IMAGES] * 11)
 
 
 # Images and masks that do not fit, in the three ways in which a model can run

@@ -166,7 +166,7 @@ class Dinov2WithRegistersConfig(BaseDinov2Config):
 
     def __init__(self, /, *sizes: Any, patch_size: SizePair = 16, num_register_tokens: int = 4, **fields: Any) -> None:
         self.num_register_tokens = num_register_tokens
-        super().__init__(*sizes, patch_size=patch_size, **fields)
+        super().__init__(*sizes, **{"patch_size": patch_size, **fields})
 
     @property
     def architecture(self) -> Architecture:
