@@ -66,7 +66,7 @@ class ClassNormPooler(nn.Module):
 class AttentionPooler(nn.Module):
     """A summary of the image: what a trained query gathers from all tokens, and an MLP makes of it.
 
-    SigLIP (https://arxiv.org/abs/2303.15343), after Zhai et al. 2021 (https://arxiv.org/abs/2106.04560, section 3.5).
+    SigLIP (https://arxiv.org/abs/2303.15343), after Zhai et al. 2021 (https://arxiv.org/abs/2106.04560, section 3.2).
     """
 
     def __init__(self, config: PretrainedConfig) -> None:
