@@ -1,21 +1,24 @@
-"""The files that features are written to, each from features that are mapped and never all in memory."""
+"""The files that features are written to, each from features that are on disk and never all in memory."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vit_core.safetensors_file import LARGEST_HEADER, write_safetensors
-from vit_core.stored_tensor import from_numpy
+from vit_core.safetensors_file import LARGEST_HEADER, header_of
+from vit_core.stored_tensor import StoredTensor, dtype_name
 
-#: Bytes of features that are in memory at once while a Parquet file is written, and the size of its row groups.
-AT_ONCE = 2**26
+DTYPE = np.dtype("<f4")
+#: Bytes of features that are in memory at once, and the size of the row groups of a Parquet file.
+AT_ONCE = 2**23
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,24 @@ class Features:
     """Features of images, ready to be written.
 
     Attributes:
-        values: (images, width) or (images, patches, width), float32, mapped.
+        values: a file that has them, float32, little endian and without gaps.
+        shape: (images, width) or (images, patches, width).
         files: the names of the images, in the same order.
         about: what the features are, of plain JSON values.
     """
 
-    values: np.ndarray
+    values: Path
+    shape: tuple[int, ...]
     files: Sequence[str]
     about: Mapping[str, Any]
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """The features of some images after the other. They are not mapped: pages of the file would count as memory."""
+        an_image = math.prod(self.shape[1:])
+        images = max(AT_ONCE // (an_image * DTYPE.itemsize), 1)
+        with open(self.values, "rb") as file:
+            for _ in range(0, self.shape[0], images):
+                yield np.fromfile(file, DTYPE, images * an_image).reshape(-1, *self.shape[1:])
 
 
 def check_format(path: Path, files: Sequence[str]) -> None:
@@ -66,35 +79,45 @@ def write_features(path: Path, suffix: str, features: Features) -> None:
 
 
 def _write_npz(path: Path, features: Features) -> None:
-    files, about = np.array(features.files, np.str_), np.array(json.dumps(features.about))
-    with open(path, "wb") as file:  # given a path, numpy would add a suffix
-        np.savez(file, features=features.values, files=files, about=about)  # mapped arrays are copied piece by piece
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("features.npy", "w", force_zip64=True) as member:
+            header = {"descr": DTYPE.str, "fortran_order": False, "shape": features.shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            for part in features.parts():
+                member.write(part.data)
+        for name, text in (("files", features.files), ("about", json.dumps(features.about))):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.array(text, np.str_), allow_pickle=False)
 
 
 def _write_safetensors(path: Path, features: Features) -> None:
     metadata = {"files": json.dumps(features.files), "about": json.dumps(features.about)}
-    write_safetensors(path, {"features": from_numpy(features.values)}, metadata)
+    whole = StoredTensor(dtype_name(DTYPE), features.shape, lambda: np.fromfile(features.values, DTYPE))
+    _, header = header_of({"features": whole}, metadata)
+    with open(path, "wb") as file:
+        file.write(header)
+        for part in features.parts():
+            file.write(part.data)
 
 
 def _write_parquet(path: Path, features: Features) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    count, *shape = features.values.shape
     kind = pyarrow.float32()
-    for length in reversed(shape):
+    for length in reversed(features.shape[1:]):
         kind = pyarrow.list_(kind, length)
     fields = [pyarrow.field("file", pyarrow.string()), pyarrow.field("features", kind)]
     schema = pyarrow.schema(fields, metadata={"about": json.dumps(features.about)})
-    rows = max(AT_ONCE * count // max(features.values.nbytes, 1), 1)
+    done = 0
     with parquet.ParquetWriter(path, schema) as writer:
-        for start in range(0, count, rows):
-            part = features.values[start : start + rows]
+        for part in features.parts():
             column = pyarrow.array(part.ravel())
-            for length in reversed(shape):
+            for length in reversed(part.shape[1:]):
                 column = pyarrow.FixedSizeListArray.from_arrays(column, length)
-            names = pyarrow.array(features.files[start : start + rows], pyarrow.string())
+            names = pyarrow.array(features.files[done : done + len(part)], pyarrow.string())
             writer.write_table(pyarrow.Table.from_arrays([names, column], schema=schema))
+            done += len(part)
 
 
 #: By the suffix of the file.

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from vit_cli.feature_files import Features, write_features
+from vit_cli.feature_files import DTYPE, Features, write_features
 from vit_cli.principal_components import Moments
 from vit_core.saving import write_file, write_flushed
 
@@ -35,7 +35,6 @@ if sys.platform != "win32":
     import fcntl
 
 RUN, VALUES, DONE = "run.json", "features.f32", "done.jsonl"
-DTYPE = np.dtype("<f4")
 
 
 @dataclass
@@ -87,9 +86,8 @@ class UnfinishedFeatures:
         """
         whole = self.folder / "whole"
         with _explained(output):
-            values = np.memmap(self.folder / VALUES, DTYPE, "r", shape=(len(self.files), *self.shape))
-            write_features(whole, output.suffix.lower(), Features(values, self.files, about))
-            del values  # Windows removes no file that is mapped
+            shape = (len(self.files), *self.shape)
+            write_features(whole, output.suffix.lower(), Features(self.folder / VALUES, shape, self.files, about))
             os.replace(whole, output)
 
     def _keep_moments(self, done: int, moments: Moments) -> None:

@@ -54,18 +54,34 @@ def map_safetensors(path: Path) -> dict[str, StoredTensor]:
     return {name: _mapped(data, *entry) for name, entry in entries.items()}
 
 
-def write_safetensors(
-    path: Path, tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str] = OF_A_CHECKPOINT
-) -> None:
+def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
     """Write a file as the safetensors package would, byte for byte, reading one tensor at a time.
 
     Args:
         path: the file to create. It is flushed to disk; to replace a file atomically see `vit_core.saving`.
         tensors: what it holds, in any order.
-        metadata: what the file says beside them; that of a checkpoint unless given.
 
     Raises:
         OSError: it cannot be written.
+        ValueError: a name is one that the format keeps for itself or cannot spell.
+    """
+    names, header = header_of(tensors, OF_A_CHECKPOINT)
+    with open(path, "wb") as file:
+        file.write(header)
+        for name in names:
+            file.writelines(steps_of(tensors[name].read()))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def header_of(tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str]) -> tuple[list[str], bytes]:
+    """The names of tensors in the order in which a file holds them, and what stands before their bytes.
+
+    Args:
+        tensors: what the file holds; none is read.
+        metadata: what the file says beside them.
+
+    Raises:
         ValueError: a name is one that the format keeps for itself or cannot spell.
     """
     if METADATA in tensors:
@@ -82,12 +98,7 @@ def write_safetensors(
         }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name in names:
-            file.writelines(steps_of(tensors[name].read()))
-        file.flush()
-        os.fsync(file.fileno())
+    return names, struct.pack("<Q", len(text)) + text
 
 
 Entry = tuple[str, tuple[int, ...], int, int]  # dtype, shape, first byte, byte after the last
