@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from vit_core.feature_maps import LEFT_OUT, Backbone
 from vit_core.patches import grid_of
-from vit_flax.intermediate_layers import as_map
+from vit_flax.intermediate_layers import IntermediateLayers, as_map
 from vit_flax.modeling import FlaxVisionTransformerModule, FlaxVisionTransformerPreTrainedModel
 from vit_flax.outputs import FlaxBackboneOutput
 from vit_flax.parts import given
@@ -63,7 +63,7 @@ class FlaxVisionTransformerBackboneModule(FlaxVisionTransformerModule):
         return output if return_dict else output.to_tuple()
 
 
-class FlaxVisionTransformerBackbone(Backbone, FlaxVisionTransformerPreTrainedModel):
+class FlaxVisionTransformerBackbone(Backbone, FlaxVisionTransformerPreTrainedModel, IntermediateLayers):
     """A Vision Transformer that returns feature maps of the stages that its config names.
 
     It has no pooler, and takes of a checkpoint what the base model is, whatever head stands beside. See

@@ -53,7 +53,17 @@ def runnable(examples):
 
 def test_there_are_examples():
     with_examples = {str(page.relative_to(ROOT)) for page in PAGES}
-    guides = ["index", "conversion", "migrate", "from-timm", "from-google", "images", "features", "verify"]
+    guides = [
+        "index",
+        "conversion",
+        "migrate",
+        "from-timm",
+        "from-google",
+        "images",
+        "features",
+        "feature-maps",
+        "verify",
+    ]
     backends = ["pytorch", "trainer", "keras", "keras-training", "jax", "jax-sharding"]
     formats = [f"formats/{page.stem}" for page in (ROOT / "docs/formats").glob("*.md")]
     assert len(formats) == 9
