@@ -66,7 +66,7 @@ def test_there_are_examples():
     ]
     backends = ["pytorch", "trainer", "keras", "keras-training", "jax", "jax-sharding"]
     formats = [f"formats/{page.stem}" for page in (ROOT / "docs/formats").glob("*.md")]
-    assert len(formats) == 9
+    assert len(formats) == 10
     assert {"README.md", *(f"docs/{page}.md" for page in [*guides, *backends, *formats])} <= with_examples
 
 
