@@ -110,7 +110,7 @@ def _write_parquet(path: Path, features: Features) -> None:
     fields = [pyarrow.field("file", pyarrow.string()), pyarrow.field("features", kind)]
     schema = pyarrow.schema(fields, metadata={"about": json.dumps(features.about)})
     done = 0
-    with parquet.ParquetWriter(path, schema) as writer:
+    with parquet.ParquetWriter(path, schema, use_dictionary=["file"]) as writer:  # no two features are the same
         for part in features.parts():
             column = pyarrow.array(part.ravel())
             for length in reversed(part.shape[1:]):
