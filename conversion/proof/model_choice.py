@@ -20,6 +20,8 @@ from vit_core.parameters import BARE
 def models_to_try(package: ModuleType, source: str, options: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Models, with options of from_pretrained, of which the first that lacks nothing is the checkpoint's.
 
+    Of a backbone it is the base model, whose last hidden state shows each weight.
+
     Args:
         package: a framework's package.
         source: the checkpoint.
@@ -32,8 +34,6 @@ def models_to_try(package: ModuleType, source: str, options: Mapping[str, Any]) 
     bare = family.models["model"]
     has_pooler = any(row.part == "pooler" for row in rows(family.model_type).values())
     attempts += [(bare, {"add_pooling_layer": choice}) for choice in (True, False)] if has_pooler else [(bare, {})]
-    if named == family.models.get("backbone"):  # which lacks nothing where a base model does not either
-        return [(named, {})]
     return [attempt for attempt in attempts if attempt[0] == named] or attempts
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import conversion
 import vit_torch
+from conversion.proof.model_choice import models_to_try
 from vit_torch import AutoBackbone, AutoModel, Dinov2Backbone, Dinov2Model, ViTBackbone, ViTConfig
 from vit_torch.backbone import VisionTransformerBackbone
 
@@ -176,3 +178,12 @@ def test_a_base_model_takes_a_backbones_checkpoint(fixture_folder, tmp_path):
     model = Dinov2Model.from_pretrained(tmp_path)
     (found,) = model.get_intermediate_layers(expected["pixel_values"], reshape=True)
     close(found, expected["maps/stage2"])
+
+
+def test_a_backbones_checkpoint_is_described_converted_and_proven(small, tmp_path):
+    small.save_pretrained(tmp_path / "backbone")
+    assert conversion.load(tmp_path / "backbone").task == "backbone"
+    attempts = models_to_try(vit_torch, str(tmp_path / "backbone"), {})
+    assert ("ViTModel", {"add_pooling_layer": False}) in attempts  # whose last hidden state shows each weight
+    conversion.convert(tmp_path / "backbone", tmp_path / "timm", to="timm", compare=False)
+    assert conversion.load(tmp_path / "timm").task == "model"
