@@ -10,29 +10,12 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+import torchvision_operators  # noqa: F401  # or torchvision could not be imported
 
 #: Three layers of four heads, eight wide; an MLP of no whole ratio; what most libraries compute with.
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 56, "image_size": 32,
          "patch_size": 8, "num_labels": 10, "layer_norm_eps": 1e-6, "hidden_act": "gelu"}  # fmt: skip
 SPREAD = 0.15  # wide enough that each term of the forward pass shows
-
-
-def _torchvision_without_its_operators() -> Any:
-    """Let torchvision be imported where its compiled operators, which no model here calls, do not fit PyTorch."""
-    try:
-        import torch
-        import torchvision  # noqa: F401
-    except ImportError:
-        return None
-    except RuntimeError:
-        operators = torch.library.Library("torchvision", "DEF")
-        operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return operators
-    return None
-
-
-OPERATORS = _torchvision_without_its_operators()  # gone when nothing holds them
 
 
 @pytest.fixture(autouse=True)
