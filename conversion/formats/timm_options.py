@@ -293,7 +293,7 @@ def _of_eva(config: PretrainedConfig) -> dict[str, Any]:
     options = config.architecture
     if config.hidden_act != ("silu" if options.gated_mlp else "gelu"):
         raise ValueError(f"timm has no Eva with hidden_act={config.hidden_act!r}; convert to transformers.")
-    rotary = {"use_rot_pos_emb": options.rotary_positions is not None}
+    rotary: dict[str, Any] = {"use_rot_pos_emb": options.rotary_positions is not None}
     if options.rotary_positions is not None:
         is_of_dinov3 = options.rotary_positions == "centres"
         grid = getattr(config, "rotary_grid", None)
