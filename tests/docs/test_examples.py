@@ -17,6 +17,7 @@ DIGIT = next(iter(sorted((Path(vit_core.__file__).parent / "bundled/vit-digits/t
 #: What lies in the folder in which an example runs: files that other people's code wrote, and a picture.
 FILES = {
     "digit.png": DIGIT,
+    "clip.pt": FIXTURES / "clip_original/clip.pt",
     "ViT.npz": FIXTURES / "google_jax_representation/published.npz",
     "dino_checkpoint.pth": FIXTURES / "dino_vit/full_checkpoint.pth",
     "mae_pretrain.pth": FIXTURES / "mae_vit/pretrain.pth",
