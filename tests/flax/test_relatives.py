@@ -43,6 +43,11 @@ CHECKPOINTS = {
     "hf_clip_projection": "CLIPVisionModelWithProjection",
     "hf_clip_classifier": "CLIPForImageClassification",
 }
+#: One of each kind of parts, whose layers are scanned, too.
+SCANNED = [
+    *("hf_deit_masked", "hf_vit_mae", "hf_beit_shared", "hf_beit_masked_grads", "hf_dinov2_registers"),
+    *("hf_dinov3_gated", "hf_siglip_vision", "hf_clip_projection"),
+]
 #: Files of both towers, and models of which they have the weights.
 WHOLE = [
     ("hf_siglip_full", "SiglipVisionModel"),
@@ -90,8 +95,9 @@ def assert_every_result(outputs, expected):
         assert_close(found[key], expected[key])
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize(
+    ("name", "scan_layers"), [*((name, False) for name in CHECKPOINTS), *((name, True) for name in SCANNED)]
+)
 def test_every_result(fixture_folder, name, scan_layers):
     model, expected = load(fixture_folder, name, scan_layers=scan_layers)
     given = inputs(name, expected)

@@ -235,7 +235,7 @@ def hasattr_drop(name):
     return hasattr(config_of(name), "drop_path_rate")
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*OF_EACH_KIND, "SiglipForImageClassification", "CLIPVisionModelWithProjection"])
 def test_a_keras_file_holds_the_model(name, build, tmp_path):
     model = build(name)
     model.save(tmp_path / "model.keras")
@@ -288,7 +288,7 @@ def test_int8(name, build, tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*OF_EACH_KIND, "SiglipForImageClassification", "CLIPVisionModelWithProjection"])
 def test_a_checkpoint_holds_the_model(name, build, tmp_path):
     model = build(name)
     model.save_pretrained(tmp_path)
