@@ -79,6 +79,7 @@ class ViTSelfAttention(nn.Module):
         self.query_norm = norm_of(config, self.attention_head_size) if architecture.query_key_norm else None
         self.key_norm = norm_of(config, self.attention_head_size) if architecture.query_key_norm else None
         self.rotary_positions = architecture.rotary_positions
+        self.changes_queries = architecture.query_key_norm or self.rotary_positions is not None
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
     @property
@@ -108,10 +109,8 @@ class ViTSelfAttention(nn.Module):
         query = self.transpose_for_scores(self.query(hidden_states))
         key = self.transpose_for_scores(self.key(hidden_states))
         value = self.transpose_for_scores(self.value(hidden_states))
-        if self.query_norm is not None and self.key_norm is not None:
-            query, key = self.query_norm(query), self.key_norm(key)
-        if rotary is not None and self.rotary_positions is not None:
-            query, key = (rotated(self.rotary_positions, heads, rotary) for heads in (query, key))
+        if self.changes_queries:
+            query, key = self._changed(query, key, rotary)
         dropout = self.dropout
         bias = None if relative_position_bias is None else self._kept(relative_position_bias).to(query)
         is_usual = self.config.attn_implementation == "sdpa" and isinstance(dropout, nn.Dropout)
@@ -127,6 +126,14 @@ class ViTSelfAttention(nn.Module):
             probabilities = probabilities * self._kept(head_mask).to(probabilities)
         context = (probabilities @ value).transpose(1, 2).flatten(2)
         return (context, probabilities) if output_attentions else (context,)
+
+    def _changed(self, query: Tensor, key: Tensor, rotary: Tables | None) -> tuple[Tensor, Tensor]:
+        """Queries and keys, (batch, heads, tokens, head width), normed and turned."""
+        if self.query_norm is not None and self.key_norm is not None:
+            query, key = self.query_norm(query), self.key_norm(key)
+        if rotary is not None and self.rotary_positions is not None:
+            query, key = (rotated(self.rotary_positions, heads, rotary) for heads in (query, key))
+        return query, key
 
     def _kept(self, of_heads: Tensor) -> Tensor:
         """The entries for the heads that are not pruned, of a mask (heads,) or of anything (1, heads, ...)."""
