@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -102,23 +102,21 @@ def convert(
     checkpoint = load(source, **options)
     reading = Cast(dtype, allow_nan, progress)
     plan = Plan.of(checkpoint, reading, form)
-    with target.replacing() as staging:
-        _write(staging, target, plan, checkpoint.preprocessing, max_shard_size)
+    writers = _writers(target, plan, checkpoint.preprocessing, max_shard_size)
+    with target.replacing(writers) as staging:
+        for name, write in writers.items():
+            write(staging / name)
         again = Plan.of(checkpoint, Cast(dtype, allow_nan=True), form)
         compared = _compare(staging, target, again) if compare else 0
-        files = {file.name: file.stat().st_size for file in sorted(staging.iterdir())}
+        files = {name: (staging / name).stat().st_size for name in sorted(writers)}
     notes = (*plan.notes, *target.notes(plan.config, plan.form), *reading.notes())
     return Conversion(checkpoint, plan.config, Path(destination), plan.form.name, files, notes, compared)
 
 
-def _write(
-    staging: Path,
-    target: Destination,
-    plan: Plan,
-    preprocessing: Mapping[str, Any],
-    max_shard_size: int | str,
-) -> None:
-    """Write all files, each flushed to disk."""
+def _writers(
+    target: Destination, plan: Plan, preprocessing: Mapping[str, Any], max_shard_size: int | str
+) -> dict[str, Callable[[Path], None]]:
+    """The names of all files, and what writes each, flushed to disk."""
     form = plan.form
     config = plan.config.replaced(torch_dtype=first_float_name(plan.tensors))
     container, written = CONTAINERS[target.container], plan.spelt()
@@ -134,10 +132,14 @@ def _write(
         texts[PROCESSOR_NAME] = (json.dumps(preprocessing, indent=2, sort_keys=True) + "\n").encode()
     write = container.write
     assert write is not None  # no format is written to a kind of file that is only read
-    for name, names in shards.items():
-        write(staging / name, {each: written[each] for each in names}, *more)
-    for name, content in texts.items():
-        write_flushed(staging / name, content)
+
+    def weights(names: list[str]) -> Callable[[Path], None]:
+        return lambda path: write(path, {each: written[each] for each in names}, *more)
+
+    def text(content: bytes) -> Callable[[Path], None]:
+        return lambda path: write_flushed(path, content)
+
+    return {name: weights(names) for name, names in shards.items()} | {name: text(texts[name]) for name in texts}
 
 
 def _compare(staging: Path, target: Destination, plan: Plan) -> int:

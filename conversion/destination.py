@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,12 +98,12 @@ class Destination:
         return notes
 
     @contextlib.contextmanager
-    def replacing(self) -> Iterator[Path]:
-        """A staging folder, whose files appear together when the block ends; on failure nothing is left."""
+    def replacing(self, names: Collection[str]) -> Iterator[Path]:
+        """A staging folder for files of these names, which appear together when the block ends; on failure, nothing."""
         folders = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         obsolete = () if self.is_file else weight_files()
         try:
-            with replacing_files(self.folder, obsolete=obsolete) as staging:
+            with replacing_files(self.folder, names, obsolete) as staging:
                 yield staging
         except BaseException:
             for folder in folders:

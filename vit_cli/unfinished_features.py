@@ -19,7 +19,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +28,8 @@ import numpy as np
 
 from vit_cli.feature_files import DTYPE, Features, write_features
 from vit_cli.principal_components import Moments
+from vit_core.locks import lockable, say_unlockable, try_lock
 from vit_core.saving import write_file, write_flushed
-
-if sys.platform != "win32":
-    import fcntl
 
 RUN, VALUES, DONE = "run.json", "features.f32", "done.jsonl"
 
@@ -210,20 +207,11 @@ def _explained(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(folder: Path, output: Path) -> Iterator[None]:
-    """Keep other processes from the folder, where folders can be locked; the system gives up a dead process's lock."""
-    if sys.platform == "win32":
+    """Keep other processes from the folder, where folders can be locked."""
+    with lockable(folder) as descriptor:
+        granted = try_lock(descriptor)
+        if granted is False:
+            raise BlockingIOError(f"another run is writing {output}; wait for it, or choose another --output")
+        if granted is None:
+            say_unlockable(folder)
         yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"another run is writing {output}; wait for it, or choose another --output"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(descriptor)

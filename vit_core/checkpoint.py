@@ -120,7 +120,7 @@ def save_checkpoint(
     variant = checked_variant(variant)
     shards, texts = plan_files(config, tensors, max_shard_size, variant, weights_name)
     obsolete = (*weight_files(variant), *weight_files(variant, weights_name))
-    with replacing_files(Path(folder), obsolete) as staging:
+    with replacing_files(Path(folder), [*shards, *texts], obsolete) as staging:
         for name, names in shards.items():
             write(staging / name, {tensor: tensors[tensor] for tensor in names})
         for name, content in texts.items():

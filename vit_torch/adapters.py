@@ -14,7 +14,7 @@ from vit_core.safetensors_file import write_safetensors
 from vit_core.saving import replacing_files
 from vit_torch.tensors import from_torch
 
-WEIGHTS_NAME = "adapter_model.safetensors"
+WEIGHTS_NAME, CONFIG_NAME = "adapter_model.safetensors", "adapter_config.json"
 #: What PEFT's own models, which wrap the model, put before each name.
 PEFT_PREFIX = "base_model.model."
 DEFAULT_NAME = "default"
@@ -184,7 +184,7 @@ class Adapters:
             )
         prefix = PEFT_PREFIX if save_peft_format else ""
         weights = self.get_adapter_state_dict(active[0], state_dict)
-        with replacing_files(folder) as staging:
+        with replacing_files(folder, (WEIGHTS_NAME, CONFIG_NAME)) as staging:
             write_safetensors(
                 staging / WEIGHTS_NAME, {f"{prefix}{name}": from_torch(weights[name]) for name in weights}
             )

@@ -169,7 +169,7 @@ def test_single_file_written_after_an_interrupted_save_is_not_undone_by_finishin
 
 
 def test_staging_of_a_process_that_runs_is_left_alone(tmp_path):
-    with replacing_files(tmp_path) as staging:
+    with replacing_files(tmp_path, ["model.safetensors"]) as staging:
         (staging / "model.safetensors").write_text("slow")
         write_file(tmp_path / "config.json", b"{}")
         assert (staging / "model.safetensors").read_text() == "slow"
@@ -298,7 +298,7 @@ def test_interrupt_from_the_keyboard_leaves_nothing_behind(tmp_path):
     before = files(tmp_path)
 
     def interrupted():
-        with replacing_files(tmp_path) as staging:
+        with replacing_files(tmp_path, ["config.json"]) as staging:
             (staging / "config.json").write_text("half")
             raise KeyboardInterrupt
 
