@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
+            warnings.filterwarnings("ignore", "Image size .* decompression bomb")  # PIL's, before an error of ours
             status = _run(arguments)
         sys.stdout.flush()
         return status

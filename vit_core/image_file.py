@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -20,8 +18,6 @@ ONE_PHOTO_FORMATS = {"MPO"}
 
 #: The keys of a row in which `datasets` keeps an image file that is not decoded.
 ROW_KEYS = ("bytes", "path")
-
-_OPENING = threading.Lock()  # warning filters belong to the whole process
 
 
 def is_image_file(image: Any) -> bool:
@@ -79,10 +75,7 @@ def reading(name: str) -> Iterator[None]:
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(
-            f"{name} is suspiciously large ({error}); make it smaller, "
-            "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-        ) from error
+        raise _too_large(name, error) from error
     except Exception as error:
         raise OSError(f"{name} cannot be read as an image ({error}); get it again, or convert it to PNG.") from error
 
@@ -115,9 +108,8 @@ def _of_row(row: Mapping[str, Any]) -> Any:
 
 def _open(source: str | os.PathLike[str] | BytesIO, name: str) -> Image.Image:
     try:
-        with reading(name), _OPENING, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(source)
+        with reading(name):
+            picture = Image.open(source)
     except OSError as error:
         match error.__cause__:
             case FileNotFoundError() if name.startswith(("http://", "https://")):
@@ -131,3 +123,17 @@ def _open(source: str | os.PathLike[str] | BytesIO, name: str) -> Image.Image:
                 what = "not an image that PIL can read; convert it to PNG" if size else "empty; get it again"
                 raise OSError(f"{name} is {what}.") from error
         raise
+    # PIL only warns of some sizes. Making errors of its warnings, which are the whole process's, would take a lock, and
+    # a worker that is forked while a thread has it would wait for ever.
+    pixels = picture.width * picture.height
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
+        picture.close()
+        raise _too_large(name, f"{pixels} pixels, where {Image.MAX_IMAGE_PIXELS} are usual at most")
+    return picture
+
+
+def _too_large(name: str, reason: object) -> ValueError:
+    return ValueError(
+        f"{name} is suspiciously large ({reason}); make it smaller, "
+        "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+    )

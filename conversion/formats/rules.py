@@ -11,7 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -179,6 +179,11 @@ class FoldClassPosition(Step):
         return "the class token's position added to the token"
 
 
+@cache  # and no cached_property, which in Python 3.11 holds a lock that a forked worker could wait for in vain
+def _patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    return tuple(re.compile(re.escape(name).replace(re.escape(LAYER), "(0|[1-9][0-9]{0,4})")) for name in names)
+
+
 @dataclass(frozen=True)
 class Rule:
     """Canonical tensors, a format's, and the steps from the first to the second.
@@ -200,12 +205,10 @@ class Rule:
         """Whether its tensors are the base model's."""
         return is_of_base(self.ours[0])
 
-    @cached_property
+    @property
     def patterns(self) -> tuple[re.Pattern[str], ...]:
         """What matches the format's names; the layer's number is the group."""
-        return tuple(
-            re.compile(re.escape(name).replace(re.escape(LAYER), "(0|[1-9][0-9]{0,4})")) for name in self.theirs
-        )
+        return _patterns(self.theirs)
 
     def read(self, stored: Sequence[StoredTensor]) -> list[StoredTensor]:
         """The canonical tensors from the format's; nothing is read before a tensor is.
