@@ -82,6 +82,7 @@ def load(
     force_download: bool = False,
     subfolder: str = "",
     under: str | None = None,
+    mmap: bool = True,
     **config_fields: Any,
 ) -> Checkpoint:
     """Open a checkpoint of any format that Trivit reads; see the page on conversion for a list.
@@ -95,6 +96,8 @@ def load(
         force_download: download again what is in the cache.
         subfolder: folder inside the repository.
         under: what stands before the names of the model that is meant, where a file holds several: "student", "ema".
+        mmap: whether files are mapped: their tensors are read when they are needed, take no memory twice, and change if
+            somebody writes into the file. False reads whole files into memory now.
         **config_fields: fields of the config that the files do not tell or tell wrongly, such as
             `num_attention_heads=3`.
 
@@ -115,15 +118,20 @@ def load(
         force_download=force_download,
         subfolder=subfolder,
     )
-    return read_source(located, config_fields, under)
+    return read_source(located, config_fields, under, mmap=mmap)
 
 
 def read_source(
-    source: ModelSource, config_fields: Mapping[str, Any], under: str | None = None, *, other_fields: bool = False
+    source: ModelSource,
+    config_fields: Mapping[str, Any],
+    under: str | None = None,
+    *,
+    other_fields: bool = False,
+    mmap: bool = True,
 ) -> Checkpoint:
     """What `load` does once it is known where the checkpoint is; fields that its config has not may be let pass."""
     require_fields(config_fields)
-    files = open_files(source)
+    files = open_files(source, mmap=mmap)
     checkpoint = _first_that_fits(source, files, lambda files: _understood(source, files, config_fields, under))
     if not other_fields:
         require_fields(config_fields, [checkpoint.config])
@@ -145,6 +153,7 @@ def open_for_loading(
     choice: WeightsChoice = ANY_WEIGHTS,
     config_class: type[PretrainedConfig] = ViTConfig,
     own_format: str = TRANSFORMERS.name,
+    mmap: bool = True,
 ) -> OpenCheckpoint:
     """What `from_pretrained` of every backend opens: a checkpoint of any format, by canonical names.
 
@@ -158,6 +167,7 @@ def open_for_loading(
         choice: which of several files, and of several models in one.
         config_class: the class of the model's config, which may be someone's own with another model type.
         own_format: a format whose names the backend reads itself, so that what a subclass saved is passed on in it.
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
         The checkpoint; its config is that of `config.json`, or one that was made up of what the tensors tell.
@@ -166,7 +176,7 @@ def open_for_loading(
         OSError: there are no weights, or none of those that are wanted.
         ValueError: a file is corrupt, or tensors are missing or of a wrong shape.
     """
-    opened, is_own = _as_described_by(config_class, open_files(source, choice))
+    opened, is_own = _as_described_by(config_class, open_files(source, choice, mmap))
     wanted = family_of(config_class)
     published = published_format(wanted)
     files = replace(opened, config={**opened.config, "model_type": wanted.model_type}) if is_own else opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from conversion.adapters import ADAPTER_CONFIG, ADAPTER_STEM, advice
@@ -18,13 +19,14 @@ TASK_KEY = "keras_hub_task"  # under which the description is added to what `con
 ANY_WEIGHTS = WeightsChoice()
 
 
-def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS) -> OpenCheckpoint:
+def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS, mmap: bool = True) -> OpenCheckpoint:
     """Open the weights of a source, in whatever format they are.
 
     Args:
         source: a file, or where there is one with a usual name (or its shards), or, in a local folder, a single other
             file of weights.
         choice: which of several files with usual names.
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Raises:
         OSError: there are no weights, or several, or none of those that are wanted.
@@ -33,14 +35,14 @@ def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS) -> Open
     weights = source.weights or _only_file_of_weights(source, choice)
     if weights is None:
         try:
-            opened = open_checkpoint(source, dict.fromkeys(USUAL_NAMES, read_weights), choice)
+            opened = open_checkpoint(source, dict.fromkeys(USUAL_NAMES, partial(read_weights, mmap=mmap)), choice)
         except FileNotFoundError as error:
             if source.offline_note() or not source.file(ADAPTER_CONFIG):
                 raise
             raise OSError(advice(source)) from error
-        return _with_head(opened, source) if opened.files[-1].name == KERAS_NAME else opened
+        return _with_head(opened, source, mmap) if opened.files[-1].name == KERAS_NAME else opened
     file = source.require(weights)
-    tensors = read_weights(file)
+    tensors = read_weights(file, mmap)
     if described := described_in(file):
         return OpenCheckpoint(described, tensors, (file,))
     try:
@@ -52,14 +54,14 @@ def open_files(source: ModelSource, choice: WeightsChoice = ANY_WEIGHTS) -> Open
     return OpenCheckpoint(config, tensors, (*config_files, file))
 
 
-def _with_head(backbone: OpenCheckpoint, source: ModelSource) -> OpenCheckpoint:
+def _with_head(backbone: OpenCheckpoint, source: ModelSource, mmap: bool) -> OpenCheckpoint:
     """A preset of KerasHub with what its task adds to the backbone, if anything."""
     weights, task = source.file(HEAD_NAME), source.file(TASK_NAME)
     if weights is None:
         return backbone
     return OpenCheckpoint(
         {**backbone.config, TASK_KEY: read_json_file(task) if task else None},
-        {**read_weights(weights), **backbone.tensors},
+        {**read_weights(weights, mmap), **backbone.tensors},
         (*backbone.files, weights),
     )
 

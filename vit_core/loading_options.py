@@ -88,11 +88,13 @@ class Request:
         location: the options of `vit_core.hub.locate`.
         choice: which file of weights.
         config_overrides: fields of the config to set.
+        mmap: whether the weights are mapped from their files rather than read.
     """
 
     location: dict[str, Any]
     choice: WeightsChoice
     config_overrides: dict[str, Any]
+    mmap: bool = True
 
 
 def request(options: Mapping[str, Any]) -> Request:
@@ -102,10 +104,11 @@ def request(options: Mapping[str, Any]) -> Request:
         ValueError: an option asks for what Trivit does not have, or a variant is impossible.
     """
     location, rest = place_and_rest(options)
+    mmap = bool(rest.pop("mmap", True))
     choice = WeightsChoice.from_options(**{name: rest.pop(name) for name in CHOICE if name in rest})
     # The checkpoint's own name is the one that counts, and a model is returned alone.
     for name in ("name_or_path", "_name_or_path", "return_unused_kwargs"):
         rest.pop(name, None)
     if rest.get("attn_implementation", "") is None:
         del rest["attn_implementation"]
-    return Request(location, choice, rest)
+    return Request(location, choice, rest, mmap)

@@ -18,7 +18,8 @@ from vit_core.stored_tensor import StoredTensor, first_float_name
 #: Arguments of base models that decide which parameters there are.
 PARTS = ("add_pooling_layer", "use_mask_token")
 
-#: Opens a checkpoint: (source, what the caller says of its config, which file of weights, the config's class).
+#: Opens a checkpoint: (source, what the caller says of its config, which file of weights, the config's class, whether
+#: files are mapped).
 Opener = Callable[..., OpenCheckpoint]
 
 
@@ -98,7 +99,7 @@ def prepare_loading(
             checkpoint = OpenCheckpoint(metadata, state_dict, files)
         else:
             known = {**({} if given is None else given.to_dict()), **request.config_overrides}
-            checkpoint = opener(source, known, choice=request.choice, config_class=config_class)
+            checkpoint = opener(source, known, choice=request.choice, config_class=config_class, mmap=request.mmap)
     final = config_for_loading(checkpoint, name, given, request.config_overrides, config_class)
     final.name_or_path = name if pretrained_model_name_or_path is not None else ""
     return Loading(name, final, checkpoint, ignore_mismatched_sizes)

@@ -21,6 +21,7 @@ import numpy as np
 
 from vit_core.array_bytes import steps_of
 from vit_core.checks import shown
+from vit_core.file_bytes import file_bytes
 from vit_core.stored_tensor import DTYPES, StoredTensor
 
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors package
@@ -30,11 +31,12 @@ METADATA = "__metadata__"
 OF_A_CHECKPOINT: Mapping[str, str] = {"format": "pt"}  # the one value every reader of ViT checkpoints accepts
 
 
-def map_safetensors(path: Path) -> dict[str, StoredTensor]:
+def map_safetensors(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
     """Open a file without reading its tensors.
 
     Args:
         path: a safetensors file; nothing it says is believed before it is checked against the file's size.
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
         Its tensors by name, in the order of the file.
@@ -47,10 +49,7 @@ def map_safetensors(path: Path) -> dict[str, StoredTensor]:
         header, start, length = _read_header(path, file)
         entries = {name: _checked_entry(path, name, entry) for name, entry in header.items() if name != METADATA}
         _check_layout(path, entries, length - start)
-        if length == start:
-            data = np.empty(0, np.uint8)
-        else:  # "c" is copy-on-write; np.asarray drops the memmap class, which would follow every view
-            data = np.asarray(np.memmap(file, np.uint8, "c", start, length - start))
+        data = file_bytes(file, start, mmap)
     return {name: _mapped(data, *entry) for name, entry in entries.items()}
 
 

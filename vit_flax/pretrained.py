@@ -84,6 +84,7 @@ class FlaxPreTrainedModel(Model, ScriptMethods, PushableModel):
         torch_dtype: Any = None,
         attn_implementation: str | None = None,
         device_map: str | int | jax.Device | Mapping[str, Any] | None = None,
+        mmap: bool = True,
         **config_overrides: Any,
     ) -> Any:
         """Load a model from a checkpoint.
@@ -115,6 +116,8 @@ class FlaxPreTrainedModel(Model, ScriptMethods, PushableModel):
             attn_implementation: "sdpa" (default), which is JAX's own attention, or "eager", step by step.
             device_map: where the parameters go: a device of JAX's such as "cpu", "gpu:1" or `jax.devices()[1]`, or
                 "auto", which is JAX's default, too. What computes with them runs there.
+            mmap: whether the weights are mapped from the file, into which nobody must then write while the model lives:
+                it may follow, or the system end the process. False reads the file into memory.
             **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
                 position embeddings are resampled); options of the model: `seed`, `input_shape`, `_do_init`,
                 `scan_layers`, `remat`, `partitioning`, and `param_dtype`, without which weights in half precision stay
@@ -148,6 +151,7 @@ class FlaxPreTrainedModel(Model, ScriptMethods, PushableModel):
                     "subfolder": subfolder,
                     "variant": variant,
                     "attn_implementation": attn_implementation,
+                    "mmap": mmap,
                 }
             ),
             config=config,

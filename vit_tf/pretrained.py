@@ -201,6 +201,7 @@ class PreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, Push
         torch_dtype: Any = None,
         attn_implementation: str | None = None,
         device_map: str | int | Mapping[str, Any] | None = None,
+        mmap: bool = True,
         **config_overrides: Any,
     ) -> Any:
         """Load a model from a checkpoint.
@@ -231,6 +232,8 @@ class PreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, Push
             attn_implementation: "sdpa" (default) or "eager", which are the same in TensorFlow.
             device_map: where the variables go: a device such as "cpu" or "/GPU:0", or "auto", which is TensorFlow's
                 choice. Operations run where TensorFlow or a `with tf.device(...)` of the caller's puts them.
+            mmap: whether the weights are mapped from the file, into which nobody must then write while they are loaded.
+                False reads the file into memory first.
             **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
                 position embeddings are resampled), arguments of the model's constructor, such as
                 `data_format="channels_last"`, and the options of `vit_core.loading_options`.
@@ -260,6 +263,7 @@ class PreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, Push
                     "subfolder": subfolder,
                     "variant": variant,
                     "attn_implementation": attn_implementation,
+                    "mmap": mmap,
                 }
             ),
             config=config,

@@ -164,6 +164,7 @@ class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
         torch_dtype: torch.dtype | str | None = None,
         attn_implementation: str | None = None,
         device_map: str | int | torch.device | Mapping[str, Any] | None = None,
+        mmap: bool = True,
         **config_overrides: Any,
     ) -> Any:
         """Load a model for inference (in `eval` mode) from a checkpoint.
@@ -194,6 +195,8 @@ class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
             attn_implementation: "sdpa" (default) or "eager".
             device_map: where the model goes: a device such as "cuda:0" or 0; "auto" for a GPU if there is one; or
                 {name of a part: device}, for several of which accelerate is needed. torch's default unless given.
+            mmap: whether the weights are mapped from the file, into which nobody must then write while the model lives:
+                it would follow, or the system end the process. False reads the file into memory.
             **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
                 position embeddings are resampled), arguments of the model's constructor, and the options of
                 `vit_core.loading_options`.
@@ -221,6 +224,7 @@ class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
                     "subfolder": subfolder,
                     "variant": variant,
                     "attn_implementation": attn_implementation,
+                    "mmap": mmap,
                 }
             ),
             config=config,

@@ -26,9 +26,10 @@ from conversion.containers.hdf5_structure import (
     Unfit,
     read_structure,
 )
-from conversion.containers.mapped_file import map_bytes, view_as
+from conversion.containers.mapped_file import view_as
 from vit_core.array_bytes import steps_of
 from vit_core.checks import shown
+from vit_core.file_bytes import file_bytes
 from vit_core.stored_tensor import DTYPES, StoredTensor
 
 if TYPE_CHECKING:
@@ -39,13 +40,14 @@ LARGEST_ATTRIBUTE = 64512
 Attribute = str | int | list[str] | list[int]
 
 
-def read_hdf5(path: Path) -> dict[str, StoredTensor]:
+def read_hdf5(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
     """Open a file without reading its datasets; compressed ones are decompressed when read.
 
     Args:
         path: the file. Its datasets hold numbers, in one piece or in chunks, as they are or compressed by gzip or LZF,
             shuffled or not. Nothing it says is believed before it is checked against the file's size; links to other
             places or files are refused, not followed.
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
         Its datasets by full path ("layers/dense/vars/0"), in the order of HDF5, which sorts each group by name. Values
@@ -56,7 +58,7 @@ def read_hdf5(path: Path) -> dict[str, StoredTensor]:
         ValueError: it is truncated, corrupt, hostile, or holds something else than numbers.
     """
     with open(path, "rb") as file:  # once: the path may hold another file a moment later
-        return hdf5_tensors(map_bytes(file), str(path))
+        return hdf5_tensors(file_bytes(file, mmap=mmap), str(path))
 
 
 def hdf5_tensors(data: np.ndarray, where: str) -> dict[str, StoredTensor]:

@@ -17,9 +17,9 @@ import numpy as np
 
 from conversion.containers.hdf5_file import hdf5_tensors
 from conversion.containers.hdf5_structure import Unfit, read_attribute
-from conversion.containers.mapped_file import map_bytes
 from conversion.containers.zip_file import open_zip
 from vit_core.families import FAMILIES
+from vit_core.file_bytes import file_bytes
 from vit_core.file_names import CONFIG_NAME, KERAS_NAME
 from vit_core.stored_tensor import StoredTensor
 
@@ -29,12 +29,13 @@ DESCRIPTION = "model_config"  # Keras 2's attribute
 LARGEST_DESCRIPTION = 16 * 2**20  # bytes; that of a ViT with its labels is some ten thousand
 
 
-def read_keras(path: Path) -> dict[str, StoredTensor]:
+def read_keras(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
     """Open a `.keras` file without reading its tensors.
 
     Args:
         path: what `model.save("model.keras")` wrote, in Keras 3 or in tf-keras; nothing it says is believed before it
             is checked against the file's size, and nothing that it names is built or called.
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
         Its tensors by their paths in `model.weights.h5`.
@@ -43,7 +44,7 @@ def read_keras(path: Path) -> dict[str, StoredTensor]:
         OSError: it cannot be opened.
         ValueError: it is truncated, corrupt, hostile, or holds no weights.
     """
-    entries = open_zip(path, WHAT)
+    entries = open_zip(path, WHAT, mmap)
     if KERAS_NAME not in entries:
         raise ValueError(f"{path} is a zip archive without {KERAS_NAME}; it is no {WHAT} that can be read here.")
     return hdf5_tensors(entries[KERAS_NAME].read(), f"{KERAS_NAME} in {path}")
@@ -60,7 +61,7 @@ def described_in_keras(path: Path) -> dict[str, Any]:
 def described_in_hdf5(path: Path) -> dict[str, Any]:
     """Likewise of the file of a whole model that Keras 2 wrote."""
     with open(path, "rb") as file:
-        data = map_bytes(file)
+        data = file_bytes(file)
     try:
         return _config_in(_attribute(data))
     except Unfit:  # whoever reads the tensors says so

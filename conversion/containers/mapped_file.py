@@ -1,25 +1,10 @@
-"""A file of weights as mapped bytes, and tensors that are views of them."""
+"""Tensors that are views of the bytes of a file."""
 
 from __future__ import annotations
-
-import os
-from typing import BinaryIO
 
 import numpy as np
 
 from vit_core.stored_tensor import DTYPES, StoredTensor
-
-
-def map_bytes(file: BinaryIO) -> np.ndarray:
-    """All bytes of an open file without reading them.
-
-    Returns:
-        uint8 of shape `(length,)`; writing to it changes this process's memory, never the file. It stays valid when the
-        file is closed, replaced or removed.
-    """
-    if os.fstat(file.fileno()).st_size == 0:  # which cannot be mapped
-        return np.empty(0, np.uint8)
-    return np.asarray(np.memmap(file, np.uint8, "c"))  # asarray drops the memmap class, which would follow every view
 
 
 def mapped_tensor(data: np.ndarray, dtype: str, shape: tuple[int, ...], in_columns: bool = False) -> StoredTensor:

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from conversion.containers.mapped_file import map_bytes, mapped_tensor
+from conversion.containers.mapped_file import mapped_tensor
 from vit_core.array_bytes import contiguous, steps_of
 from vit_core.checks import shown
+from vit_core.file_bytes import file_bytes
 from vit_core.safetensors_file import LARGEST_RANK, is_shape
 from vit_core.stored_tensor import DTYPES, StoredTensor
 
@@ -36,12 +37,13 @@ LARGEST_NAME = 512  # characters, those of the maps around it included; Flax's h
 Tree = dict[str, Any]
 
 
-def read_msgpack(path: Path) -> dict[str, StoredTensor]:
+def read_msgpack(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
     """Open a file without reading its arrays.
 
     Args:
         path: what `flax.serialization.to_bytes` makes; nothing it says is believed before it is checked against the
             file's size.
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
         Its arrays by name, those in nested maps and lists joined with "/", in the order of the file. What is no array
@@ -52,7 +54,7 @@ def read_msgpack(path: Path) -> dict[str, StoredTensor]:
         ValueError: it is truncated, corrupt, hostile, or holds something else than numbers.
     """
     with open(path, "rb") as file:
-        data = map_bytes(file)
+        data = file_bytes(file, mmap=mmap)
     try:
         tree = _Scanner(data).tree()
         tensors: dict[str, StoredTensor] = {}

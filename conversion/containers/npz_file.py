@@ -37,12 +37,13 @@ _FIELD = re.compile(
 _SIZES = re.compile(r"\((?:\s*[0-9]{1,19}L?\s*,)*(?:\s*[0-9]{1,19}L?)?\s*\)")
 
 
-def read_npz(path: Path) -> dict[str, StoredTensor]:
+def read_npz(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
     """Open a file without reading its arrays; compressed ones are decompressed when read and held to their checksum.
 
     Args:
         path: what `numpy.savez` or `numpy.savez_compressed` wrote; nothing it says is believed before it is checked
             against the file's size, and nothing is unpickled.
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
         Its arrays by name, in the order of the file. Arrays of either byte order and memory order are read; void of two
@@ -52,7 +53,7 @@ def read_npz(path: Path) -> dict[str, StoredTensor]:
         OSError: it cannot be opened.
         ValueError: it is truncated, corrupt, hostile, or holds something else than numbers.
     """
-    entries = open_zip(path, "npz file")
+    entries = open_zip(path, "npz file", mmap)
     arrays = {name.removesuffix(SUFFIX): entry for name, entry in entries.items() if name.endswith(SUFFIX)}
     if entries and not arrays:
         raise ValueError(

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from conversion.containers.mapped_file import map_bytes, mapped_tensor, view_as
+from conversion.containers.mapped_file import mapped_tensor, view_as
 from conversion.containers.torch_names import STORAGE_TYPES, UNTYPED_DTYPES, Pairs, PickledTensor, Storage, itemsize
 from conversion.containers.torch_pickle import LARGEST_PICKLE, MOST_STEPS, Pickled, read_pickle
 from conversion.containers.zip_file import ZipEntry, ZipWriter, open_zip
 from vit_core.checks import shown
+from vit_core.file_bytes import file_bytes
 from vit_core.stored_tensor import StoredTensor
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -36,12 +37,13 @@ _TAR_SIGN, _TAR_SIGN_START = b"ustar", 257
 _ARCHIVE = "archive"  # the folder of all records; PyTorch takes any
 
 
-def read_torch_file(path: Path) -> dict[str, StoredTensor]:
+def read_torch_file(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
     """Open a file of `torch.save` without reading its tensors and without running its code.
 
     Args:
         path: a file of any version of PyTorch since 0.1.10, as it is found under the names `.bin`, `.pth` and `.pt`;
             nothing it says is believed before it is checked against the file's size.
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
         Its tensors in the order of the file. The keys of dictionaries and the places in lists that lead to a tensor are
@@ -56,8 +58,8 @@ def read_torch_file(path: Path) -> dict[str, StoredTensor]:
     """
     with open(path, "rb") as file:
         beginning = file.read(_TAR_SIGN_START + len(_TAR_SIGN))
-        data = map_bytes(file) if beginning.startswith(_PICKLE_SIGN) else None
-    entries = open_zip(path, "PyTorch file") if beginning.startswith(_ZIP_SIGN) else {}
+        data = file_bytes(file, mmap=mmap) if beginning.startswith(_PICKLE_SIGN) else None
+    entries = open_zip(path, "PyTorch file", mmap) if beginning.startswith(_ZIP_SIGN) else {}
     try:
         if data is not None:
             pickled, storages = _read_stream(data)

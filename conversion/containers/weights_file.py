@@ -31,7 +31,8 @@ class Container:
 
     Attributes:
         suffixes: how its files' names end.
-        read: opens a file; tensors are read when asked for. Names of nested groups are joined with "/".
+        read: opens a file, mapped unless `mmap` is False; tensors are read when asked for. Names of nested groups are
+            joined with "/".
         write: writes tensors, one at a time, and flushes them to disk; None for a kind that is only read.
         describe: the config of the model that such a file describes, empty if it describes none.
         takes_attributes: whether `write` takes the attributes of groups, too.
@@ -39,7 +40,7 @@ class Container:
     """
 
     suffixes: tuple[str, ...]
-    read: Callable[[Path], dict[str, StoredTensor]]
+    read: Callable[..., dict[str, StoredTensor]]
     write: Callable[..., None] | None
     describe: Callable[[Path], dict[str, Any]] = _not_described
     takes_attributes: bool = False
@@ -63,14 +64,18 @@ PICKLE_MAGIC = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 MSGPACK_MAPS = bytes([*range(0x81, 0x90), 0xDE, 0xDF])  # a map of up to 15 entries, and those of more
 
 
-def read_weights(path: Path) -> dict[str, StoredTensor]:
+def read_weights(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
     """Open a file of weights of any kind.
+
+    Args:
+        path: the file.
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Raises:
         OSError: it cannot be opened.
         ValueError: it is of no known kind, or not what its first bytes say.
     """
-    return CONTAINERS[container_of(path)].read(path)
+    return CONTAINERS[container_of(path)].read(path, mmap=mmap)
 
 
 def described_in(path: Path) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from conversion.containers.mapped_file import map_bytes
 from vit_core.array_bytes import STEP, contiguous
 from vit_core.checks import shown
+from vit_core.file_bytes import file_bytes
 
 STORED, DEFLATED = 0, 8
 LARGEST_COUNT = 100_000  # entries; a ViT-H with its optimizer has some thousand
@@ -134,7 +134,7 @@ class ZipEntry:
         return ValueError(f"{self._where} {reason}; it is corrupt, get the file again.")
 
 
-def open_zip(path: Path, what: str) -> dict[str, ZipEntry]:
+def open_zip(path: Path, what: str, mmap: bool = True) -> dict[str, ZipEntry]:
     """Open an archive without reading what is in it.
 
     Every entry lies inside the file, apart from all others, and is stored or deflated; together they claim no size out
@@ -143,6 +143,7 @@ def open_zip(path: Path, what: str) -> dict[str, ZipEntry]:
     Args:
         path: the file.
         what: what it should be, for messages, such as "npz file".
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
         Its entries by name, in the order of its directory, without folders.
@@ -160,7 +161,7 @@ def open_zip(path: Path, what: str) -> dict[str, ZipEntry]:
             spans = _find_data(file, records, directory.offset)
         except ValueError as error:
             raise ValueError(f"{path} is no {what} that can be read here: {error}.") from error
-        data = map_bytes(file)
+        data = file_bytes(file, mmap=mmap)
     return {
         record.name: ZipEntry(
             name=record.name,

@@ -110,6 +110,11 @@ def test_loaded_parameters_can_be_donated_and_their_file_stays_as_it_is(classifi
     assert files_of(classifier_folder) == before
 
 
+def test_weights_are_read_into_memory_if_asked(classifier_folder, monkeypatch):
+    monkeypatch.setattr(np, "memmap", lambda *_: pytest.fail("the file was mapped"))
+    assert FlaxViTForImageClassification.from_pretrained(classifier_folder, mmap=False).num_parameters() > 0
+
+
 def test_a_model_can_be_saved_over_the_checkpoint_it_was_loaded_from(classifier_folder):
     model, before = FlaxViTForImageClassification.from_pretrained(classifier_folder), stored_in(classifier_folder)
     model.save_pretrained(classifier_folder)

@@ -76,6 +76,11 @@ def test_training_a_loaded_model_leaves_its_file_alone(classifier_folder):
     assert (classifier_folder / "model.safetensors").read_bytes() == before
 
 
+def test_weights_are_read_into_memory_if_asked(classifier_folder, monkeypatch):
+    monkeypatch.setattr(np, "memmap", lambda *_: pytest.fail("the file was mapped"))
+    assert TFViTForImageClassification.from_pretrained(classifier_folder, mmap=False).num_parameters() > 0
+
+
 def test_a_model_can_be_saved_over_the_checkpoint_it_was_loaded_from(classifier_folder):
     model = TFViTForImageClassification.from_pretrained(classifier_folder)
     before = weights_of(model)

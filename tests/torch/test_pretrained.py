@@ -59,6 +59,16 @@ def test_training_a_loaded_model_leaves_its_file_alone(classifier_folder):
     assert (classifier_folder / "model.safetensors").read_bytes() == before
 
 
+def test_weights_in_memory_do_not_follow_their_file(classifier_folder):
+    model = ViTForImageClassification.from_pretrained(classifier_folder, mmap=False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    file = classifier_folder / "model.safetensors"
+    with open(file, "r+b") as opened:
+        opened.write(bytes(file.stat().st_size))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
 def test_a_model_can_be_saved_over_the_checkpoint_it_was_loaded_from(classifier_folder):
     model = ViTForImageClassification.from_pretrained(classifier_folder)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
