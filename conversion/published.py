@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from conversion.canonical import LAYER, is_of_base
+from conversion.canonical import LAYER, is_of_base, keyed
 from conversion.formats import rules
 from conversion.formats.format import Format
 from conversion.formats.transformers import PATCHES, TRANSFORMERS
+from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
 from vit_core.config import PretrainedConfig
 from vit_core.families import Family, family_of
+from vit_core.parameters import Task
 from vit_core.stored_tensor import StoredTensor
 
 Tensors = Mapping[str, StoredTensor]
@@ -56,6 +58,23 @@ def as_published(tensors: Tensors, config: PretrainedConfig) -> dict[str, Stored
             elif key not in taken:
                 found[wrapper + key] = inner[key]
     return found
+
+
+def as_flax_published(tensors: Tensors, config: PretrainedConfig, task: Task) -> dict[str, StoredTensor] | None:
+    """The tensors of a `flax_model.msgpack` of transformers; None where canonical names are meant or it has none.
+
+    Args:
+        tensors: by canonical name.
+        config: the model's.
+        task: which model of its family.
+    """
+    family = family_of(config)
+    form = TRANSFORMERS_FLAX.for_family(family)
+    keys = keyed(tensors, config, task)
+    if form is None or form is TRANSFORMERS_FLAX:
+        return None
+    prefix = form.base_prefix(family) if task != "model" or form.always_prefixed else ""
+    return rules.write(form.rules, keys, config.num_attention_heads, prefix)
 
 
 def as_canonical(tensors: Tensors, family: Family, *, is_bare: bool = False) -> dict[str, StoredTensor]:

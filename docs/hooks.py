@@ -34,6 +34,8 @@ PAGES = {
     "transformers-5": "transformers.md",
     "transformers-tf": "transformers-tf.md",
     "transformers-flax": "transformers-flax.md",
+    "transformers-flax-dinov2": "transformers-flax.md",
+    "transformers-flax-clip": "transformers-flax.md",
     "google": "google.md",
     "google-linen": "google.md",
     "big-vision": "google.md",

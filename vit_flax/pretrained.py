@@ -21,7 +21,7 @@ from conversion.checkpoint import open_for_loading
 from conversion.containers.msgpack_file import write_msgpack
 from conversion.description import Description, described
 from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
-from conversion.published import as_published
+from conversion.published import as_flax_published, as_published
 from vit_core import PretrainedConfig
 from vit_core.checkpoint import OpenCheckpoint, save_checkpoint
 from vit_core.file_names import FLAX_NAME
@@ -280,10 +280,13 @@ class FlaxPreTrainedModel(Model, ScriptMethods, PushableModel):
             stored = as_published({name: tensors[name] for name in names}, config)
             save_checkpoint(Path(save_directory), config, stored, max_shard_size)
         else:
+            stored = tree.stored_as_flax(params)
+            if self._is_described() and not description.extras:  # other models' names are their own
+                stored = as_flax_published(tree.stored(params), config, self.task) or stored
             save_checkpoint(
                 Path(save_directory),
                 config,
-                tree.stored_as_flax(params),
+                stored,
                 max_shard_size,
                 weights_name=FLAX_NAME,
                 write=write_msgpack,

@@ -16,7 +16,7 @@ from conversion.formats.timm_any import TIMM_ANY
 from conversion.formats.timm_relatives import DEIT_DISTILLED, TIMM_BEIT, TIMM_DEIT
 from conversion.formats.torchvision import TORCHVISION
 from conversion.formats.transformers import TRANSFORMERS, TRANSFORMERS_5, TRANSFORMERS_BIN
-from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
+from conversion.formats.transformers_flax import FLAX_CLIP, FLAX_DINOV2, TRANSFORMERS_FLAX
 from conversion.formats.transformers_tf import TRANSFORMERS_TF
 
 FORMATS: dict[str, Format] = {
@@ -27,6 +27,8 @@ FORMATS: dict[str, Format] = {
         TRANSFORMERS,
         TRANSFORMERS_BIN,
         TRANSFORMERS_TF,
+        FLAX_DINOV2,
+        FLAX_CLIP,
         TRANSFORMERS_FLAX,
         GOOGLE,
         GOOGLE_LINEN,

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from conversion.canonical import in_words
+from conversion.formats import published_names
 from conversion.formats.format import ALL_MODELS, Format, Tensors
-from conversion.formats.rules import KINDS, Module, rules
+from conversion.formats.rules import KINDS, Module, Rule, rules
 from conversion.formats.transformers import CONVENTIONS, PREFIXES, UNSURE
 from vit_core.layouts import FLAX
 
 KERNEL = "embeddings.patch_embeddings.projection.kernel"  # a name that no other format has
+KERNELS = (KERNEL, "embeddings.patch_embedding.kernel")  # CLIP's is the second
 NORMS = ("layernorm/scale", "pooler/layernorm/scale", "encoder/layer/0/layernorm_before/scale")  # Keras has a "gamma"
 
 
 def _with_slashes(tensors: Tensors) -> Tensors:
-    if not any(name.endswith(KERNEL) for name in tensors):
+    if not any(name.endswith(KERNELS) for name in tensors):
         return tensors
     return {name.replace(".", "/"): tensor for name, tensor in tensors.items()}
 
@@ -23,6 +28,11 @@ def _modules() -> list[Module]:
     layers = dict.fromkeys(name.removesuffix(".weight").removesuffix(".bias") for name in KINDS)
     paths = {name: in_words(name).replace(".", "/") for name in layers}
     return [Module(name, path if name in KINDS else f"{path}/{{leaf}}") for name, path in paths.items()]
+
+
+def _published(modules: Iterable[Module]) -> tuple[Rule, ...]:
+    """The rules of families whose published names are other ones, from those of PyTorch's files."""
+    return rules(FLAX.leaves, [replace(module, theirs=module.theirs.replace(".", "/")) for module in modules])
 
 
 TRANSFORMERS_FLAX = Format(
@@ -40,3 +50,26 @@ TRANSFORMERS_FLAX = Format(
     claims=lambda model, metadata: any(name in model.tensors for name in NORMS),
     normalised=_with_slashes,
 )
+#: The models of such families that transformers 4 has in Flax.
+FLAX_DINOV2 = replace(
+    TRANSFORMERS_FLAX,
+    name="transformers-flax-dinov2",
+    title="transformers' flax_model.msgpack of DINOv2",
+    rules=_published(published_names.DINOV2),
+    models={"dinov2": ALL_MODELS["dinov2"]},
+    base_prefixes={"dinov2": "dinov2/"},
+    claims=lambda model, metadata: "encoder/layer/0/norm1/scale" in model.tensors,
+)
+FLAX_CLIP = replace(
+    TRANSFORMERS_FLAX,
+    name="transformers-flax-clip",
+    title="transformers' flax_model.msgpack of CLIP",
+    rules=_published(published_names.clip("embedding")),
+    models={"clip_vision_model": ALL_MODELS["clip_vision_model"]},
+    signature=("embeddings/patch_embedding/kernel", "embeddings/class_embedding"),
+    base_prefixes={"clip_vision_model": "vision_model/"},
+    claims=lambda model, metadata: "pre_layrnorm/scale" in model.tensors,
+    left_out=("text_model/*", "text_projection/*", "logit_scale"),
+    always_prefixed=True,
+)
+TRANSFORMERS_FLAX = replace(TRANSFORMERS_FLAX, others=(FLAX_DINOV2, FLAX_CLIP))

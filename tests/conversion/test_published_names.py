@@ -119,3 +119,22 @@ def test_large_models_are_written_in_shards_with_published_names(
     found = conversion.load(written)
     for name, tensor in as_published(found.tensors, found.config).items():
         np.testing.assert_array_equal(tensor.read(), theirs[name])
+
+
+@pytest.mark.parametrize(
+    ("source", "form", "name"),
+    [
+        ("hf_dinov2", "transformers-flax-dinov2", "dinov2/encoder/layer/0/layer_scale1/lambda1"),
+        ("hf_clip_vision", "transformers-flax-clip", "vision_model/embeddings/position_embedding/embedding"),
+        ("hf_clip_classifier", "transformers-flax-clip", "classifier/kernel"),
+    ],
+)
+def test_flaxs_file_has_flaxs_published_names(
+    fixture_folder: Path, convert: Any, names_in: Callable[[Path], set[str]], source: str, form: str, name: str
+) -> None:
+    written = convert(fixture_folder / source, "transformers-flax")
+    assert name in names_in(written / "flax_model.msgpack")
+    found, whole = conversion.load(written), conversion.load(fixture_folder / source)
+    assert (found.format, found.config) == (form, whole.config)
+    for key, tensor in whole.tensors.items():
+        np.testing.assert_array_equal(found.tensors[key].read(), tensor.read())
