@@ -48,7 +48,8 @@ class Cast:
         return [f"{name} has NaN, {count} of its values" for name, count in self._nan.items()]
 
     def _passed(self, name: str, tensor: StoredTensor, total: int) -> StoredTensor:
-        code = FLOAT_CODES[self.dtype] if self.dtype else tensor.dtype
+        is_float = tensor.dtype in FLOAT_NAMES
+        code = FLOAT_CODES[self.dtype] if self.dtype and is_float else tensor.dtype
 
         def read() -> np.ndarray:
             if self._previous is not None:
@@ -58,7 +59,7 @@ class Cast:
                 self._done += tensor.nbytes
                 self._seen.add(name)
             self._previous = tensor.read()
-            if count := _count_nan(tensor, self._previous):
+            if is_float and (count := _count_nan(tensor, self._previous)):
                 if not self.allow_nan:
                     raise ValueError(
                         f"{name} has NaN, {count} of its values; allow_nan=True (--allow-nan) converts it all the same."

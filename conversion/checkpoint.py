@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,6 +59,8 @@ class Checkpoint:
         left_out: tensors in the files that the model does not have.
         wrapper: what stands before the model's names in the file, such as "teacher/backbone.".
         files: where it comes from.
+        beside: of what was left out, what no model of its family has, such as the text tower of a CLIP, by its names
+            there.
     """
 
     config: PretrainedConfig
@@ -70,6 +72,7 @@ class Checkpoint:
     left_out: tuple[str, ...]
     wrapper: str
     files: tuple[Path, ...]
+    beside: Tensors = field(default_factory=dict)
 
 
 def load(
@@ -362,7 +365,8 @@ def _translate(
     )
     tensors = {row.name: _checked(source.name, row, reading, form) for row in table}
     known = {key_of(row) for row in table}
-    left_out = (*reading.unused, *(reading.sources[key] for key in reading.tensors if key not in known))
+    unused = (name.removeprefix(model.found.base_prefix) for name in reading.unused)
+    left_out = (*unused, *(reading.sources[key] for key in reading.tensors if key not in known))
     preprocessing, more = _preprocessing(source, files, form, config)
     return Checkpoint(
         config,
@@ -374,6 +378,7 @@ def _translate(
         left_out=left_out,
         wrapper=model.found.wrapper,
         files=files.files,
+        beside={name: model.found.whole[name] for name in reading.unused},
     )
 
 
@@ -402,8 +407,8 @@ def _configured(
         task = _task(model)
         config_class = family.config_classes.get(task, family.config_class)
         known = config_class()
-        if form.has_qkv_bias and "qkv_bias" in vars(known):  # whatever its config.json says, as TensorFlow's may
-            fields["qkv_bias"] = inferred.get("qkv_bias", True)
+        for name in form.always.keys() & vars(known).keys():  # whatever its config.json says, as TensorFlow's may
+            fields[name] = inferred.get(name, True)
         if reading.heads:
             fields["num_attention_heads"] = reading.heads
         fields |= {name: value for name, value in overrides.items() if hasattr(known, name)}

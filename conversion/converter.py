@@ -47,6 +47,7 @@ class Conversion:
         files: the names of the files, and their sizes in bytes.
         notes: what whoever uses the result should know, in sentences.
         compared: how many tensors were read back and found equal; 0 if that was not asked for.
+        carried: the names of what the source has beside the model and was written, too, such as a CLIP's text tower.
     """
 
     source: Checkpoint
@@ -56,6 +57,7 @@ class Conversion:
     files: Mapping[str, int]
     notes: tuple[str, ...]
     compared: int
+    carried: tuple[str, ...] = ()
 
 
 def convert(
@@ -109,8 +111,10 @@ def convert(
         again = Plan.of(checkpoint, Cast(dtype, allow_nan=True), form)
         compared = _compare(staging, target, again) if compare else 0
         files = {name: (staging / name).stat().st_size for name in sorted(writers)}
-    notes = (*plan.notes, *target.notes(plan.config, plan.form), *reading.notes())
-    return Conversion(checkpoint, plan.config, Path(destination), plan.form.name, files, notes, compared)
+    notes = (*plan.notes, *target.notes(plan.config, plan.task, plan.form), *reading.notes())
+    return Conversion(
+        checkpoint, plan.config, Path(destination), plan.form.name, files, notes, compared, tuple(plan.beside)
+    )
 
 
 def _writers(
@@ -145,8 +149,9 @@ def _writers(
 def _compare(staging: Path, target: Destination, plan: Plan) -> int:
     """Read the result back and compare each tensor, bit for bit; the number of tensors."""
     result = load(staging / target.weights, **untold(plan.config)) if target.is_file else load(staging)
-    found = keyed(result.tensors, result.config, result.task)
-    for name, tensor in keyed(plan.tensors, plan.config, plan.task).items():
+    beside = {name: result.beside[name] for name in plan.beside if name in result.beside}
+    found = {**keyed(result.tensors, result.config, result.task), **beside}
+    for name, tensor in {**keyed(plan.tensors, plan.config, plan.task), **plan.beside}.items():
         stored = found.pop(name, None)
         if stored is None or stored.shape != tensor.shape or stored.dtype != tensor.dtype:
             raise OSError(f"{name} is not in what was written as it should be; nothing was kept.")
@@ -156,7 +161,7 @@ def _compare(staging: Path, target: Destination, plan: Plan) -> int:
         forget(bits)
     if found:
         raise OSError(f"{min(found)} is in what was written and should not be; nothing was kept.")
-    return len(plan.tensors)
+    return len(plan.tensors) + len(plan.beside)
 
 
 def untold(config: PretrainedConfig) -> dict[str, Any]:

@@ -13,10 +13,9 @@ from conversion.formats.format import Format
 from vit_core.config import PretrainedConfig
 from vit_core.families import family_of
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
+from vit_core.parameters import Task
 from vit_core.saving import replacing_files
 from vit_core.weights_choice import weight_files
-
-RESAMPLED_WITH_OFFSET = ("dino", "dinov2")  # the formats whose readers do what their authors did
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,13 @@ class Destination:
                 f"{self.folder} holds other weights, {others[0]}, which would stay beside these; remove it first."
             )
 
-    def notes(self, config: PretrainedConfig, form: Format) -> list[str]:
+    def notes(self, config: PretrainedConfig, task: Task, form: Format) -> list[str]:
         """What the code that reads such files takes for granted and this model is not."""
+        conventions = form.computes(config) if form.computes else form.conventions_of(family_of(config))
         notes = [
             f"what else reads {form.title} computes with {name}={value}; this model has {getattr(config, name)}, so "
             f"its answers differ there"
-            for name, value in form.conventions_of(family_of(config)).items()
+            for name, value in conventions.items()
             if getattr(config, name) != value and (self.is_file or name not in form.told)
         ]
         if form.head_reads_pooler and config.classifier_uses_pooler and config.pooler_act != "tanh":
@@ -88,11 +88,18 @@ class Destination:
                 f"what else reads {form.title} computes the representation layer with tanh; this model has "
                 f"{config.pooler_act}, so its answers differ there"
             )
-        if vars(config).get("position_resampling") == "offset" and form.name not in RESAMPLED_WITH_OFFSET:
+        has_offset = vars(config).get("position_resampling") == "offset"
+        if has_offset and not form.resamples_with_offset:
             notes.append(
                 f"what else reads {form.title} resamples positions in another way than the authors of this model did, "
                 f"so its answers differ a little for images of another size"
             )
+        if form.resamples_with_offset and not has_offset:
+            notes.append(
+                f"what else reads {form.title} resamples positions with an offset of 0.1 and this model does not, so "
+                f"its answers differ a little for images of another size"
+            )
+        notes += form.remarks(config, task)
         if self.is_file:
             notes.append(f"the weights alone were written: a folder also gets {CONFIG_NAME} and {PROCESSOR_NAME}")
         return notes

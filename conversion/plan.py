@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from conversion.canonical import LAYER, in_words, is_of_base, key_of, keyed, nam
 from conversion.casting import Cast
 from conversion.checkpoint import Checkpoint
 from conversion.formats import rules
-from conversion.formats.format import Format, Tensors
+from conversion.formats.format import Format, Tensors, matching
 from vit_core.config import PretrainedConfig
 from vit_core.families import FAMILIES, Family, family_of
 from vit_core.parameters import BARE, STACKS, Task, parameters
@@ -29,6 +30,7 @@ class Plan:
         form: the format that is written: the one that was asked for, or another in its stead.
         notes: what was changed, in sentences.
         left_out: the names of what the format has no place for, without what stands before those of a base model.
+        beside: what the source has beside the model and the format, too, by its names there.
     """
 
     tensors: Tensors
@@ -37,6 +39,7 @@ class Plan:
     form: Format
     notes: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    beside: Tensors = field(default_factory=dict)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, reading: Cast, form: Format) -> Plan:
@@ -57,14 +60,22 @@ class Plan:
             raise ValueError(
                 f"attention heads are pruned, for which {form.title} has no place; convert to transformers."
             )
-        tensors, task = keyed(reading.through(checkpoint.tensors), config, checkpoint.task), checkpoint.task
+        carried = matching(checkpoint.beside, form.carried.get(checkpoint.format, ()))
+        passed = reading.through({**checkpoint.tensors, **{name: checkpoint.beside[name] for name in carried}})
+        beside, task = {name: passed.pop(name) for name in carried}, checkpoint.task
+        if carried:
+            notes.append(f"{', '.join(_groups(carried))} are no part of the model; they were written as they are")
+        tensors = keyed(passed, config, task)
         if family.model_type not in form.models:
             config, task = _as_encoder(config, task)
             family = family_of(config)
-        if form.has_qkv_bias and not config.qkv_bias:
-            config.qkv_bias = True
-            tensors = _with_zero_biases(tensors, config, task)
-            notes.append(f"{form.title} always has biases of query, key and value; zeros were written")
+        if what := form.lacks(config):
+            raise ValueError(f"{form.title} has no place for {what}; convert to transformers.")
+        for name, what in form.always.items():
+            if not getattr(config, name):
+                setattr(config, name, True)
+                tensors = _with_zeros(tensors, config, task)
+                notes.append(f"{form.title} always has {what}; zeros were written")
         for rule in form.rules:
             if any(isinstance(step, rules.FoldClassPosition) for step in rule.steps):
                 folded = rule.write([tensors[key] for key in rule.ours], config.num_attention_heads)
@@ -91,15 +102,20 @@ class Plan:
             config.use_mask_token = False
         if not all(map(is_of_base, homeless)) or (task in BARE and task not in form.models[family.model_type]):
             task = "model"
+        config_class = family.config_classes.get(task, family.config_class)
+        if family.config_classes and type(config) is not config_class:  # without its head, it is described by another
+            config = config_class.from_dict(config_class.fields_in(config.to_dict()))
         config.architectures = [family.models[task]]
-        return cls(named(kept, config, task), config, task, form, tuple(notes), tuple(map(in_words, homeless)))
+        left_out = tuple(map(in_words, homeless))
+        return cls(named(kept, config, task), config, task, form, tuple(notes), left_out, beside)
 
     def spelt(self) -> dict[str, StoredTensor]:
         """The tensors under the names and with the axes of the format; they are read when they are written."""
         form, family = self.form, family_of(self.config)
         prefix = form.base_prefix(family) if self.task not in BARE or form.always_prefixed else ""
         tensors = keyed(self.tensors, self.config, self.task)
-        return dict(form.spelt(rules.write(form.rules, tensors, self.config.num_attention_heads, prefix), self.config))
+        written = rules.write(form.rules, tensors, self.config.num_attention_heads, prefix)
+        return dict(form.spelt({**written, **self.beside}, self.config))
 
 
 def _as_encoder(config: PretrainedConfig, task: Task) -> tuple[PretrainedConfig, Task]:
@@ -128,8 +144,13 @@ def _needs_whole_heads(rule: rules.Rule) -> bool:
     return is_of_heads and any(isinstance(step, rules.Fuse | rules.SplitHeads) for step in rule.steps)
 
 
-def _with_zero_biases(tensors: Tensors, config: PretrainedConfig, task: Task) -> dict[str, StoredTensor]:
-    """The tensors with biases of zero for query, key and value."""
+def _groups(names: list[str]) -> list[str]:
+    """The first parts of names."""
+    return list(dict.fromkeys(re.split("[./]", name)[0] for name in names))
+
+
+def _with_zeros(tensors: Tensors, config: PretrainedConfig, task: Task) -> dict[str, StoredTensor]:
+    """The tensors with zeros for those that the config asks for and that are not there."""
     has_pooler = any(key.startswith("pooler.") for key in tensors)
     table = parameters(config, task, add_pooling_layer=has_pooler, use_mask_token="embeddings.mask_token" in tensors)
     code = next(iter(tensors.values())).dtype

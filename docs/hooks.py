@@ -226,7 +226,7 @@ def _heads(form: Format) -> str:
 
 
 def _biases(form: Format) -> str:
-    return "always there; zeros are written if need be" if form.has_qkv_bias else "there if the model has them"
+    return "always there; zeros are written if need be" if "qkv_bias" in form.always else "there if the model has them"
 
 
 def _classifier(form: Format) -> str:

@@ -117,8 +117,8 @@ def _print(conversion: Conversion, answers: dict[str, Any] | None, passed: bool)
     if source.wrapper.strip("./") not in ("", source.config.base_model_prefix):
         lines.append(("", f"the model under {source.wrapper!r}"))
     lines += [("assumed", str(each)) for each in source.assumed]
-    if source.left_out:
-        lines.append(("left out", f"{len(source.left_out)} tensors, such as {source.left_out[0]}"))
+    if left_out := _left_out(conversion):
+        lines.append(("left out", f"{len(left_out)} tensors, such as {left_out[0]}"))
     lines.append(("wrote", f"{conversion.destination}: {FORMATS[conversion.format].title}"))
     lines += [("", f"{name}  {bytes_in_words(size)}") for name, size in conversion.files.items()]
     lines += [("note", note) for note in conversion.notes]
@@ -145,13 +145,17 @@ def _print(conversion: Conversion, answers: dict[str, Any] | None, passed: bool)
         console.print(Text("source and result do not give the same answers", style="bold red"))
 
 
+def _left_out(conversion: Conversion) -> list[str]:
+    return [name for name in conversion.source.left_out if name not in conversion.carried]
+
+
 def _document(conversion: Conversion, answers: dict[str, Any] | None) -> dict[str, Any]:
     source = conversion.source
     return {
         "format": source.format,
         "task": source.task,
         "assumed": {each.name: f"{each.value} ({each.reason})" for each in source.assumed},
-        "left_out": list(source.left_out),
+        "left_out": _left_out(conversion),
         "config": conversion.config.to_diff_dict(),
         "destination": str(conversion.destination),
         "to": conversion.format,

@@ -13,6 +13,7 @@ from conversion.formats.preprocessing import IMAGENET_CROP
 from conversion.formats.published_names import GATE, IF_GATED, LAYER
 from conversion.formats.rules import TORCH_LEAVES, DropFirstAxis, Module, rules
 from conversion.formats.timm_names import CLASS_TOKEN, CONVENTIONS, ENCODER
+from vit_core.config import PretrainedConfig
 
 MASK_TOKEN = Module("embeddings.mask_token", "mask_token", steps=(DropFirstAxis(),))
 SCALES = [
@@ -36,6 +37,16 @@ def resampled_with_offset(model: Found, metadata: Settings) -> dict[str, Any]:
     return {} if is_ours else {"position_resampling": "offset"}
 
 
+def _lacks(config: PretrainedConfig) -> str:
+    """The authors' code takes positions for those of a square."""
+    rows, columns = config.grid
+    return "" if rows == columns else f"positions of {rows} x {columns} patches, which are no square"
+
+
+def _computes(config: PretrainedConfig) -> Settings:
+    return {name: value for name, value in CONVENTIONS.items() if name != "hidden_act" or not config.use_swiglu_ffn}
+
+
 def _dinov2(name: str, title: str, model_type: str, modules: list[Module], signature: str, **more: Any) -> Format:
     return Format(
         name=name,
@@ -45,6 +56,10 @@ def _dinov2(name: str, title: str, model_type: str, modules: list[Module], signa
         signature=("cls_token", "patch_embed.proj.weight", "mask_token", "blocks.0.ls1.gamma", signature),
         conventions=CONVENTIONS,
         preprocessing=IMAGENET_CROP,
+        files={"torch": "dinov2.pth"},
+        always={"use_mask_token": "a mask token"},
+        lacks=_lacks,
+        computes=_computes,
         **more,
     )
 
@@ -56,4 +71,13 @@ DINOV2_REGISTERS = _dinov2(
     [Module("embeddings.register_tokens", "register_tokens")],
     "register_tokens",
 )
-DINOV2 = _dinov2("dinov2", "DINOv2", "dinov2", [], "pos_embed", fields_of=resampled_with_offset)
+DINOV2 = _dinov2(
+    "dinov2",
+    "DINOv2",
+    "dinov2",
+    [],
+    "pos_embed",
+    fields_of=resampled_with_offset,
+    resamples_with_offset=True,
+    others=(DINOV2_REGISTERS,),
+)

@@ -7,6 +7,7 @@ rope_position_encoding.py.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,17 @@ from conversion.formats.published import IMAGENET
 from conversion.formats.published_names import ATTENTION, GATE, IF_GATED
 from conversion.formats.rules import TORCH_LEAVES, Module, rules
 from conversion.formats.timm_names import CLASS_TOKEN, QUERY_KEY_VALUE
+from vit_core.config import PretrainedConfig
 from vit_core.rotary import rotary_frequencies
-from vit_core.stored_tensor import StoredTensor
+from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
 PERIODS = "rope_embed.periods"
 USUAL_THETA = 100.0  # of every published model
 #: The published periods were rounded to bfloat16, which has eight bits.
 ROUNDING = 2.0**-8
+SINGLE = 2.0**-22  # of numbers computed in float32
 FUSED_BIAS = re.compile(r"(?P<attention>(.+\.)?blocks\.\d+\.attn\.)qkv\.bias")
+SPLIT_BIAS = re.compile(r"(?P<attention>blocks\.\d+\.attn\.)[qkv]_bias")
 PARTS = ("q", "k", "v")
 
 
@@ -42,6 +46,41 @@ def _split_biases(tensors: Tensors) -> Tensors:
         elif not name.endswith("attn.qkv.bias_mask"):
             found[name] = tensor
     return found
+
+
+def _as_the_authors(tensors: Tensors, config: PretrainedConfig) -> Tensors:
+    """One bias for queries, keys and values, masked where a model has none of them; and the periods."""
+    found: dict[str, StoredTensor] = {}
+    for name, tensor in tensors.items():
+        if match := SPLIT_BIAS.fullmatch(name):
+            biases = {part: tensors.get(f"{match['attention']}{part}_bias") for part in PARTS}
+            found |= _fused(f"{match['attention']}qkv.bias", biases)
+        else:
+            found[name] = tensor
+    return {**found, PERIODS: from_numpy(_periods(config.head_dim // 4, config.rope_theta).astype(np.float32))}
+
+
+def _fused(name: str, biases: Mapping[str, StoredTensor | None]) -> dict[str, StoredTensor]:
+    there = [bias for bias in biases.values() if bias is not None]
+    (width,), dtype = there[0].shape, there[0].dtype
+    if any(bias.dtype != dtype for bias in there):
+        raise ValueError("biases of query and value have several dtypes; convert with a dtype for all.")
+
+    def read() -> np.ndarray:
+        return np.concatenate(
+            [np.zeros(width, DTYPES[dtype]) if bias is None else bias.read() for bias in biases.values()]
+        )
+
+    fused = {name: StoredTensor(dtype, (3 * width,), read)}
+    if len(there) < len(biases):
+        mask = np.repeat([bias is not None for bias in biases.values()], width)
+        fused[f"{name}_mask"] = from_numpy(mask.astype(np.float32))
+    return fused
+
+
+def _periods(pairs: int, theta: float) -> np.ndarray:
+    """The wavelengths of the rotary positions, which the authors' code keeps and reads, float64."""
+    return 2 * np.pi / rotary_frequencies("centres", 4 * pairs, theta)
 
 
 def _mask(mask: StoredTensor | None, bias: StoredTensor) -> np.ndarray:
@@ -77,17 +116,23 @@ def _fields(model: Found, metadata: Settings) -> dict[str, Any]:
 
 def _theta(periods: np.ndarray) -> float:
     pairs = len(periods)
-    candidates = [USUAL_THETA]
+    is_rounded = not (periods.astype(np.float32).view(np.uint32) & 0xFFFF).any()  # to bfloat16
+    if np.allclose(periods, _periods(pairs, USUAL_THETA), rtol=ROUNDING if is_rounded else SINGLE, atol=0):
+        return USUAL_THETA
     if pairs > 1 and periods[-1] > 1:
-        candidates.append(float(periods[-1]) ** (pairs / (pairs - 1)))
-    for theta in candidates:
-        expected = 2 * np.pi / rotary_frequencies("centres", 4 * pairs, theta)
-        if np.allclose(periods, expected, rtol=ROUNDING if theta == USUAL_THETA else 1e-5, atol=0):
-            return theta if theta == USUAL_THETA else round(theta, 4)
+        exact = float(periods[-1]) ** (pairs / (pairs - 1))
+        shortest = (float(f"{exact:.{digits}g}") for digits in range(1, 18))
+        for theta in shortest:
+            if np.allclose(periods, _periods(pairs, theta), rtol=SINGLE, atol=0):
+                return theta
     raise ValueError(
         f"its rotary positions have the periods {[round(float(each), 4) for each in periods[:6]]}, which are no powers "
         f"of one base; it is not supported."
     )
+
+
+def _computes(config: PretrainedConfig) -> Settings:
+    return {"layer_norm_eps": 1e-5, "hidden_act": "silu" if config.use_gated_mlp else "gelu"}
 
 
 DINOV3 = Format(
@@ -119,8 +164,12 @@ DINOV3 = Format(
     signature=("cls_token", "patch_embed.proj.weight", PERIODS),
     conventions={"layer_norm_eps": 1e-5, "hidden_act": "gelu"},
     preprocessing=IMAGENET,
+    files={"torch": "dinov3.pth"},
     left_out=("local_cls_norm.*", PERIODS),  # the first is for the crops of training alone
     refused={"cls_norm.*": "it norms the class token by another norm than the patches"},
     normalised=_split_biases,
     fields_of=_fields,
+    spelt=_as_the_authors,
+    carried={"dinov3": ("local_cls_norm.*",)},
+    computes=_computes,
 )

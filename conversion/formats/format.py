@@ -23,6 +23,9 @@ ALL_MODELS: Mapping[str, tuple[Task, ...]] = {name: tuple(family.models) for nam
 #: Plain classifiers, the models that most formats have.
 CLASSIFIERS: Mapping[str, tuple[Task, ...]] = {"vit": ("model", "image-classification")}
 
+#: What formats have for which query, key and value always have biases; see `Format.always`.
+QKV_BIAS = {"qkv_bias": "biases of query, key and value"}
+
 #: Parts of what stands before an optimizer's averages, which look like a model and are none; in older files of Flax the
 #: model itself is the optimizer's target.
 OPTIMIZER = re.compile(
@@ -87,6 +90,14 @@ def _nothing(model: Found, metadata: Settings) -> dict[str, Any]:
     return {}
 
 
+def _lacks_nothing(config: PretrainedConfig) -> str:
+    return ""
+
+
+def _no_remarks(config: PretrainedConfig, task: Task) -> list[str]:
+    return []
+
+
 def _own_config_file(config: PretrainedConfig, preprocessing: Settings) -> str:
     return config.to_json_string()
 
@@ -116,7 +127,8 @@ class Format:
         left_out: patterns of tensors that belong to such checkpoints and to no ViT that Trivit has, such as decoders.
         refused: {pattern of names: what such a tensor makes of the model, which is not read then}.
         head_reads_pooler: whether a classifier beside a pooler, Google's representation layer, reads it.
-        has_qkv_bias: whether it always has the biases of query, key and value; zeros are written if need be.
+        always: fields of a config that are True of all its models, and what they have then; zeros are written if need
+            be.
         normalised: turns the names and arrays of a file into those of the rules.
         spelt: the other direction, for a model with that config.
         attributes: those of HDF5's groups, from what is written: {group: {name: value}}.
@@ -131,6 +143,13 @@ class Format:
         fields_of: (the model, content of config.json) -> fields of a config that the format's own tensors tell.
         preprocessing_fields: what that `config.json` says of preprocessing, for a model with that config; likewise.
         config_file: (config, preprocessing) -> the text of the `config.json` beside the weights.
+        carried: {format of the source: patterns of what is left out in reading and has the same names here}: it is
+            written as it is.
+        lacks: config of a model -> what of it the format has no place for; "" if nothing.
+        computes: config of a model -> what the code that reads such files computes with, where that depends on it; see
+            `conventions`.
+        resamples_with_offset: whether that code resamples positions with DINO's offset.
+        remarks: (config, task) -> what else to say when such a model is written, in sentences.
     """
 
     name: str
@@ -150,7 +169,7 @@ class Format:
     left_out: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     head_reads_pooler: bool = False
-    has_qkv_bias: bool = False
+    always: Mapping[str, str] = field(default_factory=dict)
     normalised: Callable[[Tensors], Tensors] = _as_they_are
     spelt: Callable[[Tensors, PretrainedConfig], Tensors] = _spelt_as_they_are
     attributes: Callable[[Tensors], Mapping[str, Settings]] | None = None
@@ -164,6 +183,11 @@ class Format:
     fields_of: Callable[[Found, Settings], dict[str, Any]] = _nothing
     preprocessing_fields: Callable[[Settings, PretrainedConfig], dict[str, Any] | None] = _not_said
     config_file: Callable[[PretrainedConfig, Settings], str] = _own_config_file
+    carried: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lacks: Callable[[PretrainedConfig], str] = _lacks_nothing
+    computes: Callable[[PretrainedConfig], Settings] | None = None
+    resamples_with_offset: bool = False
+    remarks: Callable[[PretrainedConfig, Task], list[str]] = _no_remarks
 
     def for_family(self, family: Family) -> Format | None:
         """The format in which models of a family are written when this one is asked for; None if it has none of them.

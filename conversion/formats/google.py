@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from conversion.canonical import HEAD
-from conversion.formats.format import Format, Tensors
+from conversion.formats.format import QKV_BIAS, Format, Tensors
 from conversion.formats.published import SQUASHED
 from conversion.formats.rules import FoldClassPosition, Module, Rule, rules
 from vit_core.config import LARGEST_LAYER_COUNT
@@ -87,7 +87,7 @@ def _google(name: str, title: str, table: tuple[Rule, ...], signature: tuple[str
             "MAPHead_0/*": "it pools by attention, as SigLIP does",
         },
         head_reads_pooler=True,
-        has_qkv_bias=True,
+        always=QKV_BIAS,
         normalised=_unstacked,
     )
 
@@ -118,6 +118,8 @@ BIG_VISION = _google(
     ),
     ("pos_embedding",),
 )
+#: The text tower, and the temperature and the bias of what compares both.
+OF_TEXTS = ("txt/*", "t", "b")
 POOLER, MAP_HEAD = "pooler.attention", "MAPHead_0/MultiHeadDotProductAttention_0"
 #: SigLIP's image tower in big_vision's checkpoints of both towers: no class token, and a head that pools by attention.
 BIG_VISION_SIGLIP = Format(
@@ -142,6 +144,13 @@ BIG_VISION_SIGLIP = Format(
     signature=("pos_embedding", "embedding/kernel", "MAPHead_0/probe", "Transformer/encoder_norm/scale"),
     conventions=CONVENTIONS,
     preprocessing=SQUASHED,
+    files={"npz": "big-vision-siglip.npz"},
+    base_prefixes={"siglip_vision_model": "img/"},
     claims=lambda model, metadata: "cls" not in model.tensors,
+    left_out=OF_TEXTS,
     normalised=_unstacked,
+    spelt=lambda tensors, config: {f"params/{name}": tensor for name, tensor in tensors.items()},
+    needs=(("pooler.probe",),),
+    always_prefixed=True,
+    carried={"big-vision-siglip": OF_TEXTS},
 )

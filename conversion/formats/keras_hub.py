@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from conversion.canonical import HEAD
-from conversion.formats.format import Format, Settings, Tensors
+from conversion.formats.format import QKV_BIAS, Format, Settings, Tensors
 from conversion.formats.rules import DropFirstAxis, Module, rules
 from conversion.sources import TASK_KEY
 from vit_core.config import PretrainedConfig
@@ -114,7 +114,7 @@ KERAS_HUB = Format(
     base_prefixes={"vit": BACKBONE},
     left_out=("optimizer/*", "seed_generator/*", "*/seed_generator/*"),
     head_reads_pooler=True,
-    has_qkv_bias=True,
+    always=QKV_BIAS,
     normalised=_numbered,
     spelt=_as_keras_names,
     config_fields=_config_fields,

@@ -325,7 +325,7 @@ class Reading:
         tensors: canonical tensors by key.
         sources: for each of them, the format's name, without what stands before those of the base model.
         heads: the number of attention heads, if shapes tell it.
-        unused: the format's tensors that no rule reads.
+        unused: the format's tensors that no rule reads, with what stands before the names of the base model.
     """
 
     tensors: dict[str, StoredTensor]
@@ -370,8 +370,7 @@ def read(table: Iterable[Rule], stored: Mapping[str, StoredTensor], base_prefix:
                     raise ValueError(f"{names[-1]} is split into {split} heads, and others into {heads}.")
                 heads = split
             used.update(prefix + name for name in names)
-    unused = (name.removeprefix(base_prefix) for name in stored if name not in used)
-    return Reading(tensors, sources, heads, tuple(unused))
+    return Reading(tensors, sources, heads, tuple(name for name in stored if name not in used))
 
 
 def write(

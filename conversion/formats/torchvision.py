@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from conversion.canonical import HEAD
-from conversion.formats.format import Format
+from conversion.formats.format import QKV_BIAS, Format
 from conversion.formats.preprocessing import BILINEAR, IMAGENET_CROP
 from conversion.formats.rules import TORCH_LEAVES, Module, rules
 from conversion.formats.timm_names import QUERY_KEY_VALUE
@@ -41,5 +41,5 @@ TORCHVISION = Format(
     files={"torch": "torchvision.pth"},
     refused={"conv_proj.0.*": "its patches are made by several convolutions"},
     head_reads_pooler=True,
-    has_qkv_bias=True,
+    always=QKV_BIAS,
 )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from conversion.canonical import heads, in_words, rows
-from conversion.formats.format import ALL_MODELS, CLASSIFIERS, Format, Tensors
+from conversion.formats.format import ALL_MODELS, CLASSIFIERS, QKV_BIAS, Format, Tensors
 from conversion.formats.rules import KINDS, Module, rules
 from conversion.formats.transformers import CONVENTIONS, PREFIXES, UNSURE
 from vit_core.config import PretrainedConfig
@@ -109,7 +109,7 @@ TRANSFORMERS_TF = Format(
     unsure=UNSURE,
     files={"hdf5": "tf_model.h5"},
     base_prefixes=BASES,
-    has_qkv_bias=True,  # whatever its config.json says
+    always=QKV_BIAS,  # whatever its config.json says
     normalised=_without_model,
     spelt=_in_groups,
     attributes=_attributes,

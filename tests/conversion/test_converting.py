@@ -42,6 +42,7 @@ RELATIVES: dict[str, list[dict[str, Any]]] = {
 }
 EVERY_RELATIVE = [model for each in RELATIVES.values() for model in each]
 
+CLIPS = [RELATIVES["clip_vision_model"][0] | POOLED, RELATIVES["clip_vision_model"][1]]
 ALL = [CLASSIFIER, POOLING, BARE, POOLED, MASKABLE, MASKED, HEADLESS]
 HELD: dict[str, list[dict[str, Any]]] = {
     "transformers": [*ALL, *EVERY_RELATIVE],
@@ -63,6 +64,11 @@ HELD: dict[str, list[dict[str, Any]]] = {
     "dino": [BARE],
     "torchvision": [CLASSIFIER, POOLING, BARE],
     "keras-hub": [CLASSIFIER, POOLING, BARE],
+    "big-vision-siglip": [RELATIVES["siglip_vision_model"][0] | POOLED],
+    "clip": CLIPS,
+    "open-clip": CLIPS,
+    "dinov3": RELATIVES["dinov3_vit"][:1],
+    "dinov2": [RELATIVES["dinov2"][0], RELATIVES["dinov2_with_registers"][0]],
 }
 ALWAYS_BIASED = ("transformers-tf", "google", "google-linen", "big-vision", "torchvision", "keras-hub")
 #: One file for the weights alone.
@@ -79,6 +85,11 @@ FILES = {
     "dino": "vit.safetensors.pth",
     "torchvision": "vit.pt",
     "keras-hub": "vit.weights.h5",
+    "big-vision-siglip": "vit.npz",
+    "clip": "vit.pt",
+    "open-clip": "vit.safetensors",
+    "dinov3": "vit.pth",
+    "dinov2": "vit.pth",
 }
 #: The formats of plain classifiers.
 OF_VIT = [name for name, form in WRITABLE.items() if "vit" in form.models]
@@ -138,9 +149,15 @@ def models(draw: st.DrawFn, held: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def that_fits(to: str, model: dict[str, Any]) -> dict[str, Any]:
-    """The model, with the scales that timm has in every BEiT."""
-    is_scaled = to == "timm" and "layer_scale_init_value" in model
-    return model | ({"layer_scale_init_value": 0.1} if is_scaled else {})
+    """The model, with the scales that timm has in every BEiT, and the sizes that the authors' code computes with."""
+    if to == "timm" and "layer_scale_init_value" in model:
+        return model | {"layer_scale_init_value": 0.1}
+    squares = {name: side if isinstance(side := model[name], int) else side[0] for name in ("image_size", "patch_size")}
+    if to == "clip":
+        return model | squares | {"num_channels": 3, "intermediate_size": 4 * model["hidden_size"]}
+    if to == "open-clip":
+        return model | {"num_channels": 3}
+    return model | squares if to == "dinov2" else model
 
 
 def folded(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -157,7 +157,8 @@ def test_a_format_has_a_place_for_a_family_or_says_that_it_has_none(
     family = FAMILIES[model_type]
     heads = [task for task in family.models if "classification" in task or task == "pre-training"]
     task = next(iter(heads), "model")
-    source = write(model_type, task)
+    fields = {"intermediate_size": 48} if to == "clip" and model_type.startswith("clip") else {}
+    source = write(model_type, task, **fields)
     form = WRITABLE[to].for_family(family)
     if form is None:
         with pytest.raises(ValueError, match=f"has no place for a {family.title}; convert to transformers"):

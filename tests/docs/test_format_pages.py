@@ -13,6 +13,9 @@ from conversion.formats import FORMATS, WRITABLE
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FIXTURES = ROOT / "tests/fixtures"
+TEXTS = (
+    *("transformer.", "token_", "positional_embedding", "ln_final", "text_", "logit_", "input_", "context_", "vocab_"),
+)
 #: Files that other people's code wrote, what stands before the names in them, and what is no part of the model.
 FILES = {
     "transformers": ("hf_vit_classifier/model.safetensors", "vit.", ()),
@@ -23,6 +26,9 @@ FILES = {
     "timm-deit": ("timm_deit_distilled/model.safetensors", "", ()),
     "timm-beit": ("timm_beitv2/model.safetensors", "", ()),
     "torchvision": ("torchvision_vit/vit.pth", "", ()),
+    "dinov2-registers": ("dinov2_original/backbone.pth", "", ()),
+    "clip": ("clip_original/clip.pt", "visual.", TEXTS),
+    "big-vision-siglip": ("big_vision_siglip/siglip.npz", "params/img/", ("params/",)),
 }
 LAYER = re.compile(r"(encoder\.layer\.|encoderblock_|blocks\.|encoder_layer_)\d+")
 
