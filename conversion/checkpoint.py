@@ -23,6 +23,7 @@ from conversion.formats.format import Format, Found, Tensors, matching
 from conversion.formats.published import PUBLISHED
 from conversion.formats.timm_any import TIMM_ANY
 from conversion.formats.transformers import TRANSFORMERS
+from conversion.other_sizes import SIZES, for_other_sizes
 from conversion.published import as_canonical, published_format
 from conversion.recognition import models_in, recognise, warn_of_others
 from conversion.sources import ANY_WEIGHTS, open_files
@@ -35,6 +36,7 @@ from vit_core.families.vit import ViTConfig
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource, locate
 from vit_core.json_file import read_json_file
+from vit_core.loading_options import PATCH_RESAMPLING, PatchResampling, request
 from vit_core.parameters import Parameter, Task, parameters
 from vit_core.stored_tensor import FLOAT_NAMES, StoredTensor
 from vit_core.weights_choice import WeightsChoice
@@ -86,6 +88,7 @@ def load(
     subfolder: str = "",
     under: str | None = None,
     mmap: bool = True,
+    patch_resampling: PatchResampling | None = None,
     **config_fields: Any,
 ) -> Checkpoint:
     """Open a checkpoint of any format that Trivit reads; see the page on conversion for a list.
@@ -101,8 +104,11 @@ def load(
         under: what stands before the names of the model that is meant, where a file holds several: "student", "ema".
         mmap: whether files are mapped: their tensors are read when they are needed, take no memory twice, and change if
             somebody writes into the file. False reads whole files into memory now.
+        patch_resampling: "antialiased", timm's way, or "bilinear", that of FlexiViT's authors, of resampling the
+            patches' projection for a `patch_size` that is given and is not the one that the model was trained with.
+            Positions are resampled with it, also for another `image_size`. The first way is assumed unless given.
         **config_fields: fields of the config that the files do not tell or tell wrongly, such as
-            `num_attention_heads=3`.
+            `num_attention_heads=3`; and `patch_size`.
 
     Returns:
         The checkpoint, complete and checked against the table of parameters; no weights have been read.
@@ -121,6 +127,8 @@ def load(
         force_download=force_download,
         subfolder=subfolder,
     )
+    if patch_resampling is not None:
+        config_fields[PATCH_RESAMPLING] = patch_resampling
     return read_source(located, config_fields, under, mmap=mmap)
 
 
@@ -134,18 +142,21 @@ def read_source(
 ) -> Checkpoint:
     """What `load` does once it is known where the checkpoint is; fields that its config has not may be let pass."""
     require_fields(config_fields)
-    files = open_files(source, mmap=mmap)
-    checkpoint = _first_that_fits(source, files, lambda files: _understood(source, files, config_fields, under))
+    files, asked = open_files(source, mmap=mmap), request(config_fields)
+    is_resized = "patch_size" in config_fields or asked.patch_resampling is not None
+    sizes = {name: config_fields[name] for name in SIZES if name in config_fields and is_resized}
+    fields = {name: value for name, value in asked.config_overrides.items() if name not in sizes}
+    checkpoint = _first_that_fits(source, files, lambda files: _understood(source, files, fields, sizes, under))
     if not other_fields:
-        require_fields(config_fields, [checkpoint.config])
-    return checkpoint
+        require_fields(fields, [checkpoint.config])
+    return for_other_sizes(checkpoint, sizes, asked.patch_resampling, source.name)
 
 
 def require_fields(config_fields: Mapping[str, Any], configs: Iterable[PretrainedConfig] = ()) -> None:
     """Raise TypeError if there is no such field of a config, one of those that are given or of any family."""
     known = list(configs) or [family.config_class() for family in FAMILIES.values()]
     for name in config_fields:
-        if not any(hasattr(config, name) for config in known):
+        if name != PATCH_RESAMPLING and not any(hasattr(config, name) for config in known):
             whose = f"a {type(known[0]).__name__}" if len(known) == 1 else "a config"
             raise TypeError(f"{name!r} is no field of {whose}.")
 
@@ -331,12 +342,17 @@ class _Model:
 
 
 def _understood(
-    source: ModelSource, files: OpenCheckpoint, config_fields: Mapping[str, Any], under: str | None
+    source: ModelSource,
+    files: OpenCheckpoint,
+    config_fields: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+    under: str | None,
 ) -> Checkpoint:
     form, found = _require_recognised(source, files, under)
     wanted = FAMILIES.get(str(config_fields.get("model_type")))
     model = _read(source.name, form, found, files.config, wanted=wanted)
-    return _translate(source, files, model.of_family(wanted or model.family), config_fields, config_fields)
+    given = {**config_fields, **sizes}
+    return _translate(source, files, model.of_family(wanted or model.family), config_fields, given)
 
 
 def _translate(

@@ -88,13 +88,13 @@ class Destination:
                 f"what else reads {form.title} computes the representation layer with tanh; this model has "
                 f"{config.pooler_act}, so its answers differ there"
             )
-        has_offset = vars(config).get("position_resampling") == "offset"
-        if has_offset and not form.resamples_with_offset:
+        way = config.architecture.position_resampling
+        if way == "bilinear" or (way == "offset" and not form.resamples_with_offset):
             notes.append(
                 f"what else reads {form.title} resamples positions in another way than the authors of this model did, "
                 f"so its answers differ a little for images of another size"
             )
-        if form.resamples_with_offset and not has_offset:
+        if form.resamples_with_offset and way != "offset":
             notes.append(
                 f"what else reads {form.title} resamples positions with an offset of 0.1 and this model does not, so "
                 f"its answers differ a little for images of another size"

@@ -42,6 +42,7 @@ from vit_core.outputs import (
     ViTMAEModelOutput,
 )
 from vit_core.parameters import Parameter, parameters
+from vit_core.patch_projection import resample_patch_projection
 
 __all__ = [
     "AutoFeatureExtractor",
@@ -87,4 +88,5 @@ __all__ = [
     "ViTMSNConfig",
     "VisionTransformerConfig",
     "parameters",
+    "resample_patch_projection",
 ]

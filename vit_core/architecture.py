@@ -19,9 +19,10 @@ MOST_REGISTERS = 1024
 AbsolutePositions = Literal["learned", "sincos"]
 #: The tokens that such positions are for: all of them, the class token and the patches, the patches alone.
 Positioned = Literal["all", "class-token", "patches"]
-#: How trained positions are resampled for another grid: bicubic by its size; likewise with antialiasing; or bicubic by
-#: factors with DINO's offset of 0.1, as its authors' code does. See `vit_core.position`.
-Resampling = Literal["bicubic", "antialiased", "offset"]
+#: How trained positions are resampled for another grid: bicubic by its size; likewise with antialiasing; bicubic by
+#: factors with DINO's offset of 0.1, as its authors' code does; or bilinear, as FlexiViT's authors do. See
+#: `vit_core.position`.
+Resampling = Literal["bicubic", "antialiased", "offset", "bilinear"]
 #: Positions that are added to the scores of attention: a table in each layer, or one for all of them.
 RelativePositions = Literal["layers", "shared"]
 #: Positions that rotate queries and keys: as DINOv3 and as EVA-02 do; see `vit_core.rotary`.

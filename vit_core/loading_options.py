@@ -1,16 +1,27 @@
-"""Options of transformers 4's from_pretrained that scripts still pass: which change nothing, which have another name.
+"""Options of from_pretrained that no signature has.
 
-This file is for those scripts alone. What an option means stands in the signature of each `from_pretrained`; here is
-what no signature has. None of them ever becomes a field of a config or a setting of a processor: some are secrets.
+Most are of transformers 4, where scripts still pass them: which change nothing, which have another name. One is about
+patches of another size than a checkpoint was trained with. What any other option means stands in the signature of each
+`from_pretrained`. None of them ever becomes a field of a config or a setting of a processor: some are secrets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
+from vit_core.checks import require_choice
 from vit_core.weights_choice import WeightsChoice
+
+#: How patches are thought to be resized where the projection of a checkpoint's patches is resampled for patches of
+#: another size: bicubically with antialiasing, as timm has it, or bilinearly without, as FlexiViT's authors do, and as
+#: its models were trained. See `vit_core.patch_projection`.
+PatchResampling = Literal["antialiased", "bilinear"]
+#: The option of loading that says it. Where it is not given, a `patch_size` among the options asks for the first way,
+#: or that of the family, beside `ignore_mismatched_sizes` for a random start. A config with another size asks for none.
+PATCH_RESAMPLING = "patch_resampling"
+PATCH_RESAMPLINGS: tuple[PatchResampling, ...] = get_args(PatchResampling)
 
 #: Options of `vit_core.hub.locate`.
 LOCATION = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
@@ -28,7 +39,7 @@ WITHOUT_EFFECT = frozenset(
 
 #: What no file gets even where a script sets it as a field or setting, or an older file has it: how to reach a
 #: checkpoint is no part of one, and some of it is secret.
-NEVER_SAVED = frozenset((*LOCATION, "use_auth_token", "return_unused_kwargs", *WITHOUT_EFFECT))
+NEVER_SAVED = frozenset((*LOCATION, "use_auth_token", "return_unused_kwargs", PATCH_RESAMPLING, *WITHOUT_EFFECT))
 
 #: Options that ask for what Trivit does not have, unless they are off; with what to do instead.
 REFUSED = {
@@ -89,26 +100,30 @@ class Request:
         choice: which file of weights.
         config_overrides: fields of the config to set.
         mmap: whether the weights are mapped from their files rather than read.
+        patch_resampling: see `PATCH_RESAMPLING`; None where nothing says it.
     """
 
     location: dict[str, Any]
     choice: WeightsChoice
     config_overrides: dict[str, Any]
     mmap: bool = True
+    patch_resampling: PatchResampling | None = None
 
 
 def request(options: Mapping[str, Any]) -> Request:
     """Sort the options of a model's `from_pretrained`.
 
     Raises:
-        ValueError: an option asks for what Trivit does not have, or a variant is impossible.
+        ValueError: an option asks for what Trivit does not have, or a variant or a way of resampling is impossible.
     """
     location, rest = place_and_rest(options)
     mmap = bool(rest.pop("mmap", True))
+    if (patch_resampling := rest.pop(PATCH_RESAMPLING, None)) is not None:
+        require_choice(PATCH_RESAMPLING, patch_resampling, PATCH_RESAMPLINGS)
     choice = WeightsChoice.from_options(**{name: rest.pop(name) for name in CHOICE if name in rest})
     # The checkpoint's own name is the one that counts, and a model is returned alone.
     for name in ("name_or_path", "_name_or_path", "return_unused_kwargs"):
         rest.pop(name, None)
     if rest.get("attn_implementation", "") is None:
         del rest["attn_implementation"]
-    return Request(location, choice, rest, mmap)
+    return Request(location, choice, rest, mmap, patch_resampling)

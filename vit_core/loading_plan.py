@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import warnings
@@ -10,14 +9,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-
 from vit_core.checkpoint import OpenCheckpoint
 from vit_core.checks import shown
 from vit_core.config import PretrainedConfig
+from vit_core.loading_options import PATCH_RESAMPLINGS, PatchResampling
 from vit_core.parameters import Parameter
-from vit_core.position import resample_position_embeddings
-from vit_core.relative_position import resample_table, table_length
+from vit_core.resampling import require_trained_patches, resampled, sees_pixels
 from vit_core.stored_tensor import StoredTensor
 
 Shape = tuple[int, ...]
@@ -103,11 +100,12 @@ def plan_loading(
     ignore_mismatched_sizes: bool = False,
     extras: Mapping[str, Shape] | None = None,
     prefix: str | None = None,
+    patch_resampling: PatchResampling | None = None,
 ) -> LoadingPlan:
     """Match the tensors of a checkpoint with the parameters of a model, before any memory is taken.
 
     A checkpoint of the base model fits models with a head and the other way round. Position embeddings are resampled
-    when the model's image size is not that of the checkpoint's config.
+    when the model's grid of patches is not that of the checkpoint's config.
 
     Args:
         table: the model's parameters.
@@ -118,6 +116,8 @@ def plan_loading(
         extras: the shapes of what a subclass added to the table's parameters, by name.
         prefix: what the names of the base model's parameters start with in a model of someone's own with a head; as
             in those of the config's family unless given.
+        patch_resampling: how the patches' projection is resampled where the model's patches have another size; None
+            leaves it as it is, so that it does not fit.
 
     Raises:
         ShapeError: a shape does not fit; both are named.
@@ -134,26 +134,31 @@ def plan_loading(
         )
     rows = {row.name: row for row in table}
     tensors: dict[str, StoredTensor] = {}
-    mismatched, resampled = [], []
+    mismatched, changed = [], []
     for name, shape in wanted.items():
         if (stored_name := stored_names.get(name)) is None:
             continue
         stored = tensor = available[stored_name]
         if name in rows:
-            tensor = _resampled(stored, rows[name], checkpoint.config, config)
+            tensor = resampled(stored, rows[name], checkpoint.config, config, patch_resampling)
         if tensor is not stored:
-            resampled.append(rows[name])
-        if tensor.shape == shape:
+            changed.append(rows[name])
+        fits = tensor.shape == shape
+        if name in rows and (fits or not ignore_mismatched_sizes):
+            require_trained_patches(source, rows[name], changed, config)
+        if fits:
             tensors[name] = tensor
         elif ignore_mismatched_sizes:
             mismatched.append((name, tensor.shape, shape))
         else:
+            is_left = name in rows and sees_pixels(rows[name]) and patch_resampling is None
+            advice = f", with patch_resampling={PATCH_RESAMPLINGS[0]!r} to resample it" if is_left else ""
             raise ShapeError(
                 f"{source} holds {stored_name} with shape {tensor.shape}, but the config makes it {shape}; load "
-                f"with the checkpoint's own config, or with ignore_mismatched_sizes=True to start it at random."
+                f"with the checkpoint's own config{advice}, or with ignore_mismatched_sizes=True to start it at random."
             )
     missing = tuple(row for row in table if row.name not in tensors)
-    require_memory((*missing, *resampled), config)
+    require_memory((*missing, *changed), config)
     used = set(stored_names.values())
     return LoadingPlan(
         tensors,
@@ -226,33 +231,6 @@ def _stored_names(wanted: Iterable[str], tensors: Collection[str], prefix: str, 
 
 def _any_starts(names: Iterable[str], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in names)
-
-
-def _resampled(
-    tensor: StoredTensor, row: Parameter, stored: Mapping[str, Any], config: PretrainedConfig
-) -> StoredTensor:
-    """Positions for the model's grid; anything else, and what is for that grid already, as it is."""
-    if row.kind not in ("positions", "table") or not stored:
-        return tensor
-    # Only these fields: the rest may describe another kind of model, whose weights fit the config that was given.
-    usual = type(config)()
-    sizes = {name: stored.get(name, getattr(usual, name)) for name in ("image_size", "patch_size")}
-    old_grid, new_grid = PretrainedConfig(**sizes).grid, config.grid
-    architecture, is_table = config.architecture, row.kind == "table"
-    before = architecture.num_prefix_tokens if is_table else architecture.num_positioned_prefix_tokens
-    lengths = [table_length(grid, before) if is_table else before + math.prod(grid) for grid in (old_grid, new_grid)]
-    axis = row.axes.index("distances" if is_table else "tokens")
-    old_shape, new_shape = ((*row.shape[:axis], length, *row.shape[axis + 1 :]) for length in lengths)
-    if old_grid == new_grid or (tensor.shape, row.shape) != (old_shape, new_shape):
-        return tensor
-
-    def read() -> np.ndarray:
-        if is_table:
-            return resample_table(tensor.numpy(), old_grid, new_grid)
-        resampling = architecture.position_resampling
-        return resample_position_embeddings(tensor.numpy(), old_grid, new_grid, before, resampling)
-
-    return StoredTensor("F32", row.shape, lambda: read().astype("float32"))
 
 
 def _without(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

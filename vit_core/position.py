@@ -3,7 +3,7 @@
 Resampling is bicubic as PyTorch's `interpolate(mode="bicubic", align_corners=False)` defines it: Keys' cubic
 convolution (1981, doi:10.1109/TASSP.1981.1163711) with a = -0.75, pixels as areas, edge values repeated, no
 antialiasing. It is separable and linear, so height and width each are one matrix, whatever the framework. Some models
-resample in two other ways, see `resampling_matrix`.
+resample in other ways, see `resampling_matrix`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def resampling_matrix(
         weights_at: the kernel, `cubic_weights` unless given, or `linear_weights`.
         resampling: "bicubic", by the lengths; "offset", by the factor (new_length + 0.1) / old_length, as DINO and
             DINOv2 without registers do it (facebookresearch/dino, vision_transformer.py); "antialiased", with a kernel
-            as wide as what it leaves out needs, of another coefficient, as PyTorch's `antialias=True` does it.
+            as wide as what it leaves out needs, of another coefficient, as PyTorch's `antialias=True` does it;
+            "bilinear", with `linear_weights`.
 
     Returns:
         float64 array of shape (new_length, old_length). Rows sum to one; between equal lengths it is the identity, but
@@ -53,6 +54,8 @@ def resampling_matrix(
         places = (rows + 0.5) * old_length / (new_length + DINO_OFFSET) - 0.5
         nearest = np.floor(places).astype(int)
         return _spread(nearest, cubic_weights(places - nearest), old_length)
+    if resampling == "bilinear":
+        weights_at = linear_weights
     # A new value's place among the old ones is (row + 1/2) * old / new - 1/2; in whole numbers, nothing is rounded.
     nearest, remainders = np.divmod((2 * rows + 1) * old_length - new_length, 2 * new_length)
     return _spread(nearest, (weights_at or cubic_weights)(remainders / (2 * new_length)), old_length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from vit_core.checkpoint import OpenCheckpoint, read_config
 from vit_core.config import PretrainedConfig
 from vit_core.hub import locate
-from vit_core.loading_options import Request
+from vit_core.loading_options import PATCH_RESAMPLINGS, PatchResampling, Request
 from vit_core.loading_plan import LoadingPlan, Shape, plan_loading
 from vit_core.parameters import Parameter
+from vit_core.resampling import usual_patch_resampling
 from vit_core.stored_tensor import StoredTensor, first_float_name
 
 #: Arguments of base models that decide which parameters there are.
@@ -32,12 +34,14 @@ class Loading:
         config: the model's.
         checkpoint: the opened checkpoint.
         ignore_mismatched_sizes: see `plan_loading`.
+        patch_resampling: likewise.
     """
 
     source: str
     config: PretrainedConfig
     checkpoint: OpenCheckpoint
     ignore_mismatched_sizes: bool = False
+    patch_resampling: PatchResampling | None = None
 
     @property
     def dtype(self) -> str | None:
@@ -49,7 +53,14 @@ class Loading:
     ) -> LoadingPlan:
         """Match the tensors of the checkpoint with a model's parameters; see `plan_loading`."""
         return plan_loading(
-            table, self.checkpoint, self.config, self.source, self.ignore_mismatched_sizes, extras, prefix
+            table,
+            self.checkpoint,
+            self.config,
+            self.source,
+            self.ignore_mismatched_sizes,
+            extras,
+            prefix,
+            self.patch_resampling,
         )
 
 
@@ -102,7 +113,27 @@ def prepare_loading(
             checkpoint = opener(source, known, choice=request.choice, config_class=config_class, mmap=request.mmap)
     final = config_for_loading(checkpoint, name, given, request.config_overrides, config_class)
     final.name_or_path = name if pretrained_model_name_or_path is not None else ""
-    return Loading(name, final, checkpoint, ignore_mismatched_sizes)
+    patch_resampling = request.patch_resampling
+    if patch_resampling is None and "patch_size" in request.config_overrides and not ignore_mismatched_sizes:
+        patch_resampling, is_flexible = usual_patch_resampling(final)
+        if not is_flexible:
+            _warn_of_other_patches(name, checkpoint, final)
+    return Loading(name, final, checkpoint, ignore_mismatched_sizes, patch_resampling)
+
+
+def _warn_of_other_patches(source: str, checkpoint: OpenCheckpoint, config: PretrainedConfig) -> None:
+    """Say that a projection is resampled, and in which way, where patches have another size than in training."""
+    size = checkpoint.config.get("patch_size", type(config)().patch_size)
+    trained = PretrainedConfig(image_size=size, patch_size=size)
+    if trained.patch_shape != config.patch_shape:
+        (height, width), (new_height, new_width) = trained.patch_shape, config.patch_shape
+        warnings.warn(
+            f"{source} was trained with patches of {height} x {width} pixels; its projection is resampled for "
+            f"{new_height} x {new_width}, as timm does it. Unless it was trained for several sizes, as FlexiViT is, "
+            f"train it before use. patch_resampling={' or '.join(map(repr, PATCH_RESAMPLINGS))} chooses, and says no "
+            f"more.",
+            stacklevel=4,
+        )
 
 
 def config_for_loading(

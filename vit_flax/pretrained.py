@@ -118,8 +118,9 @@ class FlaxPreTrainedModel(Model, ScriptMethods, PushableModel):
                 "auto", which is JAX's default, too. What computes with them runs there.
             mmap: whether the weights are mapped from the file, into which nobody must then write while the model lives:
                 it may follow, or the system end the process. False reads the file into memory.
-            **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
-                position embeddings are resampled); options of the model: `seed`, `input_shape`, `_do_init`,
+            **config_overrides: fields of the config to set, such as `num_labels=10`, `image_size=384` (for which the
+                position embeddings are resampled) or `patch_size=8` (for which the patches' projection is, too; see
+                `vit_core.loading_options.PATCH_RESAMPLING`); options of the model: `seed`, `input_shape`, `_do_init`,
                 `scan_layers`, `remat`, `partitioning`, and `param_dtype`, without which weights in half precision stay
                 so, with a warning, and all others become float32; and the options of `vit_core.loading_options`.
 

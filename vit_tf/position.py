@@ -10,7 +10,7 @@ from keras import ops
 
 from vit_core import position as core
 from vit_core.architecture import Resampling
-from vit_core.position import ANTIALIASED_COEFFICIENT, DINO_OFFSET, cubic_weights
+from vit_core.position import ANTIALIASED_COEFFICIENT, DINO_OFFSET, cubic_weights, linear_weights
 
 if TYPE_CHECKING:
     from tensorflow import Tensor
@@ -68,6 +68,8 @@ def resampling_matrix(
     """See `vit_core.position.resampling_matrix`; the matrix is in float64."""
     if isinstance(new_length, int):
         return ops.convert_to_tensor(core.resampling_matrix(old_length, new_length, weights_at, resampling))
+    if resampling == "bilinear":
+        weights_at = linear_weights
     length = ops.cast(new_length, "float64")
     rows = ops.arange(new_length, dtype="int32")
     if resampling == "antialiased":

@@ -234,8 +234,9 @@ class PreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, Push
                 choice. Operations run where TensorFlow or a `with tf.device(...)` of the caller's puts them.
             mmap: whether the weights are mapped from the file, into which nobody must then write while they are loaded.
                 False reads the file into memory first.
-            **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
-                position embeddings are resampled), arguments of the model's constructor, such as
+            **config_overrides: fields of the config to set, such as `num_labels=10`, `image_size=384` (for which the
+                position embeddings are resampled) or `patch_size=8` (for which the patches' projection is, too; see
+                `vit_core.loading_options.PATCH_RESAMPLING`), arguments of the model's constructor, such as
                 `data_format="channels_last"`, and the options of `vit_core.loading_options`.
 
         Returns:

@@ -21,7 +21,7 @@ Kernel = Callable[[Any], dict[int, Any]]
 
 
 #: By what lengths are counted, and what is added to the new one then: DINO's offset is a tenth.
-OFFSETS: dict[Resampling, tuple[int, int]] = {"bicubic": (1, 0), "offset": (10, 1)}
+OFFSETS: dict[Resampling, tuple[int, int]] = {"bicubic": (1, 0), "offset": (10, 1), "bilinear": (1, 0)}
 
 
 def resample_grid(
@@ -61,6 +61,8 @@ def resampling_matrix(
     """See `vit_core.position.resampling_matrix`; the matrix has the device and dtype of `like`."""
     if resampling == "antialiased":
         return _antialiased(old_length, new_length, like)
+    if resampling == "bilinear":
+        weights_at = linear_weights
     unit, offset = OFFSETS[resampling]
     length = new_length * unit + offset
     numerators = (2 * torch.arange(new_length, device=like.device) + 1) * (old_length * unit) - length

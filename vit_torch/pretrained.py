@@ -197,8 +197,9 @@ class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
                 {name of a part: device}, for several of which accelerate is needed. torch's default unless given.
             mmap: whether the weights are mapped from the file, into which nobody must then write while the model lives:
                 it would follow, or the system end the process. False reads the file into memory.
-            **config_overrides: fields of the config to set, such as `num_labels=10` or `image_size=384` (for which the
-                position embeddings are resampled), arguments of the model's constructor, and the options of
+            **config_overrides: fields of the config to set, such as `num_labels=10`, `image_size=384` (for which the
+                position embeddings are resampled) or `patch_size=8` (for which the patches' projection is, too; see
+                `vit_core.loading_options.PATCH_RESAMPLING`), arguments of the model's constructor, and the options of
                 `vit_core.loading_options`.
 
         Returns:

@@ -37,6 +37,9 @@ UNDERSTOOD = frozenset(
         *("rope_rotate_half", "ref_feat_shape", "mlp_layer", "swiglu_mlp", "attn_pool_num_heads"),
     }
 )
+#: Models that were trained for patches of many sizes (Beyer et al. 2022, https://arxiv.org/abs/2212.08013), for which
+#: timm resamples as they were trained.
+FLEXIBLE = "flexivit"
 #: What no argument but these makes a model one that the plain format has.
 PLAIN = {"global_pool": ("token", "", None), "act_layer": (None, "gelu"), "init_values": (None,)}
 SPECIAL = ("fc_norm", "ls1", "gamma_1", "q_norm", "reg_token", "norm_pre", "attn_pool", "fc1_g", "q_bias", "q_proj")
@@ -122,6 +125,7 @@ def fields_of(model: Found, metadata: Settings) -> dict[str, Any]:
         "patch_bias": "patch_embed.proj.bias" in tensors,
         "absolute_positions": "learned" if "pos_embed" in tensors else None,
         "positioned": "patches" if arguments.get("no_embed_class") else "all",
+        "position_resampling": "bilinear" if str(metadata["architecture"]).startswith(FLEXIBLE) else "bicubic",
         "embedding_norm": "norm_pre.weight" in tensors,
         "final_norm": "norm.weight" in tensors,
         "norm": "layer" if "blocks.0.norm1.bias" in tensors else "rms",

@@ -374,3 +374,13 @@ def test_a_masked_autoencoder_is_no_classifier(trivit: Run, fixture_folder: Path
     result = trivit("classify", images / "photo.jpg", "-m", fixture_folder / "hf_vit_mae")
     assert (result.status, result.out) == (1, "")
     assert "is no trained classifier: it lacks classifier.weight; choose a fine-tuned model" in result.err
+
+
+@pytest.mark.filterwarnings("always:.* was trained with patches")
+def test_patches_may_have_another_size_and_that_is_said(trivit: Run, checkpoint: Copy, images: Path) -> None:
+    arguments = ["classify", images / "photo.jpg", "-m", checkpoint(), "--json", "--set", "patch_size=4"]
+    result = trivit(*arguments)
+    assert result.err.count("trained with patches of 8 x 8 pixels; its projection is resampled for 4 x 4") == 1
+    chosen = trivit(*arguments, "--set", "patch_resampling=bilinear")
+    assert chosen.err == ""
+    assert answers(result) != answers(chosen)

@@ -17,6 +17,7 @@ import conversion
 from conversion.checkpoint import open_for_loading
 from conversion.containers.hdf5_file import write_hdf5
 from conversion.containers.weights_file import read_weights
+from vit_core import resample_patch_projection
 from vit_core.hub import locate
 from vit_core.stored_tensor import StoredTensor
 
@@ -112,8 +113,8 @@ def test_opening_reads_no_weights(fixture_folder: Path, monkeypatch: pytest.Monk
     def refuse() -> np.ndarray:
         raise AssertionError("weights were read")
 
-    def unread(path: Path) -> dict[str, StoredTensor]:
-        return {name: replace(tensor, read=refuse) for name, tensor in read_weights(path).items()}
+    def unread(path: Path, mmap: bool) -> dict[str, StoredTensor]:
+        return {name: replace(tensor, read=refuse) for name, tensor in read_weights(path, mmap).items()}
 
     monkeypatch.setattr("conversion.sources.read_weights", unread)
     tensors = conversion.load(fixture_folder / source, **HEADS).tensors
@@ -209,7 +210,7 @@ def test_fields_that_are_given_come_before_those_of_files(fixture_folder: Path) 
 
 
 def test_a_field_that_contradicts_a_shape_is_refused(fixture_folder: Path) -> None:
-    for fields in ({"intermediate_size": 60}, {"num_labels": 11}, {"hidden_size": 64}, {"patch_size": 4}):
+    for fields in ({"intermediate_size": 60}, {"num_labels": 11}, {"hidden_size": 64}):
         with pytest.raises(ValueError, match="the file or a given field is wrong"):
             conversion.load(fixture_folder / "google_jax/published.npz", **fields)
 
@@ -428,3 +429,50 @@ def test_the_decoder_of_mae_is_left_out_where_a_vit_is_wanted(fixture_folder: Pa
         assert not any("decoder" in name for name in (*found.tensors, *found.config))
         assert found.config["model_type"] == "vit"
         assert conversion.load(fixture_folder / source, **HEADS, model_type="vit").task == "model"
+
+
+# Patches of another size
+
+
+@pytest.mark.parametrize("source", ["hf_vit_classifier", "timm_vit", "google_jax/published.npz"])
+def test_a_patch_size_that_is_given_is_that_of_the_model(fixture_folder: Path, source: str) -> None:
+    trained = conversion.load(fixture_folder / source, **HEADS)
+    found = conversion.load(fixture_folder / source, patch_size=(4, 12), image_size=48, **HEADS)
+    assert (found.config.patch_size, found.config.image_size) == ((4, 12), 48)
+    assert assumed(found) - assumed(trained) == {"patch_resampling"}
+    name = "vit.embeddings.patch_embeddings.projection.weight"
+    wanted = resample_patch_projection(trained.tensors[name].numpy(), (4, 12))
+    np.testing.assert_array_equal(found.tensors[name].numpy(), wanted)
+    positions = found.tensors["vit.embeddings.position_embeddings"]
+    assert positions.shape == (1, 1 + 12 * 4, 32)
+    chosen = conversion.load(fixture_folder / source, patch_size=16, patch_resampling="bilinear", **HEADS)
+    assert assumed(chosen) == assumed(trained)
+    bilinear = resample_patch_projection(trained.tensors[name].numpy(), 16, "bilinear")
+    np.testing.assert_array_equal(chosen.tensors[name].numpy(), bilinear)
+
+
+def test_a_checkpoint_in_half_precision_stays_so_with_patches_of_another_size(
+    fixture_folder: Path, tmp_path: Path
+) -> None:
+    conversion.convert(fixture_folder / "hf_vit_classifier", tmp_path / "half", dtype="bfloat16")
+    conversion.convert(tmp_path / "half", tmp_path / "other", patch_size=4)
+    other = conversion.load(tmp_path / "other")
+    assert other.config.patch_size == 4
+    assert {tensor.dtype for tensor in other.tensors.values()} == {"BF16"}
+
+
+def test_a_flexible_model_of_timm_is_resampled_as_it_was_trained(fixture_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(fixture_folder / "timm_siglip", tmp_path / "flexible")
+    file = tmp_path / "flexible/config.json"
+    fields = json.loads(file.read_text())
+    fields["architecture"] = "flexivit_small"
+    fields["model_args"] = {"no_embed_class": True, **fields["model_args"]}
+    file.write_text(json.dumps(fields))
+    found = conversion.load(tmp_path / "flexible", patch_size=16)
+    assert found.config.position_resampling == "bilinear"
+    assert "patch_resampling" not in assumed(found)
+
+
+def test_a_model_that_predicts_pixels_keeps_its_patches(fixture_folder: Path) -> None:
+    with pytest.raises(ValueError, match="predicts the pixels of patches"):
+        conversion.load(fixture_folder / "hf_vit_mae", patch_size=4)

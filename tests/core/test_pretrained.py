@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vit_core import ViTConfig, parameters, pretrained
-from vit_core.checkpoint import OpenCheckpoint, open_checkpoint
+from vit_core import ViTConfig, parameters, pretrained, resample_patch_projection
+from vit_core.checkpoint import OpenCheckpoint, open_checkpoint, save_checkpoint
 from vit_core.families.vit import FAMILY
 from vit_core.hub import locate
-from vit_core.loading_options import WITHOUT_EFFECT, request
+from vit_core.loading_options import PATCH_RESAMPLINGS, WITHOUT_EFFECT, request
 from vit_core.loading_plan import plan_loading
 from vit_core.stored_tensor import StoredTensor, from_numpy
 
@@ -318,6 +318,86 @@ def test_config_of_another_kind_of_model_does_not_stop_loading_with_one_of_ours(
     config = config_for_loading(checkpoint, "here", two_wide((3, 3)), {})
     resampled = plan(checkpoint, config, HEAD).tensors["vit.embeddings.position_embeddings"].read()
     np.testing.assert_allclose(resampled[0, 1:], RESAMPLED[(2, 2), (3, 3)], atol=1e-6)
+
+
+# Patches of another size
+
+PROJECTION = "vit.embeddings.patch_embeddings.projection.weight"
+
+
+def with_kernel():
+    """A checkpoint with patches of 4 x 4 and a kernel that is not all alike."""
+    kernel = np.random.default_rng(0).standard_normal((8, 3, 4, 4)).astype("f4")
+    return holding(small_config(), HEAD, {PROJECTION: from_numpy(kernel)})
+
+
+def plan_patches(checkpoint, config, resampling=None, task=HEAD, ignore=False):
+    return plan_loading(parameters(config, task), checkpoint, config, "here", ignore, patch_resampling=resampling)
+
+
+@pytest.mark.parametrize("resampling", PATCH_RESAMPLINGS)
+def test_projection_and_positions_are_resampled_for_patches_of_another_size(resampling):
+    checkpoint, config = with_kernel(), small_config(patch_size=(8, 2))
+    loading = plan_patches(checkpoint, config, resampling)
+    assert (loading.missing, loading.mismatched, loading.unexpected) == ((), (), ())
+    kernel = checkpoint.tensors[PROJECTION].numpy()
+    expected = resample_patch_projection(kernel, (8, 2), resampling)
+    np.testing.assert_array_equal(loading.tensors[PROJECTION].numpy(), expected)
+    assert loading.tensors["vit.embeddings.position_embeddings"].shape == (1, 1 + 1 * 4, 8)
+
+
+def test_patches_of_another_size_are_refused_unless_something_asks_for_them():
+    with pytest.raises(ValueError, match=r"config makes it \(8, 3, 2, 2\); .*patch_resampling='antialiased'"):
+        plan_patches(with_kernel(), small_config(patch_size=2))
+    loading = plan_patches(with_kernel(), small_config(patch_size=2), ignore=True)
+    assert loading.mismatched == ((PROJECTION, (8, 3, 4, 4), (8, 3, 2, 2)),)
+
+
+def test_a_projection_that_is_not_what_its_config_says_is_refused():
+    checkpoint = with_kernel()
+    checkpoint.config["patch_size"] = 8
+    with pytest.raises(ValueError, match=r"projection.weight with shape \(8, 3, 4, 4\), but the config makes it"):
+        plan_patches(checkpoint, small_config(patch_size=2, image_size=4), "bilinear")
+
+
+def test_a_head_that_predicts_the_pixels_of_patches_is_not_resampled():
+    checkpoint = holding(small_config(encoder_stride=4), MASKED)
+    smaller = small_config(encoder_stride=4, patch_size=2)
+    with pytest.raises(ValueError, match=r"here predicts the pixels of patches .*decoder\.0\.weight.*encoder_stride=2"):
+        plan_patches(checkpoint, smaller, "antialiased", MASKED)
+    loading = plan_patches(checkpoint, small_config(encoder_stride=2, patch_size=2), "antialiased", MASKED, ignore=True)
+    assert [name for name, *_ in loading.mismatched] == ["decoder.0.weight", "decoder.0.bias"]
+    assert loading.tensors[PROJECTION].shape == (8, 3, 2, 2)
+
+
+def test_a_way_of_resampling_is_an_option_of_loading_and_no_field():
+    asked = request({"patch_size": 2, "patch_resampling": "bilinear"})
+    assert (asked.patch_resampling, asked.config_overrides) == ("bilinear", {"patch_size": 2})
+    with pytest.raises(ValueError, match="patch_resampling is 'bicubic'; choose one of antialiased, bilinear"):
+        request({"patch_resampling": "bicubic"})
+
+
+@pytest.mark.parametrize(
+    ("options", "ignore", "wanted", "words"),
+    [
+        ({"patch_size": 4}, False, "antialiased", None),
+        ({"patch_size": 2}, False, "antialiased", "patches of 4 x 4 pixels; its projection is resampled for 2 x 2"),
+        ({"patch_size": 2, "patch_resampling": "bilinear"}, False, "bilinear", None),
+        ({"patch_size": 2, "position_resampling": "bilinear"}, False, "bilinear", None),  # as FlexiViT was trained
+        ({"patch_size": 2}, True, None, None),  # whose meaning is a random start
+        ({"image_size": 16}, False, None, None),
+    ],
+)
+def test_a_patch_size_in_the_call_asks_for_resampling_and_that_is_said_once(tmp_path, options, ignore, wanted, words):
+    save_checkpoint(tmp_path, small_config(), with_kernel().tensors)
+
+    def opener(source, known, **choice):
+        return open_checkpoint(source)
+
+    arguments = {"config": None, "config_class": ViTConfig, "ignore_mismatched_sizes": ignore, "opener": opener}
+    with pytest.warns(UserWarning, match=words) if words else warnings.catch_warnings():
+        loading = pretrained.prepare_loading(tmp_path, request(options), **arguments)
+    assert loading.patch_resampling == wanted
 
 
 # The config that a model is loaded with

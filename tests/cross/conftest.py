@@ -108,8 +108,8 @@ class KerasTwin:
         return getattr(vit_tf, architecture)(config)
 
     @staticmethod
-    def from_pretrained(architecture, folder, dtype="float32"):
-        return getattr(vit_tf, architecture).from_pretrained(folder, dtype=dtype)
+    def from_pretrained(architecture, folder, dtype="float32", **options):
+        return getattr(vit_tf, architecture).from_pretrained(folder, dtype=dtype, **options)
 
     def fill(self, weights):
         for row in self.table:
@@ -159,8 +159,8 @@ class FlaxTwin:
         return getattr(vit_flax, architecture)(config, scan_layers=cls.scan_layers)
 
     @classmethod
-    def from_pretrained(cls, architecture, folder, dtype="float32"):
-        options = {"dtype": dtype, "param_dtype": dtype, "scan_layers": cls.scan_layers}
+    def from_pretrained(cls, architecture, folder, dtype="float32", **options):
+        options |= {"dtype": dtype, "param_dtype": dtype, "scan_layers": cls.scan_layers}
         return getattr(vit_flax, architecture).from_pretrained(folder, **options)
 
     def fill(self, weights):

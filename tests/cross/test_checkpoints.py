@@ -62,3 +62,14 @@ def test_heads_that_torch_pruned_are_not_there(framework, tiny_config, tmp_path)
     output = loaded(pixel_values.numpy(), output_attentions=True)
     assert [attentions.shape[1] for attentions in output.attentions] == [3, 2]
     np.testing.assert_allclose(output.logits, model(pixel_values).logits.detach(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("framework", ["keras", "flax"], indirect=True)
+@pytest.mark.parametrize("name", ["hf_beit_shared", "hf_clip_classifier", "timm_siglip"])
+def test_patches_of_another_size_are_the_same_in_every_framework(framework, fixture_folder, tmp_path, name):
+    folder, options = fixture_folder / name, {"patch_size": [4, 12], "patch_resampling": "antialiased"}
+    loaded = vit_torch.AutoModelForImageClassification.from_pretrained(folder, **options)
+    assert loaded.config.patch_size == (4, 12)
+    loaded.save_pretrained(tmp_path / "torch")
+    framework.from_pretrained(type(loaded).__name__, folder, **options).save_pretrained(tmp_path / "other")
+    assert content(tmp_path / "other") == content(tmp_path / "torch")

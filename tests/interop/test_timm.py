@@ -621,3 +621,24 @@ def test_timm_opens_what_we_write_of_a_model_of_any_make(fixture_folder, tmp_pat
     with np.load(fixture_folder / source / "expected.npz") as expected, torch.no_grad():
         logits = model(torch.from_numpy(expected["pixel_values"])).numpy()
         np.testing.assert_allclose(logits, expected["logits"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("patch_size", [8, (20, 12)])
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("flexivit_small", {}),
+        ("vit_tiny_patch16_224", {"patch_resampling": "antialiased", "position_resampling": "antialiased"}),
+    ],
+)
+def test_patches_of_another_size_give_timms_logits(architecture, options, patch_size, spread, images, tmp_path):
+    arguments = {"depth": 2, "embed_dim": 32, "num_heads": 4, "num_classes": 10, "img_size": 64}
+    save_for_hf(spread(timm.create_model(architecture, **arguments)), tmp_path, model_args=arguments)
+    other = {"patch_size": patch_size, "img_size": (40, 48)}
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, **arguments | other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = vit_torch.AutoModelForImageClassification.from_pretrained(
+            tmp_path, patch_size=patch_size, image_size=(40, 48), **options
+        )
+    assert_same_logits(model, theirs, images(model.config))

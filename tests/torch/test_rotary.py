@@ -72,7 +72,7 @@ def test_coordinates_move_in_training_alone(field, value, axes):
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (4, 7), (3, 2), (9, 9)])
-@pytest.mark.parametrize("resampling", ["bicubic", "antialiased", "offset"])
+@pytest.mark.parametrize("resampling", ["bicubic", "antialiased", "offset", "bilinear"])
 def test_positions_are_resampled_as_the_core_does_it(resampling, grid):
     positions = np.random.default_rng(0).standard_normal((1, 16, 6)).astype("float32")
     found = resample_grid(torch.from_numpy(positions)[0].unflatten(0, (4, 4)), grid, resampling=resampling)
