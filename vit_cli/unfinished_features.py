@@ -88,7 +88,8 @@ class UnfinishedFeatures:
             os.replace(whole, output)
 
     def _keep_moments(self, done: int, moments: Moments) -> None:
-        with open(_moments_file(self.folder, done), "wb") as file:
+        path = _moments_file(self.folder, done)
+        with _explained(path), open(path, "wb") as file:
             np.savez(file, count=np.array(moments.count), total=moments.total, products=moments.products)
             file.flush()
             os.fsync(file.fileno())
@@ -196,13 +197,13 @@ def _append(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Name the file in an error of the system that has none, such as that the disk is full."""
+    """Name the file in an error of the system that has none, such as that the disk is full, in the system's words."""
     try:
         yield
     except OSError as error:
         if error.errno is None or error.filename is not None:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 @contextlib.contextmanager

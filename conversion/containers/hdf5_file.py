@@ -27,6 +27,7 @@ from conversion.containers.hdf5_structure import (
     read_structure,
 )
 from conversion.containers.mapped_file import view_as
+from conversion.containers.sparse_file import SparseFile
 from vit_core.array_bytes import steps_of
 from vit_core.checks import shown
 from vit_core.file_bytes import file_bytes
@@ -92,19 +93,25 @@ def write_hdf5(
     except ImportError as error:
         raise ImportError('writing HDF5 needs h5py, which is not installed: pip install "trivit[cli]"') from error
     _check_names(tensors)
-    with h5py.File(path, "w") as file:
+    structure = SparseFile()
+    with h5py.File(structure, "w") as file:
         places = {name: _place(file, name, tensor) for name, tensor in tensors.items()}
         for place, values in (attributes or {}).items():
             target = file[place or "/"] if not place or place in file else file.create_group(place)
             for name, value in values.items():
                 for part, part_value in _attribute_parts(name, value):
                     target.attrs[part] = part_value
-    # The library describes where the bytes are; they themselves need nothing of it, and are written faster without.
-    with open(path, "r+b") as written:
+    # The library describes where the bytes are; they themselves need nothing of it, and are written faster without. Nor
+    # does it touch the disk, since it keeps files open that it could not write, and their space with them.
+    with open(path, "wb") as written:
+        for position, content in structure.pages():
+            written.seek(position)
+            written.write(content)
         for name, offset in places.items():
             if offset is not None:
                 written.seek(offset)
                 written.writelines(steps_of(tensors[name].read()))
+        written.truncate(structure.size)
         written.flush()
         os.fsync(written.fileno())
 

@@ -2,7 +2,6 @@ import contextlib
 import errno
 import json
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import largest_file
 
 from vit_core import ViTConfig
 from vit_core.checkpoint import open_checkpoint, save_checkpoint
@@ -65,17 +65,6 @@ def killed_at_every_step(action, out, starts, **request):
     """{start: folders that a process left when it was killed before its first, second, ... step; the last is done}."""
     finish_process(start_process(action=action, out=out, starts=starts, **request))
     return {start: sorted((out / start.name).iterdir(), key=lambda path: int(path.name)) for start in starts}
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    """A disk that is full: this process may write no file larger than this many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
