@@ -36,7 +36,11 @@ OTHER_SIDES = {
         ["interop/test_timm.py", "interop/test_torchvision.py", "interop/test_torch_packages.py"],
     ),
     "transformers-5-tf": ("tf", ["transformers==5.*", "datasets"], ["scripts/tensorflow"]),
-    "keras-hub": ("tf", ["keras-hub==0.32.*"], ["interop/test_keras_hub.py"]),
+    "keras-hub": (
+        "tf",
+        ["keras-hub==0.32.*"],
+        ["interop/test_keras_hub.py", "interop/test_keras_hub_relatives.py"],
+    ),
 }
 #: Whose common tests our classes pass, and what they need: our backends, packages, and the tests in tests/peer_tests.
 PEER = "transformers==4.47.1"
@@ -78,8 +82,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Print how many of timm's Vision Transformers open here, in every framework; a word after -- chooses by name."""
-    install(session, *BACKENDS)
+    """Print how many of timm's Vision Transformers open here with timm's logits; a word after -- chooses by name."""
+    install(session, "torch")
     _, packages, _ = OTHER_SIDES["timm-torchvision"]
     session.install("-c", "constraints.txt", *(package for package in packages if package.startswith("timm")))
     session.run("python", "tests/interop/timm_coverage.py", *session.posargs)

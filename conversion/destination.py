@@ -89,12 +89,12 @@ class Destination:
                 f"{config.pooler_act}, so its answers differ there"
             )
         way = config.architecture.position_resampling
-        if way == "bilinear" or (way == "offset" and not form.resamples_with_offset):
+        if config.architecture.absolute_positions and way not in form.resamplings and form.resamplings != ("offset",):
             notes.append(
                 f"what else reads {form.title} resamples positions in another way than the authors of this model did, "
                 f"so its answers differ a little for images of another size"
             )
-        if form.resamples_with_offset and way != "offset":
+        if form.resamplings == ("offset",) and way != "offset":
             notes.append(
                 f"what else reads {form.title} resamples positions with an offset of 0.1 and this model does not, so "
                 f"its answers differ a little for images of another size"

@@ -55,6 +55,11 @@ PAGES = {
     "mae": "mae.md",
     "torchvision": "torchvision.md",
     "keras-hub": "keras-hub.md",
+    "keras-hub-deit": "keras-hub.md",
+    "keras-hub-dinov2": "keras-hub.md",
+    "keras-hub-dinov3": "keras-hub.md",
+    "keras-hub-siglip": "keras-hub.md",
+    "keras-hub-clip": "keras-hub.md",
     "keras": "keras-hub.md",
 }
 

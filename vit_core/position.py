@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 CUBIC_COEFFICIENT = -0.75
-ANTIALIASED_COEFFICIENT = -0.5  # as PIL and PyTorch have it
+#: That of Catmull and Rom's spline, with which PIL and PyTorch resample with antialiasing, and others always.
+CATMULL_ROM_COEFFICIENT = -0.5
 #: What DINO's authors add to the new length of a side of the grid, so that rounding takes nothing of it.
 DINO_OFFSET = 0.1
 
@@ -39,7 +40,8 @@ def resampling_matrix(
         resampling: "bicubic", by the lengths; "offset", by the factor (new_length + 0.1) / old_length, as DINO and
             DINOv2 without registers do it (facebookresearch/dino, vision_transformer.py); "antialiased", with a kernel
             as wide as what it leaves out needs, of another coefficient, as PyTorch's `antialias=True` does it;
-            "bilinear", with `linear_weights`.
+            "catmull-rom", with that kernel as narrow as it is, as `keras.ops.image.resize` does it; "bilinear", with
+            `linear_weights`.
 
     Returns:
         float64 array of shape (new_length, old_length). Rows sum to one; between equal lengths it is the identity, but
@@ -48,8 +50,8 @@ def resampling_matrix(
     if old_length < 1 or new_length < 1:
         raise ValueError(f"cannot resample {old_length} values to {new_length}; both must be at least 1.")
     rows = np.arange(new_length)
-    if resampling == "antialiased":
-        return _antialiased(old_length, new_length)
+    if resampling in ("antialiased", "catmull-rom"):
+        return _catmull_rom(old_length, new_length, is_widened=resampling == "antialiased")
     if resampling == "offset":
         places = (rows + 0.5) * old_length / (new_length + DINO_OFFSET) - 0.5
         nearest = np.floor(places).astype(int)
@@ -69,11 +71,11 @@ def _spread(nearest: np.ndarray, weights_by_tap: dict[int, Any], old_length: int
     return matrix
 
 
-def _antialiased(old_length: int, new_length: int) -> np.ndarray:
-    """Keys' kernel, widened where there are fewer new values than old ones; what is beyond the edge counts nothing."""
-    step, a = old_length / new_length, ANTIALIASED_COEFFICIENT
+def _catmull_rom(old_length: int, new_length: int, is_widened: bool) -> np.ndarray:
+    """Keys' kernel, which may be widened where there are fewer new values than old; beyond the edge is nothing."""
+    step, a = old_length / new_length, CATMULL_ROM_COEFFICIENT
     places = (np.arange(new_length) + 0.5) * step
-    x = np.abs((np.arange(old_length) + 0.5 - places[:, None]) / max(step, 1))
+    x = np.abs((np.arange(old_length) + 0.5 - places[:, None]) / (max(step, 1) if is_widened else 1))
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
     weights = np.where(x < 1, near, np.where(x < 2, far, 0))
     return weights / weights.sum(1, keepdims=True)

@@ -10,7 +10,7 @@ from keras import ops
 
 from vit_core import position as core
 from vit_core.architecture import Resampling
-from vit_core.position import ANTIALIASED_COEFFICIENT, DINO_OFFSET, cubic_weights, linear_weights
+from vit_core.position import CATMULL_ROM_COEFFICIENT, DINO_OFFSET, cubic_weights, linear_weights
 
 if TYPE_CHECKING:
     from tensorflow import Tensor
@@ -72,8 +72,10 @@ def resampling_matrix(
         weights_at = linear_weights
     length = ops.cast(new_length, "float64")
     rows = ops.arange(new_length, dtype="int32")
-    if resampling == "antialiased":
-        return _antialiased(old_length, ops.cast(rows, "float64"), old_length / length)
+    if resampling in ("antialiased", "catmull-rom"):
+        step = old_length / length
+        width = ops.maximum(step, 1.0) if resampling == "antialiased" else 1.0
+        return _catmull_rom(old_length, ops.cast(rows, "float64"), step, width)
     if resampling == "offset":
         places = (ops.cast(rows, "float64") + 0.5) * old_length / (length + DINO_OFFSET) - 0.5
         nearest = ops.floor(places)
@@ -99,11 +101,11 @@ def _identity(matrix: Tensor) -> Tensor:
     return ops.cast(ops.arange(new_length)[:, None] == ops.arange(old_length), matrix.dtype)
 
 
-def _antialiased(old_length: int, rows: Tensor, step: Tensor) -> Tensor:
-    """The matrix of a kernel that is wider where there are fewer new values than old ones."""
-    a = ANTIALIASED_COEFFICIENT
+def _catmull_rom(old_length: int, rows: Tensor, step: Tensor, width: Tensor | float) -> Tensor:
+    """The matrix of a kernel that may be wider where there are fewer new values than old ones."""
+    a = CATMULL_ROM_COEFFICIENT
     old_places = ops.arange(old_length, dtype="float64") + 0.5
-    x = ops.abs((old_places - ((rows + 0.5) * step)[:, None]) / ops.maximum(step, 1.0))
+    x = ops.abs((old_places - ((rows + 0.5) * step)[:, None]) / width)
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
     weights = ops.where(x < 1, near, ops.where(x < 2, far, ops.zeros_like(x)))
     return weights / ops.sum(weights, axis=1, keepdims=True)

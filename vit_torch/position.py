@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vit_core.architecture import Resampling
-from vit_core.position import ANTIALIASED_COEFFICIENT, cubic_weights, linear_weights
+from vit_core.position import CATMULL_ROM_COEFFICIENT, cubic_weights, linear_weights
 
 #: A kernel of interpolation; see `vit_core.position.cubic_weights`.
 Kernel = Callable[[Any], dict[int, Any]]
@@ -59,8 +59,8 @@ def resampling_matrix(
     resampling: Resampling = "bicubic",
 ) -> Float[Tensor, "new_length old_length"]:
     """See `vit_core.position.resampling_matrix`; the matrix has the device and dtype of `like`."""
-    if resampling == "antialiased":
-        return _antialiased(old_length, new_length, like)
+    if resampling in ("antialiased", "catmull-rom"):
+        return _catmull_rom(old_length, new_length, like, is_widened=resampling == "antialiased")
     if resampling == "bilinear":
         weights_at = linear_weights
     unit, offset = OFFSETS[resampling]
@@ -75,11 +75,14 @@ def resampling_matrix(
     )
 
 
-def _antialiased(old_length: int, new_length: int, like: Tensor) -> Float[Tensor, "new_length old_length"]:
+def _catmull_rom(
+    old_length: int, new_length: int, like: Tensor, is_widened: bool
+) -> Float[Tensor, "new_length old_length"]:
     """See `vit_core.position.resampling_matrix`; the polynomials are factored, which spares float32 cancellation."""
     old, new = (2 * torch.arange(length, device=like.device) + 1 for length in (old_length, new_length))
     distances = (old * new_length - new[:, None] * old_length).abs()
-    x, a = distances.to(like.dtype) / (2 * torch.sym_max(old_length, new_length)), ANTIALIASED_COEFFICIENT
+    unit = torch.sym_max(old_length, new_length) if is_widened else new_length
+    x, a = distances.to(like.dtype) / (2 * unit), CATMULL_ROM_COEFFICIENT
     near, far = (x - 1) * ((a + 2) * x * x - x - 1), a * (x - 1) * (x - 2) * (x - 2)
     weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
     return weights / weights.sum(1, keepdim=True)

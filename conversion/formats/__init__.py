@@ -48,6 +48,7 @@ FORMATS: dict[str, Format] = {
         TIMM,
         DINO,
         TORCHVISION,
+        *KERAS_HUB.others,
         KERAS_HUB,
         KERAS,
     )

@@ -22,6 +22,6 @@ DINO = Format(
     preprocessing=IMAGENET_CROP,
     files={"torch": "dino.pth"},
     refused=REFUSED,
-    resamples_with_offset=True,
     fields_of=resampled_with_offset,
+    resamplings=("offset",),
 )

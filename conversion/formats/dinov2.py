@@ -78,6 +78,6 @@ DINOV2 = _dinov2(
     [],
     "pos_embed",
     fields_of=resampled_with_offset,
-    resamples_with_offset=True,
+    resamplings=("offset",),
     others=(DINOV2_REGISTERS,),
 )

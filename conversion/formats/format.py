@@ -10,6 +10,7 @@ from typing import Any
 
 from conversion.formats.preprocessing import PLAIN, Preprocessing
 from conversion.formats.rules import Rule
+from vit_core.architecture import Resampling
 from vit_core.config import PretrainedConfig
 from vit_core.families import FAMILIES, Family
 from vit_core.parameters import Task
@@ -148,7 +149,7 @@ class Format:
         lacks: config of a model -> what of it the format has no place for; "" if nothing.
         computes: config of a model -> what the code that reads such files computes with, where that depends on it; see
             `conventions`.
-        resamples_with_offset: whether that code resamples positions with DINO's offset.
+        resamplings: how that code resamples positions; several where models may ask for one or the other.
         remarks: (config, task) -> what else to say when such a model is written, in sentences.
     """
 
@@ -186,7 +187,7 @@ class Format:
     carried: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lacks: Callable[[PretrainedConfig], str] = _lacks_nothing
     computes: Callable[[PretrainedConfig], Settings] | None = None
-    resamples_with_offset: bool = False
+    resamplings: tuple[Resampling, ...] = ("bicubic", "antialiased")
     remarks: Callable[[PretrainedConfig, Task], list[str]] = _no_remarks
 
     def for_family(self, family: Family) -> Format | None:

@@ -31,7 +31,7 @@ CLIP_CROP = Preprocessing(tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD), BICUB
 OF_TEXTS = ("text_model.*", "text_projection.*", "logit_scale", "logit_bias", "*.position_ids")
 
 
-def _config_fields(metadata: Settings) -> dict[str, Any] | None:
+def config_fields(metadata: Settings) -> dict[str, Any] | None:
     """What a `config.json` of one tower or of both says."""
     known = CONFIG_CLASSES.get(str(metadata.get("model_type")))
     if known is None or not ("hidden_size" in metadata or issubclass(known, TwoTowersConfig)):
@@ -62,7 +62,7 @@ def _published(
         preprocessing=preprocessing,
         files={"safetensors": "model.safetensors", "torch": "pytorch_model.bin"},
         base_prefixes={each: PREFIXES[each] for each in model_types},
-        config_fields=_config_fields,
+        config_fields=config_fields,
         shards=True,
         **more,
     )

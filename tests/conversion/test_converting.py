@@ -43,6 +43,9 @@ RELATIVES: dict[str, list[dict[str, Any]]] = {
 EVERY_RELATIVE = [model for each in RELATIVES.values() for model in each]
 
 CLIPS = [RELATIVES["clip_vision_model"][0] | POOLED, RELATIVES["clip_vision_model"][1]]
+#: Those whose bare models KerasHub has, for square patches and images.
+IN_KERAS_HUB = ("dinov2", "dinov2_with_registers", "dinov3_vit", "siglip_vision_model", "clip_vision_model")
+
 ALL = [CLASSIFIER, POOLING, BARE, POOLED, MASKABLE, MASKED, HEADLESS]
 HELD: dict[str, list[dict[str, Any]]] = {
     "transformers": [*ALL, *EVERY_RELATIVE],
@@ -63,7 +66,11 @@ HELD: dict[str, list[dict[str, Any]]] = {
     ],
     "dino": [BARE],
     "torchvision": [CLASSIFIER, POOLING, BARE],
-    "keras-hub": [CLASSIFIER, POOLING, BARE],
+    "keras-hub": [
+        *(CLASSIFIER, POOLING, BARE),
+        *(model for model in RELATIVES["deit"] if model["task"] in ("model", "image-classification")),
+        *({**RELATIVES[name][0], "add_pooling_layer": True} for name in IN_KERAS_HUB),
+    ],
     "big-vision-siglip": [RELATIVES["siglip_vision_model"][0] | POOLED],
     "clip": CLIPS,
     "open-clip": CLIPS,
@@ -157,7 +164,8 @@ def that_fits(to: str, model: dict[str, Any]) -> dict[str, Any]:
         return model | squares | {"num_channels": 3, "intermediate_size": 4 * model["hidden_size"]}
     if to == "open-clip":
         return model | {"num_channels": 3}
-    return model | squares if to == "dinov2" else model
+    is_square = to == "dinov2" or (to == "keras-hub" and model.get("model_type") in IN_KERAS_HUB)
+    return model | squares if is_square else model
 
 
 def folded(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -73,6 +73,28 @@ def test_a_foreign_base_model_gives_its_own_states(run: Runs, expected: Any, sou
     close(output.pooler_output, results["pooler_output"])
 
 
+#: The models that read presets of KerasHub, and the sizes of images that there are answers for.
+KERAS_HUB = {
+    "dinov2": ("Dinov2WithRegistersModel", ("", "_large")),
+    "dinov3": ("DINOv3ViTModel", ("", "_large")),
+    "siglip": ("SiglipVisionModel", ("",)),
+    "clip": ("CLIPVisionModelWithProjection", ("",)),
+}
+
+
+@pytest.mark.parametrize("name", KERAS_HUB)
+def test_a_preset_of_keras_hub_gives_its_own_answers(run: Runs, expected: Any, name: str) -> None:
+    """The smaller images have another size than DINOv2's positions are for, and DINOv3's larger ones are no square."""
+    results = expected(f"keras_hub/{name}")
+    architecture, sizes = KERAS_HUB[name]
+    for size in sizes:
+        output = run(f"keras_hub/{name}", architecture, results[f"pixel_values{size}"])
+        answers = {key.removesuffix(size): value for key, value in results.items() if key.endswith(size)}
+        for key in ("last_hidden_state", "pooler_output", "image_embeds"):
+            if key in answers:
+                close(getattr(output, key), answers[key])
+
+
 UNTOLD = {"num_attention_heads": 2, "layer_norm_eps": 1e-3, "hidden_act": "relu"}
 
 

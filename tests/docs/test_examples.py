@@ -18,6 +18,7 @@ DIGIT = next(iter(sorted((Path(vit_core.__file__).parent / "bundled/vit-digits/t
 FILES = {
     "digit.png": DIGIT,
     "clip.pt": FIXTURES / "clip_original/clip.pt",
+    "siglip.weights.h5": FIXTURES / "keras_hub/siglip/model.weights.h5",
     "ViT.npz": FIXTURES / "google_jax_representation/published.npz",
     "dino_checkpoint.pth": FIXTURES / "dino_vit/full_checkpoint.pth",
     "mae_pretrain.pth": FIXTURES / "mae_vit/pretrain.pth",
