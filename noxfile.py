@@ -82,8 +82,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Print how many of timm's Vision Transformers open here with timm's logits; a word after -- chooses by name."""
-    install(session, "torch")
+    """Print how many of timm's Vision Transformers open here, in every framework; a word after -- chooses by name."""
+    install(session, *BACKENDS)
     _, packages, _ = OTHER_SIDES["timm-torchvision"]
     session.install("-c", "constraints.txt", *(package for package in packages if package.startswith("timm")))
     session.run("python", "tests/interop/timm_coverage.py", *session.posargs)

@@ -36,6 +36,7 @@ _OPTIONS: tuple[Mapping[str, Any], ...] = (
     {"use_swiglu_ffn": True, "use_gated_mlp": True, "key_bias": True, "num_register_tokens": 1},
     {
         **dict.fromkeys(("embedding_norm", "query_key_norm", "attention_norm", "mlp_norm", "gated_mlp"), True),
+        "patch_norm": True,
         "register_tokens": 1,
         "pooler": "attention",
     },

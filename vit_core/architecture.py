@@ -27,13 +27,15 @@ Resampling = Literal["bicubic", "antialiased", "offset", "bilinear", "catmull-ro
 RelativePositions = Literal["layers", "shared"]
 #: Positions that rotate queries and keys: as DINOv3 and as EVA-02 do; see `vit_core.rotary`.
 RotaryPositions = Literal["centres", "indices"]
+#: Which coordinate the first half of such pairs of channels knows.
+RotaryFirst = Literal["rows", "columns"]
 #: LayerNorm, or the root mean square alone.
 Norm = Literal["layer", "rms"]
 #: How often layers are skipped in training: the last one most often, or all alike.
 DropPathGrowth = Literal["linear", "constant"]
 #: A summary of the image: a dense layer and tanh over the class token; LayerNorm of the mean of the patches; the class
-#: token as it is; LayerNorm of it; or what a trained query gathers from all tokens.
-Pooler = Literal["dense", "mean-norm", "class-token", "class-norm", "attention"]
+#: token as it is; LayerNorm of it; or what a trained query gathers from all tokens, or from the patches alone.
+Pooler = Literal["dense", "mean-norm", "class-token", "class-norm", "attention", "patch-attention"]
 #: What the classifier reads, after the last norm: the class token, the pooler's output, the mean of the patches, or the
 #: class token and that mean side by side.
 Summary = Literal["class-token", "pooler", "mean", "class-and-mean"]
@@ -49,6 +51,8 @@ class Architecture:
         register_tokens: how many more stand between those and the patches, which nothing reads (Darcet et al. 2023,
             https://arxiv.org/abs/2309.16588).
         patch_bias: whether the projection of the patches has a bias.
+        patch_norm: whether the patches are normed after it, before they get positions (AIMv2, Fini et al. 2024,
+            https://arxiv.org/abs/2411.14402).
         absolute_positions: see `AbsolutePositions` (He et al. 2021, https://arxiv.org/abs/2111.06377, appendix A.1);
             None where there are relative or rotary positions alone.
         positioned: see `Positioned`.
@@ -75,6 +79,11 @@ class Architecture:
         norm: see `Norm` (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467).
         relative_positions: see `RelativePositions` (BEiT, after Raffel et al. 2019, https://arxiv.org/abs/1910.10683).
         rotary_positions: see `RotaryPositions` (Su et al. 2021, https://arxiv.org/abs/2104.09864).
+        rotary_first: see `RotaryFirst` (columns: Heo et al. 2024, https://arxiv.org/abs/2403.13298; Perception Encoder,
+            Bolya et al. 2025, https://arxiv.org/abs/2504.13181).
+        rotary_offset: the number of the first row and column, for positions of "indices" (1 in Perception Encoder).
+        rotary_stretch: whether any grid is stretched to the one of training, for positions of "indices"; if not, larger
+            images have larger numbers (as in Heo et al.).
         layer_scale: the start of the trained factors, one a channel, of what each half of a layer adds (Touvron et al.
             2021, https://arxiv.org/abs/2103.17239, equation 4); None has no such factors.
         drop_path_rate: how often the last layer is skipped for an image in training (Huang et al. 2016,
@@ -92,6 +101,7 @@ class Architecture:
     prefix_tokens: tuple[str, ...] = ("cls_token",)
     register_tokens: int = 0
     patch_bias: bool = True
+    patch_norm: bool = False
     absolute_positions: AbsolutePositions | None = "learned"
     positioned: Positioned = "all"
     position_resampling: Resampling = "bicubic"
@@ -112,6 +122,9 @@ class Architecture:
     norm: Norm = "layer"
     relative_positions: RelativePositions | None = None
     rotary_positions: RotaryPositions | None = None
+    rotary_first: RotaryFirst = "rows"
+    rotary_offset: float = 0.0
+    rotary_stretch: bool = True
     layer_scale: float | None = None
     drop_path_rate: float = 0.0
     drop_path_growth: DropPathGrowth = "linear"
@@ -141,6 +154,7 @@ class Architecture:
         require_integer("register_tokens", self.register_tokens, 0, MOST_REGISTERS)
         if self.layer_scale is not None:
             require_number("layer_scale", self.layer_scale, 0.0, 1e6)
+        require_number("rotary_offset", self.rotary_offset, -1e6, 1e6)
         require_number("drop_path_rate", self.drop_path_rate, 0.0, 1.0, upper_included=False)
 
     @property
@@ -175,7 +189,8 @@ class Architecture:
     @property
     def summary_is_prefix(self) -> bool:
         """Whether classifiers read tokens before the patches alone, so that the last layer needs no others."""
-        pooled = self.classifier_reads == "pooler" and self.pooler not in ("mean-norm", "attention")
+        of_prefix = self.pooler in ("dense", "class-token", "class-norm")
+        pooled = self.classifier_reads == "pooler" and of_prefix
         return bool(self.prefix_tokens) and (self.classifier_reads == "class-token" or pooled)
 
     def drop_path_rates(self, layers: int) -> list[float]:

@@ -256,6 +256,16 @@ class PretrainedConfig(ScriptConfig, Pushable):
         return self.pooler_output_size or self.hidden_size
 
     @property
+    def pooler_heads(self) -> int:
+        """How many heads a pooler has that attends."""
+        return self.num_attention_heads
+
+    @property
+    def pooler_mlp_size(self) -> int:
+        """Width of its MLP."""
+        return self.intermediate_size
+
+    @property
     def classifier_input_size(self) -> int:
         """Width of what the classifier reads: `pooler_size` if that is the output of a dense pooler."""
         architecture = self.architecture

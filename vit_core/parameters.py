@@ -190,7 +190,7 @@ def _norm_pooler(config: PretrainedConfig) -> Iterator[Parameter]:
 
 
 def _attention_pooler(config: PretrainedConfig) -> Iterator[Parameter]:
-    hidden, mlp = {"hidden": config.hidden_size}, {"mlp": config.intermediate_size}
+    hidden, mlp = {"hidden": config.hidden_size}, {"mlp": config.pooler_mlp_size}
     heads = {"heads": config.hidden_size}
     yield _row("pooler.probe", {"batch": 1, "tokens": 1, **hidden}, "token", part="pooler")
     for projection in ("query", "key", "value"):
@@ -208,6 +208,7 @@ _POOLERS: dict[Pooler, Callable[[PretrainedConfig], Iterator[Parameter]]] = {
     "class-token": lambda config: iter(()),
     "class-norm": _norm_pooler,
     "attention": _attention_pooler,
+    "patch-attention": _attention_pooler,
 }
 
 
@@ -228,6 +229,8 @@ def _embeddings(config: PretrainedConfig, use_mask_token: bool) -> Iterator[Para
     yield _row("embeddings.patch_embeddings.projection.weight", weight, "conv", **where)
     if architecture.patch_bias:
         yield _row("embeddings.patch_embeddings.projection.bias", {"hidden": config.hidden_size}, "bias", **where)
+    if architecture.patch_norm:
+        yield from _norm(config, "embeddings.patch_embeddings.layernorm", {"hidden": config.hidden_size}, **where)
     if architecture.embedding_norm:
         yield from _norm(config, "embeddings.layernorm", {"hidden": config.hidden_size}, **where)
 

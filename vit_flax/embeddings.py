@@ -37,6 +37,8 @@ class FlaxViTPatchEmbeddings(Part):
             axes=(None, "hidden"),
             use_bias=config.architecture.patch_bias,
         )
+        if config.architecture.patch_norm:
+            self.layernorm = self.layer_norm()
 
     def __call__(
         self, pixel_values: Float[Array, "batch height width channels"], interpolate_pos_encoding: bool = False
@@ -44,7 +46,8 @@ class FlaxViTPatchEmbeddings(Part):
         check_pixel_values(pixel_values, self.config, CHANNELS_LAST, interpolate_pos_encoding)
         patches = self.projection(pixel_values)
         batch, rows, columns, hidden = patches.shape
-        return patches.reshape(batch, rows * columns, hidden)
+        patches = patches.reshape(batch, rows * columns, hidden)
+        return self.layernorm(patches) if self.config.architecture.patch_norm else patches
 
 
 class FlaxViTEmbeddings(Part):

@@ -325,6 +325,7 @@ def _all_options() -> list[PretrainedConfig]:
             num_hidden_layers=1,
             prefix_tokens=tokens,
             register_tokens=1,
+            patch_norm=True,
             embedding_norm=True,
             query_key_norm=True,
             attention_norm=True,

@@ -86,7 +86,7 @@ class ProbeAttention(Part):
         return gathered.reshape(*gathered.shape[:2], self.config.hidden_size)
 
     def _split(self, projected: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens heads head_dim"]:
-        split = projected.reshape(*projected.shape[:2], self.config.num_attention_heads, self.config.head_dim)
+        split = projected.reshape(*projected.shape[:2], self.config.pooler_heads, -1)
         return self.constrain(split, "batch", "tokens", "heads", None)
 
 
@@ -110,7 +110,7 @@ class AttentionPooler(Part):
 
     def setup(self) -> None:
         config = self.config
-        width, mlp = config.hidden_size, config.intermediate_size
+        width, mlp = config.hidden_size, config.pooler_mlp_size
         self.probe = self.parameter("probe", (1, 1, width), (None, None, "hidden"), normal(config.initializer_range))
         self.attention = PoolerAttention(**self.shared)
         self.layernorm = self.layer_norm()
@@ -124,6 +124,13 @@ class AttentionPooler(Part):
         return gathered + self.output(self.activation(mlp))
 
 
+class PatchAttentionPooler(AttentionPooler):
+    """A summary of the image: the same of the patches alone."""
+
+    def __call__(self, hidden_states: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch hidden"]:
+        return super().__call__(hidden_states[:, self.config.architecture.num_prefix_tokens :])
+
+
 #: The module of each pooler.
 POOLERS: dict[Pooler, type[Part]] = {
     "dense": FlaxViTPooler,
@@ -131,4 +138,5 @@ POOLERS: dict[Pooler, type[Part]] = {
     "class-token": ClassTokenPooler,
     "class-norm": ClassNormPooler,
     "attention": AttentionPooler,
+    "patch-attention": PatchAttentionPooler,
 }

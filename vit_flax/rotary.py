@@ -13,8 +13,7 @@ from jaxtyping import Float
 
 from vit_core import PretrainedConfig
 from vit_core.architecture import RotaryPositions
-from vit_core.rotary import rotary_coordinates, rotary_frequencies, rotary_reference
-from vit_core.rotary import rotary_tables as fixed_tables
+from vit_core.rotary import Rotary
 
 Table = Float[Array | np.ndarray, "patches head_dim"]
 Tables = tuple[Table, Table]  # cosines and sines
@@ -34,14 +33,13 @@ def rotary_tables(config: PretrainedConfig, grid: tuple[int, int], dtype: Any, k
         dtype: of the tables, which are computed in float32 at least.
         key: moves the coordinates at random, those of all images alike, as the config says.
     """
-    rotary: Any = config.architecture.rotary_positions
-    coordinates = rotary_coordinates(rotary, grid, rotary_reference(config))
-    frequencies = rotary_frequencies(rotary, config.head_dim, config.rope_theta)
+    rotary = Rotary.of(config)
+    coordinates = rotary.coordinates(grid)
     if key is None:
-        cos, sin = fixed_tables(rotary, coordinates, frequencies)
+        cos, sin = rotary.tables(coordinates)
         return tuple(table.astype(np.float32).astype(dtype) for table in (cos, sin))  # type: ignore[return-value]
     moved = augmented(config, jnp.asarray(coordinates, jnp.float32), key)
-    angles = (moved[:, :, None] * frequencies.astype(np.float32)).reshape(len(coordinates), -1)
+    angles = (moved[:, :, None] * rotary.frequencies.astype(np.float32)).reshape(len(coordinates), -1)
     angles = jnp.tile(angles, 2)
     return jnp.cos(angles).astype(dtype), jnp.sin(angles).astype(dtype)
 

@@ -45,16 +45,21 @@ class ViTPatchEmbeddings(Part):
             name="projection",
             dtype=self.dtype_policy,
         )
+        has_norm = config.architecture.patch_norm
+        self.layernorm = norm_of(config, "layernorm", self.dtype_policy) if has_norm else None
 
     def build(self, input_shape: Shape) -> None:
         self.projection.build((None, None, None, self.config.num_channels))
+        if self.layernorm is not None:
+            self.layernorm.build((None, None, None, self.config.hidden_size))
 
     def call(
         self, pixel_values: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch rows columns hidden"]:
         if self.data_format == "channels_first":
             pixel_values = ops.transpose(pixel_values, (0, 2, 3, 1))
-        return self.projection(pixel_values)
+        patches = self.projection(pixel_values)
+        return patches if self.layernorm is None else self.layernorm(patches)
 
     def grid(self, pixel_values: Float[Tensor, "batch channels height width"]) -> tuple[int | Tensor, int | Tensor]:
         """Rows and columns of patches."""

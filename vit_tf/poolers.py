@@ -94,7 +94,7 @@ class ProbeAttention(Part):
 
     def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.num_heads, self.head_dim = config.num_attention_heads, config.head_dim
+        self.num_heads, self.head_dim = config.pooler_heads, config.hidden_size // config.pooler_heads
         self.query, self.key, self.value = (
             linear(config, config.hidden_size, name, self.dtype_policy) for name in ("query", "key", "value")
         )
@@ -146,7 +146,7 @@ class AttentionPooler(Part):
         self.attention = PoolerAttention(config, name="attention", dtype=self.dtype_policy)
         self.layernorm = norm_of(config, "layernorm", self.dtype_policy)
         self.intermediate = PoolerProjection(
-            config, config.intermediate_size, name="intermediate", dtype=self.dtype_policy
+            config, config.pooler_mlp_size, name="intermediate", dtype=self.dtype_policy
         )
         self.output_ = PoolerProjection(config, config.hidden_size, name="output", dtype=self.dtype_policy)
         self.activation = activation(config.mlp_act)
@@ -157,11 +157,18 @@ class AttentionPooler(Part):
         self.attention.build((None, None, width))
         self.layernorm.build((None, width))
         self.intermediate.build((None, width))
-        self.output_.build((None, self.config.intermediate_size))
+        self.output_.build((None, self.config.pooler_mlp_size))
 
     def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
         gathered = self.attention(ops.convert_to_tensor(self.probe), hidden_states)
         return gathered + self.output_(self.activation(self.intermediate(self.layernorm(gathered))))
+
+
+class PatchAttentionPooler(AttentionPooler):
+    """The same of the patches alone as a summary of the image."""
+
+    def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
+        return super().call(hidden_states[:, self.config.architecture.num_prefix_tokens :])
 
 
 #: See `vit_core.architecture.Pooler`.
@@ -171,4 +178,5 @@ POOLERS: dict[Pooler, type[Part]] = {
     "class-token": ClassTokenPooler,
     "class-norm": ClassNormPooler,
     "attention": AttentionPooler,
+    "patch-attention": PatchAttentionPooler,
 }

@@ -13,8 +13,8 @@ from keras import ops
 from tensorflow import Tensor
 
 from vit_core import PretrainedConfig
-from vit_core import rotary as core
 from vit_core.architecture import RotaryPositions
+from vit_core.rotary import Rotary
 from vit_tf.parts import Part
 from vit_tf.position import is_known
 
@@ -35,12 +35,9 @@ class RotaryTables(Part):
 
     def __init__(self, config: PretrainedConfig, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        architecture = config.architecture
-        self.rotary: RotaryPositions = architecture.rotary_positions or "centres"
-        self.grid, self.reference = config.grid, core.rotary_reference(config)
-        self.num_prefix_tokens = architecture.num_prefix_tokens
-        self.head_dim, self.theta = config.head_dim, config.rope_theta
-        moves = {name: getattr(config, name, None) for name in MOVES} if self.rotary == "centres" else {}
+        self.grid, self.rotary = config.grid, Rotary.of(config)
+        self.num_prefix_tokens = config.architecture.num_prefix_tokens
+        moves = {name: getattr(config, name, None) for name in MOVES} if self.rotary.kind == "centres" else {}
         self.moves = {name: size for name, size in moves.items() if size is not None and size != MOVES[name]}
         self.seed = keras.random.SeedGenerator() if self.moves else None
 
@@ -49,27 +46,26 @@ class RotaryTables(Part):
         grid = self.grid if grid is None else grid
         moves = training and bool(self.moves)
         if is_known(grid) and not moves:
-            tables = constant_tables(
-                self.rotary, grid, self.reference, self.head_dim, self.theta, self.num_prefix_tokens
-            )
+            tables = constant_tables(self.rotary, grid, self.num_prefix_tokens)
             return ops.convert_to_tensor(tables, self.compute_dtype)
         coordinates = self._coordinates(grid)
         angles = self._angles(self._moved(coordinates) if moves else coordinates)
-        sines = ops.sin(angles) * _signs(self.rotary, self.head_dim)
-        unturned = ops.ones((self.num_prefix_tokens, self.head_dim), angles.dtype)
+        sines = ops.sin(angles) * _signs(self.rotary)
+        unturned = ops.ones((self.num_prefix_tokens, self.rotary.head_dim), angles.dtype)
         cosines = ops.concatenate([unturned, ops.cos(angles)], axis=0)
         return ops.cast(ops.stack([cosines, ops.concatenate([0 * unturned, sines], axis=0)]), self.compute_dtype)
 
     def _coordinates(self, grid: Grid) -> Float[Tensor, "patches 2"]:
-        """See `vit_core.rotary.rotary_coordinates`."""
+        """See `vit_core.rotary.Rotary.coordinates`."""
         if is_known(grid):
-            return ops.convert_to_tensor(core.rotary_coordinates(self.rotary, grid, self.reference), "float32")
-        places = ops.arange(grid[0] * grid[1], dtype="int32")
-        axes = []
-        for index, length, reference in zip((places // grid[1], places % grid[1]), grid, self.reference, strict=True):
-            place, count = ops.cast(index, "float32"), ops.cast(length, "float32")
-            axes.append((place + 0.5) / count * 2 - 1 if self.rotary == "centres" else place / count * reference)
-        return ops.stack(axes, axis=1)
+            return ops.convert_to_tensor(self.rotary.coordinates(grid), "float32")
+        indices = ops.arange(grid[0] * grid[1], dtype="int32")
+        places = (indices // grid[1], indices % grid[1])
+        both = [
+            self.rotary.place(ops.cast(places[axis], "float32"), axis, ops.cast(grid[axis], "float32"))
+            for axis in self.rotary.axes
+        ]
+        return ops.stack(both, axis=1)
 
     def _moved(self, coordinates: Float[Tensor, "patches 2"]) -> Float[Tensor, "patches 2"]:
         """The coordinates moved at random."""
@@ -81,26 +77,20 @@ class RotaryTables(Part):
         return coordinates
 
     def _angles(self, coordinates: Float[Tensor, "patches 2"]) -> Float[Tensor, "patches head_dim"]:
-        """The angle of each channel; see `vit_core.rotary.rotary_tables`."""
-        frequencies = core.rotary_frequencies(self.rotary, self.head_dim, self.theta).astype("float32")
-        angles = ops.reshape(coordinates[:, :, None] * frequencies, (-1, self.head_dim // 2))
-        return ops.tile(angles, (1, 2)) if self.rotary == "centres" else ops.repeat(angles, 2, axis=1)
+        """The angle of each channel; see `vit_core.rotary.Rotary.tables`."""
+        frequencies = self.rotary.frequencies.astype("float32")
+        angles = ops.reshape(coordinates[:, :, None] * frequencies, (-1, self.rotary.head_dim // 2))
+        return ops.tile(angles, (1, 2)) if self.rotary.kind == "centres" else ops.repeat(angles, 2, axis=1)
 
 
 @lru_cache(maxsize=16)
 def constant_tables(
-    rotary: RotaryPositions,
-    grid: tuple[int, int],
-    reference: tuple[int, int],
-    head_dim: int,
-    theta: float,
-    prefix_tokens: int,
+    rotary: Rotary, grid: tuple[int, int], prefix_tokens: int
 ) -> Float[np.ndarray, "2 tokens head_dim"]:
-    """What `RotaryTables` returns for a grid that is known, in float64; see `vit_core.rotary` for the arguments."""
-    frequencies = core.rotary_frequencies(rotary, head_dim, theta)
-    cosines, sines = core.rotary_tables(rotary, core.rotary_coordinates(rotary, grid, reference), frequencies)
-    tables = np.stack([cosines, sines * _signs(rotary, head_dim)])
-    unturned = np.zeros((2, prefix_tokens, head_dim))
+    """What `RotaryTables` returns for a grid that is known, in float64."""
+    cosines, sines = rotary.tables(rotary.coordinates(grid))
+    tables = np.stack([cosines, sines * _signs(rotary)])
+    unturned = np.zeros((2, prefix_tokens, rotary.head_dim))
     unturned[0] = 1
     return np.concatenate([unturned, tables], axis=1)
 
@@ -126,7 +116,7 @@ def turned(
     return heads * cosines + partners * sines
 
 
-def _signs(rotary: RotaryPositions, head_dim: int) -> Float[np.ndarray, " head_dim"]:
+def _signs(rotary: Rotary) -> Float[np.ndarray, " head_dim"]:
     """With which sign a channel's sine counts, as -1 for the first of a pair."""
-    pair = np.array([-1, 1], np.float32)
-    return np.repeat(pair, head_dim // 2) if rotary == "centres" else np.tile(pair, head_dim // 2)
+    pair, half = np.array([-1, 1], np.float32), rotary.head_dim // 2
+    return np.repeat(pair, half) if rotary.kind == "centres" else np.tile(pair, half)

@@ -35,6 +35,7 @@ class ViTPatchEmbeddings(nn.Module):
             stride=self.patch_size,
             bias=config.architecture.patch_bias,
         )
+        self.layernorm = norm_of(config) if config.architecture.patch_norm else None
 
     def forward(
         self, pixel_values: Float[Tensor, "batch channels height width"], interpolate_pos_encoding: bool = False
@@ -44,7 +45,8 @@ class ViTPatchEmbeddings(nn.Module):
         weight = getattr(projection, "weight", None)
         if weight is None:  # of what scripts put here, which may have parts
             weight = next(projection.parameters(), pixel_values)
-        return projection(pixel_values.to(weight.dtype)).flatten(2).transpose(1, 2)
+        patches = projection(pixel_values.to(weight.dtype)).flatten(2).transpose(1, 2)
+        return patches if self.layernorm is None else self.layernorm(patches)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches."""

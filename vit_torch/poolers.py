@@ -72,7 +72,7 @@ class AttentionPooler(nn.Module):
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
         self.config = config
-        hidden, mlp = config.hidden_size, config.intermediate_size
+        hidden, mlp = config.hidden_size, config.pooler_mlp_size
         self.probe = nn.Parameter(torch.empty(1, 1, hidden))
         output = nn.ModuleDict({"dense": nn.Linear(hidden, hidden)})
         self.attention: Any = nn.ModuleDict({"attention": ProbeAttention(config), "output": output})
@@ -93,12 +93,19 @@ class AttentionPooler(nn.Module):
         return (token + self.output["dense"](mlp))[:, 0]
 
 
+class PatchAttentionPooler(AttentionPooler):
+    """A summary of the image: the same of the patches alone."""
+
+    def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
+        return super().forward(hidden_states[:, self.config.architecture.num_prefix_tokens :])
+
+
 class ProbeAttention(nn.Module):
     """Multi-head attention from one token to all others, up to the output projection."""
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
-        self.attention_head_size = config.head_dim
+        self.attention_head_size = config.hidden_size // config.pooler_heads
         self.query, self.key, self.value = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3))
 
     def forward(
@@ -115,4 +122,5 @@ POOLERS: dict[Pooler, Callable[[PretrainedConfig], nn.Module]] = {
     "class-token": ClassTokenPooler,
     "class-norm": ClassNormPooler,
     "attention": AttentionPooler,
+    "patch-attention": PatchAttentionPooler,
 }

@@ -6,6 +6,7 @@ See `vit_core.rotary`.
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from vit_core import PretrainedConfig
 from vit_core.architecture import RotaryPositions
-from vit_core.rotary import rotary_coordinates, rotary_frequencies, rotary_reference, rotary_tables
+from vit_core.rotary import Rotary
 
 #: Cosines and sines, a row for each token; those of the tokens before the patches are 1 and 0, which turn nothing.
 Tables = tuple[Float[Tensor, "tokens head_dim"], Float[Tensor, "tokens head_dim"]]
@@ -34,17 +35,13 @@ class RotaryPositionEmbedding(nn.Module):
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
-        architecture, fields = config.architecture, vars(config)
         self.grid = config.grid
-        self.head_dim = config.head_dim
-        self.num_prefix_tokens = architecture.num_prefix_tokens
-        assert architecture.rotary_positions is not None  # or there would be no such part
-        self.rotary = architecture.rotary_positions
-        self.reference = rotary_reference(config)
-        self.theta: float = fields["rope_theta"]
-        self.frequencies: list[float] = rotary_frequencies(self.rotary, self.head_dim, self.theta).tolist()
+        self.num_prefix_tokens = config.architecture.num_prefix_tokens
+        self.rotary = Rotary.of(config)
+        self.fields = astuple(self.rotary)  # constants, which compilers take from a model as they are
+        self.frequencies: list[float] = self.rotary.frequencies.tolist()
         self.shift, self.jitter, self.rescale = (
-            fields.get(f"pos_embed_{name}") for name in ("shift", "jitter", "rescale")
+            vars(config).get(f"pos_embed_{name}") for name in ("shift", "jitter", "rescale")
         )
 
     def forward(
@@ -62,23 +59,21 @@ class RotaryPositionEmbedding(nn.Module):
         if is_known and not moves:
             # Tensors of other classes have no values, and what is made among them has none for others.
             make = cached_tables if type(hidden_states) is Tensor else constant_tables
-            own = (self.rotary, grid or self.grid, self.reference, self.head_dim, self.theta, self.num_prefix_tokens)
-            return make(*own, *place)
+            return make(self.fields, grid or self.grid, self.num_prefix_tokens, *place)
         coordinates = self._coordinates(grid or self.grid, hidden_states.device)
         if moves:
             coordinates = self._moved(coordinates)
         angles = coordinates[:, :, None] * coordinates.new_tensor(self.frequencies)
-        angles = angles.flatten(1).tile(2) if self.rotary == "centres" else angles.flatten(1).repeat_interleave(2, 1)
+        is_halved = self.rotary.kind == "centres"
+        angles = angles.flatten(1).tile(2) if is_halved else angles.flatten(1).repeat_interleave(2, 1)
         return _with_prefix(angles.cos(), angles.sin(), self.num_prefix_tokens, *place)
 
     def _coordinates(self, grid: tuple[int, int], device: torch.device) -> Float[Tensor, "patches 2"]:
-        """See `vit_core.rotary.rotary_coordinates`; the grid may be symbolic."""
-        rows, columns = (torch.arange(count, dtype=torch.float32, device=device) for count in grid)
-        if self.rotary == "centres":
-            rows, columns = (rows + 0.5) / grid[0] * 2 - 1, (columns + 0.5) / grid[1] * 2 - 1
-        else:
-            rows, columns = rows / grid[0] * self.reference[0], columns / grid[1] * self.reference[1]
-        return torch.stack([rows[:, None].expand(grid), columns.expand(grid)], dim=-1).flatten(0, 1)
+        """See `vit_core.rotary.Rotary.coordinates`; the grid may be symbolic."""
+        indices = [torch.arange(count, dtype=torch.float32, device=device) for count in grid]
+        rows, columns = (self.rotary.place(indices[axis], axis, grid[axis]) for axis in (0, 1))
+        both = [rows[:, None].expand(grid), columns.expand(grid)]
+        return torch.stack([both[axis] for axis in self.rotary.axes], dim=-1).flatten(0, 1)
 
     def _moved(self, coordinates: Float[Tensor, "patches 2"]) -> Float[Tensor, "patches 2"]:
         """Coordinates moved at random, by torch's generator."""
@@ -92,18 +87,11 @@ class RotaryPositionEmbedding(nn.Module):
 
 
 def constant_tables(
-    rotary: RotaryPositions,
-    grid: tuple[int, int],
-    reference: tuple[int, int],
-    head_dim: int,
-    theta: float,
-    num_prefix_tokens: int,
-    device: torch.device,
-    dtype: torch.dtype,
+    fields: tuple[Any, ...], grid: tuple[int, int], num_prefix_tokens: int, device: torch.device, dtype: torch.dtype
 ) -> Tables:
-    """The tables for a grid; see `vit_core.rotary.rotary_tables`."""
-    coordinates = rotary_coordinates(rotary, grid, reference)
-    tables = rotary_tables(rotary, coordinates, rotary_frequencies(rotary, head_dim, theta))
+    """The tables for a grid, of rotary positions with such fields; see `vit_core.rotary.Rotary.tables`."""
+    rotary = Rotary(*fields)
+    tables = rotary.tables(rotary.coordinates(grid))
     cos, sin = (torch.from_numpy(table).to(device, torch.float32) for table in tables)
     return _with_prefix(cos, sin, num_prefix_tokens, device, dtype)
 

@@ -18,8 +18,19 @@ from typing import Any
 import numpy as np
 
 from conversion.containers.mapped_file import mapped_tensor, view_as
-from conversion.containers.torch_names import STORAGE_TYPES, UNTYPED_DTYPES, Pairs, PickledTensor, Storage, itemsize
+from conversion.containers.torch_names import (
+    STORAGE_TYPES,
+    UNTYPED_DTYPES,
+    Pairs,
+    PickledTensor,
+    ScriptModule,
+    Storage,
+    admitted,
+    admitted_in_script,
+    itemsize,
+)
 from conversion.containers.torch_pickle import LARGEST_PICKLE, MOST_STEPS, Pickled, read_pickle
+from conversion.containers.torch_script import Children, script_children
 from conversion.containers.zip_file import ZipEntry, ZipWriter, open_zip
 from vit_core.checks import shown
 from vit_core.file_bytes import file_bytes
@@ -41,20 +52,22 @@ def read_torch_file(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
     """Open a file of `torch.save` without reading its tensors and without running its code.
 
     Args:
-        path: a file of any version of PyTorch since 0.1.10, as it is found under the names `.bin`, `.pth` and `.pt`;
-            nothing it says is believed before it is checked against the file's size.
+        path: a file of any version of PyTorch since 0.1.10, as it is found under the names `.bin`, `.pth` and `.pt`, or
+            a TorchScript program, as `torch.jit.save` writes it since version 1.4; nothing it says is believed before
+            it is checked against the file's size.
         mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
         Its tensors in the order of the file. The keys of dictionaries and the places in lists that lead to a tensor are
         its name, joined with "/": "teacher/backbone.cls_token", "optimizer/state/0/exp_avg". Tensors of one storage
-        share their memory unless they are strided, as those are copied when read. What is no tensor is dropped.
+        share their memory unless they are strided, as those are copied when read. What is no tensor is dropped. Of a
+        program, the parameters and buffers, whose names are joined with dots.
 
     Raises:
         OSError: it cannot be opened.
         ValueError: it is truncated, corrupt or hostile, holds no named tensors, or is of a kind that is not read: a
-            TorchScript archive, the tar archive of PyTorch 0.1.9 and before, tensors that are not dense; the message
-            says what is wrong.
+            frozen TorchScript program, the tar archive of PyTorch 0.1.9 and before, tensors that are not dense; the
+            message says what is wrong.
     """
     with open(path, "rb") as file:
         beginning = file.read(_TAR_SIGN_START + len(_TAR_SIGN))
@@ -69,7 +82,10 @@ def read_torch_file(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
             length = sum(entry.size for entry in entries.values())
         else:
             raise _unknown(beginning)
-        tensors = _named_tensors(pickled.value)
+        if isinstance(pickled.value, ScriptModule):
+            tensors = _named_tensors(pickled.value, ".", script_children(entries))
+        else:
+            tensors = _named_tensors(pickled.value, "/", _children)
         return {name: _stored(name, tensor, storages[tensor.storage.key], length) for name, tensor in tensors.items()}
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
@@ -111,8 +127,7 @@ def _read_archive(entries: Mapping[str, ZipEntry]) -> tuple[Pickled, dict[str, n
     if len(folders) != 1:
         raise ValueError(f"is a zip archive with {len(folders)} data.pkl instead of one; it is no file of torch.save.")
     folder = folders[0]
-    if f"{folder}/constants.pkl" in entries or any(name.startswith(f"{folder}/code/") for name in entries):
-        raise ValueError("is a TorchScript program, not weights alone; load it with torch.jit and save its state dict.")
+    is_script = f"{folder}/constants.pkl" in entries or any(name.startswith(f"{folder}/code/") for name in entries)
     order = _record(entries, f"{folder}/byteorder")[:16].tobytes() if f"{folder}/byteorder" in entries else b"little"
     if order != b"little":
         raise ValueError(f"has the byte order {shown(order)}, but only b'little' is read; save it on another machine.")
@@ -121,9 +136,11 @@ def _read_archive(entries: Mapping[str, ZipEntry]) -> tuple[Pickled, dict[str, n
         raise ValueError(
             f"has a data.pkl of {len(pickle)} bytes and not {LARGEST_PICKLE} at most; save its weights alone."
         )
-    pickled = read_pickle(pickle.data)
+    pickled = read_pickle(pickle.data, admit=admitted_in_script if is_script else admitted)
     if pickled.end != len(pickle):
         raise ValueError(f"has {len(pickle) - pickled.end} bytes behind its pickle; it is corrupt, get it again.")
+    if is_script and not isinstance(pickled.value, ScriptModule):
+        raise ValueError("is a TorchScript program without a module; save the state dict of its weights.")
     storages = {}
     for key, storage in pickled.storages.items():
         storages[key] = _record(entries, f"{folder}/data/{key}")
@@ -189,13 +206,13 @@ def _find_storages(data: np.ndarray, position: int, storages: Iterable[Storage])
     return found
 
 
-def _named_tensors(root: Any) -> dict[str, PickledTensor]:
-    """The tensors in dictionaries and lists, by the keys that lead to them."""
+def _named_tensors(root: Any, separator: str, children: Children) -> dict[str, PickledTensor]:
+    """The tensors in dictionaries and lists, or in modules, by the keys that lead to them."""
     if isinstance(root, PickledTensor):
         raise ValueError("holds one tensor without a name; save a dictionary of named tensors.")
     tensors: dict[str, PickledTensor] = {}
     letters = 0
-    for keys, tensor in _tensors_with_keys(root):
+    for keys, tensor in _tensors_with_keys(root, children):
         for key in keys:
             if type(key) not in (str, int):
                 raise ValueError(f"has a tensor under the key {shown(key)}, which is neither text nor a whole number.")
@@ -206,36 +223,41 @@ def _named_tensors(root: Any) -> dict[str, PickledTensor]:
                 f"has more than {MOST_TENSORS} tensors, or names of more than {LARGEST_NAMES} letters in all, which no "
                 f"checkpoint has; save its state dict alone."
             )
-        name = "/".join(parts)
+        name = separator.join(parts)
         if name in tensors:
             raise ValueError(f"has two tensors named {shown(name)}; nothing says which one counts.")
         tensors[name] = tensor
+    if not tensors and isinstance(root, ScriptModule):
+        raise ValueError(
+            "is a TorchScript program in which no weights have names, since it was frozen or has none; save its state "
+            "dict before torch.jit.freeze."
+        )
     if not tensors:
         raise ValueError("holds no tensors in dictionaries or lists; save a state dict.")
     return tensors
 
 
-def _tensors_with_keys(root: Any) -> Iterator[tuple[list[Any], PickledTensor]]:
-    """The tensors in dictionaries and lists; what contains itself, or what is shared too often, is refused."""
+def _tensors_with_keys(root: Any, children: Children) -> Iterator[tuple[list[Any], PickledTensor]]:
+    """The tensors and the keys that lead to them; what contains itself, or what is shared too often, is refused."""
     keys: list[Any] = []
-    levels = [_children(root)]
+    levels = [children(root)]
     seen = 0
     while levels:
         for key, child in levels[-1]:
             seen += 1
             if isinstance(child, PickledTensor):
                 yield [*keys, key], child
-            elif isinstance(child, list | tuple):
+            elif isinstance(child, list | tuple | ScriptModule):
                 keys.append(key)
-                levels.append(_children(child))
+                levels.append(children(child))
                 break
         else:
             levels.pop()
             del keys[-1:]  # the root has none
         if seen > MOST_STEPS or len(levels) > DEEPEST:
             raise ValueError(
-                f"has dictionaries or lists that contain themselves, lie more than {DEEPEST} deep or hold one another "
-                f"more than {MOST_STEPS} times; save its state dict alone."
+                f"has dictionaries, lists or modules that contain themselves, lie more than {DEEPEST} deep or hold one "
+                f"another more than {MOST_STEPS} times; save its state dict alone."
             )
 
 

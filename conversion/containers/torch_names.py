@@ -42,6 +42,22 @@ class Inert:
 INERT = Inert()
 
 
+class ScriptModule:
+    """A module of a TorchScript program, of whose class nothing is known but the name.
+
+    Attributes:
+        class_name: its class, such as "__torch__.torch.nn.modules.linear.Linear".
+        attributes: what it holds, once the pickle has said it.
+    """
+
+    def __init__(self, class_name: str) -> None:
+        self.class_name = class_name
+        self.attributes: Pairs | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name}>"  # it may be nested without end
+
+
 @dataclass(frozen=True, slots=True)
 class Storage:
     """A stretch of values in a file.
@@ -127,6 +143,21 @@ def admitted(module: str, name: str) -> Name:
     if unsupported := _UNSUPPORTED.get(name) if module.startswith("torch") else None:
         raise ValueError(f"holds {unsupported} ({text}), which have no place in a checkpoint here; save plain tensors.")
     raise refusal(text)
+
+
+def admitted_in_script(module: str, name: str) -> Name:
+    """What stands for a class or a function of a TorchScript program, whose classes are called `__torch__.something`.
+
+    Raises:
+        ValueError: see `admitted`.
+    """
+    is_own = module == SCRIPT or module.startswith(f"{SCRIPT}.")
+    if is_own and len(module) + len(name) <= LONGEST_CLASS:  # names may be recalled, so that copies are dear
+        text = f"{module}.{name}"
+        return Name(text, lambda arguments: INERT if arguments else ScriptModule(text))
+    if module == "torch.jit._pickle" and name in _SCRIPT_VALUES:
+        return Name(f"{module}.{name}", _inert)
+    return admitted(module, name)
 
 
 def refusal(text: str) -> ValueError:
@@ -281,6 +312,11 @@ _DROPPED = {
     "numpy._core.numeric": "_frombuffer",
     "torch": "Size device",
 }
+
+LONGEST_CLASS = 400  # letters
+SCRIPT = "__torch__"  # the package of a TorchScript program's own classes
+#: Typed lists and dictionaries in a TorchScript program's attributes.
+_SCRIPT_VALUES = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist", "restore_type_tag")
 
 #: (module, name) -> what stands for it: all that a pickle may name.
 ADMITTED: dict[tuple[str, str], Name] = {

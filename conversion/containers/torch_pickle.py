@@ -22,6 +22,7 @@ from conversion.containers.torch_names import (
     Name,
     OrderedPairs,
     Pairs,
+    ScriptModule,
     Storage,
     admitted,
     is_size,
@@ -36,14 +37,16 @@ LONGEST_NUMBER = 255  # bytes of an integer
 LONGEST_LINE = 512  # bytes of a module's or a class's name
 LATEST_PROTOCOL = 5
 
+Admit = Callable[[str, str], Name]
+
 
 @dataclass(frozen=True)
 class Pickled:
     """What a pickle says.
 
     Attributes:
-        value: None, bool, int, str, list, tuple, `Pairs`, `PickledTensor`, `Storage`, `Name` or `INERT`. Lists and
-            pairs may contain themselves.
+        value: None, bool, int, str, list, tuple, `Pairs`, `ScriptModule`, `PickledTensor`, `Storage`, `Name` or
+            `INERT`. Lists, pairs and modules may contain themselves.
         end: the position behind its last byte.
         storages: every storage that it names, whole, by key.
     """
@@ -53,17 +56,18 @@ class Pickled:
     storages: dict[str, Storage]
 
 
-def read_pickle(data: memoryview, start: int = 0) -> Pickled:
+def read_pickle(data: memoryview, start: int = 0, admit: Admit = admitted) -> Pickled:
     """Interpret a pickle.
 
     Args:
         data: bytes that hold it.
         start: where in them it starts.
+        admit: what stands for a module's class or function.
 
     Raises:
         ValueError: it is corrupt, hostile or holds what cannot be read here. The text goes on from the file's name.
     """
-    machine = _Machine(data[start : start + LARGEST_PICKLE])
+    machine = _Machine(data[start : start + LARGEST_PICKLE], admit)
     value = machine.run()
     return Pickled(value, start + machine.position, machine.storages)
 
@@ -71,8 +75,9 @@ def read_pickle(data: memoryview, start: int = 0) -> Pickled:
 class _Machine:
     """The state of the interpreter; its methods are what instructions share."""
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, admit: Admit) -> None:
         self.data = data
+        self.admit = admit
         self.position = 0
         self.steps = 0
         self.stack: list[Any] = []
@@ -312,14 +317,14 @@ def _frozen_set(machine: _Machine) -> None:
 
 def _global(machine: _Machine) -> None:
     module, name = machine.line(), machine.line()
-    machine.push(admitted(module, name))
+    machine.push(machine.admit(module, name))
 
 
 def _stack_global(machine: _Machine) -> None:
     name, module = machine.pop(), machine.pop()
     if not isinstance(name, str) or not isinstance(module, str):
         raise machine.corrupt("names a class by something else than text")
-    machine.push(admitted(module, name))
+    machine.push(machine.admit(module, name))
 
 
 def _instance(machine: _Machine) -> None:
@@ -347,9 +352,12 @@ def _call_with_names(machine: _Machine) -> None:
 
 
 def _build(machine: _Machine) -> None:
-    """BUILD: give an object its attributes, which are dropped."""
-    machine.pop()
-    if not isinstance(machine.top(), OrderedPairs | Inert):
+    """BUILD: give an object its attributes, which are dropped unless it is a module of a TorchScript program."""
+    state = machine.pop()
+    target = machine.top()
+    if isinstance(target, ScriptModule) and target.attributes is None:
+        target.attributes = state if isinstance(state, Pairs) else Pairs()  # a state of its own is no attributes
+    elif not isinstance(target, OrderedPairs | Inert):
         raise machine.corrupt("sets attributes of an object that has none")
 
 

@@ -19,7 +19,7 @@ from conversion.formats.published_names import ATTENTION, GATE, IF_GATED
 from conversion.formats.rules import TORCH_LEAVES, Module, rules
 from conversion.formats.timm_names import CLASS_TOKEN, QUERY_KEY_VALUE
 from vit_core.config import PretrainedConfig
-from vit_core.rotary import rotary_frequencies
+from vit_core.rotary import Rotary
 from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
 PERIODS = "rope_embed.periods"
@@ -80,7 +80,7 @@ def _fused(name: str, biases: Mapping[str, StoredTensor | None]) -> dict[str, St
 
 def _periods(pairs: int, theta: float) -> np.ndarray:
     """The wavelengths of the rotary positions, which the authors' code keeps and reads, float64."""
-    return 2 * np.pi / rotary_frequencies("centres", 4 * pairs, theta)
+    return 2 * np.pi / Rotary("centres", 4 * pairs, theta).frequencies
 
 
 def _mask(mask: StoredTensor | None, bias: StoredTensor) -> np.ndarray:

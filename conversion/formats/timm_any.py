@@ -1,4 +1,4 @@
-"""timm's Vision Transformers of any make: EVA-02, DeiT III, DINOv2, DINOv3, CLIP, SigLIP and many others.
+"""timm's Vision Transformers of any make: EVA-02, DeiT III, DINOv2, DINOv3, CLIP, SigLIP, AIMv2 and many others.
 
 What they are made of, their tensors tell, and for the rest the name of the architecture in their `config.json`; where
 that is not known, or says something that Trivit does not have, they are refused.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from conversion.formats import timm_config, timm_options
+from conversion.formats import timm_building, timm_config, timm_options
 from conversion.formats.format import Format, Tensors
 from conversion.formats.published_names import ATTENTION, GATE, IF_GATED, LAYER, POOLER
 from conversion.formats.rules import TORCH_LEAVES, Module, rules
@@ -18,6 +18,9 @@ from vit_core.config import PretrainedConfig
 
 MLP = (f"{LAYER}.intermediate.dense", f"{LAYER}.output.dense")
 MLP_NORM = f"{LAYER}.output.layernorm"
+PATCH_NORM = "embeddings.patch_embeddings.layernorm"
+#: Norms that come with the layers of EVA-02 and of AIMv2, where gate and value are two.
+IF_TWO = (f"{MLP_NORM}.weight", f"{PATCH_NORM}.weight")
 REST = [module for module in ENCODER if module.ours not in (*MLP, "layernorm")]
 FIRST = re.compile(r"(?P<before>(.+\.)?blocks\.\d+\.mlp\.)fc1\.(?P<leaf>weight|bias)")
 #: The name, between those of the file and the rules, of a layer that holds gate and value.
@@ -38,7 +41,7 @@ def _unpacked(tensors: Tensors) -> Tensors:
 def _packed(tensors: Tensors, config: PretrainedConfig) -> Tensors:
     """The names of the class of timm's models that such a model is of."""
     names = {name: name.replace(f".{PACKED}.", ".fc1.") for name in tensors}
-    if timm_options.is_eva(config):
+    if timm_building.is_eva(config):
         names = {name: re.sub(r"^(blocks\.\d+\.)ls([12])\.gamma$", r"\1gamma_\2", each) for name, each in names.items()}
     return {names[name]: tensor for name, tensor in tensors.items()}
 
@@ -58,6 +61,7 @@ TIMM_ANY = Format(
                 Module(layer, f"blocks.*.attn.{part}_proj.{{leaf}}")
                 for layer, part in zip(QUERY_KEY_VALUE, "qkv", strict=True)
             ),
+            Module(PATCH_NORM, "patch_embed.norm.{leaf}"),
             Module("embeddings.layernorm", "norm_pre.{leaf}"),
             Module(f"{ATTENTION}.query_norm", "blocks.*.attn.q_norm.{leaf}"),
             Module(f"{ATTENTION}.key_norm", "blocks.*.attn.k_norm.{leaf}"),
@@ -66,7 +70,7 @@ TIMM_ANY = Format(
             Module(f"{LAYER}.lambda_1", "blocks.*.gamma_1"),
             Module(f"{LAYER}.lambda_2", "blocks.*.ls2.gamma"),
             Module(f"{LAYER}.lambda_2", "blocks.*.gamma_2"),
-            Module((GATE, MLP[0]), f"blocks.*.mlp.{PACKED}.{{leaf}}", unless=(f"{MLP_NORM}.weight",)),
+            Module((GATE, MLP[0]), f"blocks.*.mlp.{PACKED}.{{leaf}}", unless=IF_TWO),
             Module(GATE, "blocks.*.mlp.fc1_g.{leaf}"),
             Module(MLP[0], "blocks.*.mlp.fc1.{leaf}", unless=IF_GATED),
             Module(MLP[0], "blocks.*.mlp.fc1_x.{leaf}"),
@@ -97,5 +101,5 @@ TIMM_ANY = Format(
     named_fields=timm_config.named_fields,
     fields_of=timm_options.fields_of,
     preprocessing_fields=timm_config.preprocessing_fields,
-    config_file=timm_options.config_file,
+    config_file=timm_building.config_file,
 )

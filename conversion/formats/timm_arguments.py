@@ -1,8 +1,9 @@
 """What the entrypoints of timm's Vision Transformers tell them beside their sizes, by the name of the architecture.
 
 Read off timm/models/vision_transformer.py, deit.py and eva.py of timm 1.0.31: arguments that no tensor shows, under
-timm's names; `eps` is that of `norm_layer`, if not 1e-6; "gated" stands for the layers of gated MLPs, and True for a
-value that makes a model one that is not read. Most names of sizes follow from each other, so that they stand together.
+timm's names; `eps` is that of `norm_layer`, if not 1e-6; "gated" stands for the layers of gated MLPs, "norm_layer" for
+the norm of all others, and True for a value that makes a model one that is not read. Most names of sizes follow from
+each other, so that they stand together.
 """
 
 from __future__ import annotations
@@ -221,7 +222,13 @@ _ROWS: tuple[tuple[dict[str, Any], str], ...] = (
         """,
     ),
     (
-        {"act_layer": "silu", "global_pool": "avg", "embed_norm_layer": "rmsnorm", "mlp_layer": "gated", "eps": 1e-05},
+        {
+            "act_layer": "silu",
+            "global_pool": "avg",
+            "embed_norm_layer": "norm_layer",
+            "mlp_layer": "gated",
+            "eps": 1e-05,
+        },
         """
         aimv2_1b_patch14_224 aimv2_1b_patch14_336 aimv2_1b_patch14_448 aimv2_3b_patch14_224
         aimv2_3b_patch14_336 aimv2_3b_patch14_448 aimv2_huge_patch14_224 aimv2_huge_patch14_336

@@ -165,7 +165,7 @@ def config_file(config: PretrainedConfig, preprocessing: Settings) -> str:
     family = family_of(config)
     names, architecture, head = WRITTEN[family.model_type]
     arguments = {theirs: getattr(config, ours) for theirs, ours in names.items()}
-    arguments["mlp_ratio"] = _ratio(config.intermediate_size, config.hidden_size)
+    arguments["mlp_ratio"] = ratio(config.intermediate_size, config.hidden_size)
     pooling = "token"
     if "init_values" in arguments:
         pooling = "avg" if getattr(config, "use_mean_pooling", False) else "token"
@@ -202,7 +202,7 @@ def config_file(config: PretrainedConfig, preprocessing: Settings) -> str:
     return json.dumps(values, indent=2) + "\n"
 
 
-def _ratio(wide: int, narrow: int) -> float:
+def ratio(wide: int, narrow: int) -> float:
     """The ratio from which timm, which cuts off what is behind the point, computes the width of an MLP again."""
     ratio = wide / narrow
     return ratio if int(narrow * ratio) == wide else math.nextafter(ratio, math.inf)

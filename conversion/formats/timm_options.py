@@ -1,19 +1,18 @@
-"""What a timm model of any make is made of: from its tensors and the arguments that timm builds it with, and back.
+"""What a timm model of any make is made of: from its tensors and the arguments that timm builds it with.
 
-Arguments are those of its `config.json`, and else those of the architecture's entrypoint (`timm_arguments`).
+Arguments are those of its `config.json`, and else those of the architecture's entrypoint (`timm_arguments`). The way
+back is `timm_building`.
 Reference: timm/models/vision_transformer.py, timm/models/eva.py and timm/layers/pos_embed_sincos.py.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from conversion.formats import timm_config
 from conversion.formats.format import Found, Settings, Tensors
 from conversion.formats.timm_arguments import ARGUMENTS
 from vit_core.checks import shown
-from vit_core.config import PretrainedConfig
 from vit_core.families import vision_transformer
 
 MODEL_TYPE = vision_transformer.FAMILY.model_type
@@ -34,12 +33,14 @@ UNDERSTOOD = frozenset(
     {
         *("is_eva", "eps", "act_layer", "init_values", "no_embed_class", "global_pool", "pool_include_prefix"),
         *("use_rot_pos_emb", "rope_type", "rope_temperature", "rope_grid_indexing", "rope_grid_offset"),
-        *("rope_rotate_half", "ref_feat_shape", "mlp_layer", "swiglu_mlp", "attn_pool_num_heads"),
+        *("rope_rotate_half", "ref_feat_shape", "mlp_layer", "swiglu_mlp", "attn_pool_num_heads", "embed_norm_layer"),
     }
 )
 #: Models that were trained for patches of many sizes (Beyer et al. 2022, https://arxiv.org/abs/2212.08013), for which
 #: timm resamples as they were trained.
 FLEXIBLE = "flexivit"
+#: What stands for the norm of the layers in the arguments of an entrypoint.
+SAME_NORM = "norm_layer"
 #: What no argument but these makes a model one that the plain format has.
 PLAIN = {"global_pool": ("token", "", None), "act_layer": (None, "gelu"), "init_values": (None,)}
 SPECIAL = ("fc_norm", "ls1", "gamma_1", "q_norm", "reg_token", "norm_pre", "attn_pool", "fc1_g", "q_bias", "q_proj")
@@ -116,6 +117,8 @@ def fields_of(model: Found, metadata: Settings) -> dict[str, Any]:
     for name, value in arguments.items():
         if name not in HARMLESS | UNDERSTOOD and value not in (None, False):
             raise ValueError(f"timm builds it with {name}={shown(value)}, which Trivit does not have.")
+    if (norm := arguments.get("embed_norm_layer")) not in (None, SAME_NORM):
+        raise ValueError(f"its patches are normed by embed_norm_layer={shown(norm)}, whose epsilon may be another.")
     tensors = model.tensors
     fields: dict[str, Any] = {
         "layer_norm_eps": arguments.get("eps", 1e-6),
@@ -123,6 +126,7 @@ def fields_of(model: Found, metadata: Settings) -> dict[str, Any]:
         "prefix_tokens": ("cls_token",) if "cls_token" in tensors else (),
         "register_tokens": tensors["reg_token"].shape[1] if "reg_token" in tensors else 0,
         "patch_bias": "patch_embed.proj.bias" in tensors,
+        "patch_norm": "patch_embed.norm.weight" in tensors,
         "absolute_positions": "learned" if "pos_embed" in tensors else None,
         "positioned": "patches" if arguments.get("no_embed_class") else "all",
         "position_resampling": "bilinear" if str(metadata["architecture"]).startswith(FLEXIBLE) else "bicubic",
@@ -131,7 +135,7 @@ def fields_of(model: Found, metadata: Settings) -> dict[str, Any]:
         "norm": "layer" if "blocks.0.norm1.bias" in tensors else "rms",
         **_in_layers(tensors),
         **_rotary(arguments),
-        **_head(tensors, arguments),
+        **_head(tensors, arguments, bool(arguments.get("is_eva"))),
     }
     if fields["query_bias"] or fields["key_bias"] or fields["value_bias"]:
         fields["qkv_bias"] = True
@@ -162,44 +166,73 @@ def _in_layers(tensors: Tensors) -> dict[str, Any]:
         "query_key_norm": there("attn.q_norm.weight"),
         "attention_norm": there("attn.norm.weight"),
         "mlp_norm": there("mlp.norm.weight"),
-        "gated_mlp": there("mlp.fc1_packed.weight", "mlp.fc1_g.weight"),
+        "gated_mlp": _has_gate(tensors),
         "is_scaled": there("ls1.gamma", "gamma_1"),
     }
+
+
+def _has_gate(tensors: Tensors) -> bool:
+    return "blocks.0.mlp.fc1_packed.weight" in tensors or "blocks.0.mlp.fc1_g.weight" in tensors
 
 
 def _rotary(arguments: Settings) -> dict[str, Any]:
     if not arguments.get("use_rot_pos_emb"):
         return {}
     kind = arguments.get("rope_type", "cat")
-    usual = {"rope_grid_indexing": "ij", "rope_grid_offset": 0.0}
-    for name, value in usual.items():
-        if arguments.get(name, value) != value:
-            raise ValueError(f"its rotary positions have {name}={shown(arguments[name])}, which Trivit does not have.")
-    if kind == "dinov3":
-        return {"rotary_positions": "centres", "rope_theta": float(arguments.get("rope_temperature", 100.0))}
-    if kind != "cat":
+    if kind not in ROTARY:
         raise ValueError(f"its rotary positions are of the type {shown(kind)}, which Trivit does not have.")
-    grid = arguments.get("ref_feat_shape")
-    return {
-        "rotary_positions": "indices",
-        "rope_theta": float(arguments.get("rope_temperature", 10000.0)),
-        "rotary_grid": tuple(grid) if isinstance(grid, list | tuple) else grid,
+    positions, temperature = ROTARY[kind]
+    indexing, offset = arguments.get("rope_grid_indexing", "ij"), arguments.get("rope_grid_offset") or 0.0
+    is_usual = {
+        "rope_grid_indexing": indexing in FIRST,
+        "rope_rotate_half": arguments.get("rope_rotate_half", kind == "dinov3") is (kind == "dinov3"),
+        "rope_grid_offset": positions == "indices" or not offset,
     }
+    if name := next((name for name, is_so in is_usual.items() if not is_so), None):
+        raise ValueError(
+            f"its rotary positions, of the type {shown(kind)}, have {name}={shown(arguments[name])}, which Trivit does "
+            f"not have."
+        )
+    fields = {
+        "rotary_positions": positions,
+        "rope_theta": float(arguments.get("rope_temperature", temperature)),
+        "rotary_first": FIRST[indexing],
+    }
+    if positions == "indices":
+        grid = arguments.get("ref_feat_shape")
+        fields["rotary_grid"] = tuple(grid) if isinstance(grid, list | tuple) else grid
+        fields |= {"rotary_offset": float(offset), "rotary_stretch": grid is not None}
+    return fields
 
 
-def _head(tensors: Tensors, arguments: Settings) -> dict[str, Any]:
+#: timm's types of rotary positions, with ours and the base of the frequencies unless it is given.
+ROTARY = {"cat": ("indices", 10000.0), "dinov3": ("centres", 100.0)}
+#: How it indexes the grid, and which coordinate comes first then.
+FIRST = {"ij": "rows", "xy": "columns"}
+
+
+def _head(tensors: Tensors, arguments: Settings, is_eva: bool) -> dict[str, Any]:
     """What its head reads; where there is none, what would."""
-    pooling = arguments.get("global_pool", "avg" if arguments.get("is_eva") else "token")
+    pooling = arguments.get("global_pool", "avg" if is_eva else "token")
     has_norm, has_classes = "fc_norm.weight" in tensors, "cls_token" in tensors
     if arguments.get("pool_include_prefix") and pooling != "map":
         raise ValueError("its head reads the mean of all tokens, the class token and registers among them.")
     if pooling == "map" and "attn_pool.latent" in tensors:
-        prefix = has_classes or "reg_token" in tensors
-        if (prefix and not arguments.get("pool_include_prefix") and not arguments.get("is_eva")) or has_norm:
-            raise ValueError("its head pools the patches alone by attention, or norms what it pooled.")
-        if arguments.get("attn_pool_num_heads"):
-            raise ValueError("its head pools by attention with a number of heads of its own.")
-        return {"pooler": "attention", "classifier_reads": "pooler"}
+        if has_norm:
+            raise ValueError("its head norms what it pooled by attention, which Trivit does not have.")
+        if is_eva and _has_gate(tensors):
+            raise ValueError("its head pools by attention with GELU and its layers are gated by SiLU; Trivit has one.")
+        reads_all = is_eva or arguments.get("pool_include_prefix") or not (has_classes or "reg_token" in tensors)
+        fields: dict[str, Any] = {
+            "pooler": "attention" if reads_all else "patch-attention",
+            "classifier_reads": "pooler",
+        }
+        if (heads := arguments.get("attn_pool_num_heads")) is not None:
+            fields["pooler_attention_heads"] = heads
+        own, others = (tensors.get(f"{part}.mlp.fc2.weight") for part in ("attn_pool", "blocks.0"))
+        if own is not None and others is not None and own.shape[-1] != others.shape[-1]:
+            fields["pooler_intermediate_size"] = own.shape[-1]
+        return fields
     if pooling == "avg":
         pooled = {"pooler": "mean-norm", "classifier_reads": "pooler"}
         return pooled if has_norm else {"pooler": None, "classifier_reads": "mean"}
@@ -208,116 +241,3 @@ def _head(tensors: Tensors, arguments: Settings) -> dict[str, Any]:
             return {"pooler": "class-norm", "classifier_reads": "pooler"}
         return {"pooler": None, "classifier_reads": "class-token" if has_classes else "mean"}
     raise ValueError(f"its head reads the tokens by global_pool={shown(pooling)}, which Trivit does not have.")
-
-
-def is_eva(config: PretrainedConfig) -> bool:
-    """Whether timm's Eva is the class of such a model, rather than its VisionTransformer."""
-    options = config.architecture
-    has_biases = (options.query_bias, options.key_bias, options.value_bias)
-    some = config.qkv_bias and len(set(has_biases)) > 1
-    return options.rotary_positions is not None or some or (options.gated_mlp and options.mlp_norm)
-
-
-def config_file(config: PretrainedConfig, preprocessing: Settings) -> str:
-    """A `config.json` from which timm builds the model.
-
-    Raises:
-        ValueError: timm has no such model.
-    """
-    options = config.architecture
-    values = json.loads(timm_config.config_file(config, preprocessing))
-    is_of_eva = is_eva(config)
-    arguments = {**values["model_args"], **_shared_arguments(config), **(_of_eva if is_of_eva else _of_vit)(config)}
-    pooling = {"mean": "avg", "class-token": "token"}.get(options.classifier_reads)
-    if options.classifier_reads == "pooler":
-        pooling = {"mean-norm": "avg", "class-norm": "token", "attention": "map"}.get(str(options.pooler))
-    name = ARCHITECTURES_BY_EPSILON.get((is_of_eva, config.layer_norm_eps, options.norm))
-    lacking = {
-        "what its classifier reads": pooling is None,
-        f"layer_norm_eps={config.layer_norm_eps:g} with norm={options.norm!r}": name is None,
-        "relative positions": options.relative_positions is not None,
-        "positions for the class token and not for registers": options.positioned == "class-token"
-        and options.register_tokens > 0,
-        "sines and cosines for positions": options.absolute_positions == "sincos",
-        f"prefix_tokens={list(options.prefix_tokens)}": options.prefix_tokens not in ((), ("cls_token",)),
-        "a patch bias beside a norm of embeddings": options.patch_bias == options.embedding_norm,
-    }
-    if reason := next((what for what, is_so in lacking.items() if is_so), None):
-        raise ValueError(f"timm has no Vision Transformer with {reason}; convert to transformers.")
-    arguments["global_pool"] = values["global_pool"] = pooling
-    if is_of_eva:
-        arguments.pop("act_layer", None)
-    values |= {"architecture": name, "model_args": arguments}
-    return json.dumps(values, indent=2) + "\n"
-
-
-#: Architectures whose epsilon and norm no argument changes, of which the arguments change everything else.
-ARCHITECTURES_BY_EPSILON = {
-    (False, 1e-6, "layer"): "vit_base_patch16_224",
-    (False, 1e-5, "layer"): "vit_base_patch16_clip_224",
-    (False, 1e-6, "rms"): "test_vit4",
-    (True, 1e-6, "layer"): "eva02_tiny_patch14_224",
-    (True, 1e-5, "layer"): "vit_small_patch16_dinov3",
-}
-
-
-def _shared_arguments(config: PretrainedConfig) -> dict[str, Any]:
-    options = config.architecture
-    return {
-        "class_token": bool(options.prefix_tokens),
-        "no_embed_class": options.positioned == "patches" and options.num_prefix_tokens > 0,
-        "init_values": options.layer_scale or (1.0 if options.layer_scale is not None else None),
-        "qk_norm": options.query_key_norm,
-        "qkv_bias": bool(config.qkv_bias and options.query_bias),
-    }
-
-
-def _of_vit(config: PretrainedConfig) -> dict[str, Any]:
-    options = config.architecture
-    has_norm = options.pooler in ("mean-norm", "class-norm")
-    if options.gated_mlp or (has_norm and options.final_norm):
-        what = "such gated MLPs" if options.gated_mlp else "norms of tokens and of what its head reads"
-        raise ValueError(f"timm has no Vision Transformer with {what}; convert to transformers.")
-    activation = next((theirs for theirs, ours in timm_config.ACTIVATIONS.items() if ours == config.hidden_act), None)
-    if activation is None:
-        raise ValueError(f"timm has no activation {config.hidden_act!r}; convert to transformers.")
-    return {
-        "reg_tokens": options.register_tokens,
-        "pre_norm": options.embedding_norm,
-        "final_norm": options.final_norm or has_norm,  # which is where the other one is, if there is another
-        "fc_norm": has_norm,
-        "proj_bias": options.output_bias,
-        "scale_attn_norm": options.attention_norm,
-        "scale_mlp_norm": options.mlp_norm,
-        "act_layer": activation,
-    }
-
-
-def _of_eva(config: PretrainedConfig) -> dict[str, Any]:
-    options = config.architecture
-    if config.hidden_act != ("silu" if options.gated_mlp else "gelu"):
-        raise ValueError(f"timm has no Eva with hidden_act={config.hidden_act!r}; convert to transformers.")
-    rotary: dict[str, Any] = {"use_rot_pos_emb": options.rotary_positions is not None}
-    if options.rotary_positions is not None:
-        is_of_dinov3 = options.rotary_positions == "centres"
-        grid = getattr(config, "rotary_grid", None)
-        rotary |= {
-            "rope_type": "dinov3" if is_of_dinov3 else "cat",
-            "rope_temperature": config.rope_theta,
-            "rope_rotate_half": is_of_dinov3,
-            "ref_feat_shape": None if is_of_dinov3 else grid,
-        }
-    return {
-        **rotary,
-        "use_abs_pos_emb": options.absolute_positions is not None,
-        "num_reg_tokens": options.register_tokens,
-        "use_pre_transformer_norm": options.embedding_norm,
-        "use_post_transformer_norm": options.final_norm,
-        "use_fc_norm": options.pooler in ("mean-norm", "class-norm"),
-        "attn_type": "rope" if config.qkv_bias and options.key_bias else "eva",
-        "swiglu_mlp": options.gated_mlp,
-        "swiglu_align_to": 0,
-        "scale_mlp": options.mlp_norm,
-        "scale_attn_inner": options.attention_norm,
-        "qkv_fused": True,
-    }

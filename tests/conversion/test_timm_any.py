@@ -24,6 +24,11 @@ FOLDERS: dict[str, dict[str, Any]] = {
     "timm_dinov2_reg4": {"positioned": "patches", "register_tokens": 4, "classifier_reads": "class-token"},
     "timm_dinov3": {"rotary_positions": "centres", "rope_theta": 100.0, "layer_norm_eps": 1e-5, "qkv_bias": False},
     "timm_eva02": {"rotary_positions": "indices", "rope_theta": 10000.0, "rotary_grid": (16, 16), "gated_mlp": True},
+    "timm_aimv2": {"patch_norm": True, "norm": "rms", "gated_mlp": True, "hidden_act": "silu", "layer_norm_eps": 1e-5},
+    "timm_pe": {
+        **{"rotary_first": "columns", "rotary_offset": 1.0, "rotary_grid": (14, 14), "rotary_stretch": True},
+        **{"pooler": "attention", "pooler_attention_heads": 2, "pooler_intermediate_size": 32},
+    },
     "timm_siglip": {"pooler": "attention", "prefix_tokens": (), "hidden_act": "gelu"},
 }
 Expected = Callable[[str], Mapping[str, np.ndarray]]
@@ -74,7 +79,9 @@ def changed(fixture_folder: Path, folder: Path, source: str, **values: Any) -> P
     [
         ("timm_deit3", {"architecture": "my_vit"}, "its architecture, 'my_vit', is none that is known here"),
         ("timm_deit3", {"model_args": {"block_fn": "ParallelScalingBlock"}}, "builds it with block_fn='Parallel"),
-        ("timm_dinov3", {"architecture": "vit_base_patch16_rope_mixed_224"}, "rotary positions have rope_grid_index"),
+        ("timm_dinov3", {"model_args": {"rope_grid_offset": 1.0}}, "'dinov3', have rope_grid_offset=1.0, which Trivit"),
+        ("timm_pe", {"model_args": {"rope_rotate_half": True}}, "the type 'cat', have rope_rotate_half=True, which"),
+        ("timm_aimv2", {"model_args": {"embed_norm_layer": "layernorm"}}, "are normed by embed_norm_layer='layernorm'"),
         (
             "timm_dinov3",
             {"architecture": "vit_large_patch16_sapiens2"},
@@ -111,12 +118,18 @@ def test_a_plain_model_of_another_kind_is_not_taken_for_a_vit(fixture_folder: Pa
     assert (config.model_type, config.hidden_act, config.layer_norm_eps) == ("vision_transformer", "quick_gelu", 1e-5)
 
 
+ATTENDS = {"pooler": "attention", "classifier_reads": "pooler", "layer_norm_eps": 1e-6, "hidden_act": "gelu"}
+
+
 def test_timm_has_no_place_for_every_combination(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
     for number, (options, reason) in enumerate(
         [
             ({"layer_norm_eps": 1e-3, "pooler": None}, "layer_norm_eps=0.001 with norm='layer'"),
             ({"pooler": None, "layer_norm_eps": 1e-6, "relative_positions": "layers"}, "relative positions"),
             ({"pooler": None, "layer_norm_eps": 1e-6, "gated_mlp": True}, "such gated MLPs"),
+            ({"pooler": None, "layer_norm_eps": 1e-6, "patch_norm": True}, r"such layers \(with normed patches\)"),
+            ({**ATTENDS, "pooler_attention_heads": 2}, "a pooler with sizes of its own"),
+            ({**ATTENDS, "pooler": "patch-attention", "rotary_positions": "indices"}, "attends to patches alone"),
         ]
     ):
         source = write_checkpoint(tmp_path / f"from {number}", model_type="vision_transformer", **options)

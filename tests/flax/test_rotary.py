@@ -12,16 +12,15 @@ from vit_flax.rotary import augmented, rotary_tables, rotated
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
 
 
-@pytest.mark.parametrize("rotary", ["centres", "indices"])
-def test_queries_and_keys_of_patches_are_turned_as_the_core_says(rotary):
-    config = vit_flax.VisionTransformerConfig(**SIZES, rotary_positions=rotary, rotary_grid=(4, 6))
+COLUMNS = {"rotary_first": "columns", "rotary_offset": 1.0, "rotary_stretch": False}
+
+
+@pytest.mark.parametrize(("rotary", "options"), [("centres", {}), ("indices", {}), ("indices", COLUMNS)])
+def test_queries_and_keys_of_patches_are_turned_as_the_core_says(rotary, options):
+    config = vit_flax.VisionTransformerConfig(**SIZES, rotary_positions=rotary, rotary_grid=(4, 6), **options)
     heads = np.random.default_rng(0).normal(size=(2, 17, 4, 8))
     patches = heads[:, 2:].swapaxes(1, 2)
-    tables = core.rotary_tables(
-        rotary,
-        core.rotary_coordinates(rotary, (3, 5), (4, 6)),
-        core.rotary_frequencies(rotary, 8, config.rope_theta),
-    )
+    tables = core.Rotary.of(config).tables(core.Rotary.of(config).coordinates((3, 5)))
     found = rotated(rotary, jnp.asarray(heads), rotary_tables(config, (3, 5), jnp.float32))
     np.testing.assert_array_equal(found[:, :2], np.float32(heads[:, :2]))
     np.testing.assert_allclose(found[:, 2:].swapaxes(1, 2), core.rotated(rotary, patches, tables), atol=1e-6)

@@ -1,104 +1,198 @@
-"""How much of timm opens: every architecture of its Vision Transformers, with two layers and random weights.
+"""How much of timm opens: every architecture of its Vision Transformers, small, in PyTorch, Keras and Flax.
 
-Run by `nox -s coverage`. Each is saved as timm saves it and opened here in PyTorch; its logits are compared with
-timm's, in parts of their range. Prints a table in Markdown, and fails where one opens with other logits.
+Run by `nox -s coverage`. Each is built with two narrow layers and random weights, and saved as timm saves it; it is
+opened here in every framework, and its logits are compared with timm's, in parts of their range. Then it is written
+for timm, which builds it anew. Prints tables in Markdown, and fails where one opens with other logits than timm's, in
+one framework and not in another, or is written as another model.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
 import sys
 import tempfile
+import time
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import torchvision_operators  # isort: skip  # noqa: F401  # first, since timm imports torchvision
+import numpy as np
 import timm
 import torch
 from timm.models import save_for_hf
 
-import vit_torch
+import conversion
+from conversion.formats.timm_config import named_fields
 
 MODULES = ("vision_transformer", "deit", "beit", "eva")
-LAYERS, CLASSES, PATCHES = 2, 10, 4
+LAYERS, WIDTH, HEADS, CLASSES, GRID = 2, 64, 4, 10, (3, 4)
 TOLERANCE = 1e-4
+#: How small tokens are at first, so that the epsilon of the first norm shows in the logits.
+FAINT = 3e-3
+#: The package for each framework.
+FRAMEWORKS = {"torch": "vit_torch", "tf": "vit_tf", "flax": "vit_flax"}
+REFUSALS = (OSError, TypeError, ValueError)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Finding:
-    """What became of an architecture: the largest difference of its logits, or why it was refused."""
+    """What became of an architecture: in each framework the largest difference of its logits, or why it was refused.
+
+    Under "timm", the same of the model that timm builds from what is written for it.
+    """
 
     name: str
-    difference: float | None
-    reason: str = ""
+    differences: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def is_right(self) -> bool:
-        """Whether it opens with timm's logits."""
-        return self.difference is not None and self.difference <= TOLERANCE
+    def is_right(self, framework: str) -> bool:
+        """Whether it has timm's logits there."""
+        return self.differences.get(framework, np.inf) <= TOLERANCE
+
+    def wrongs(self, frameworks: list[str]) -> list[str]:
+        """What must not be."""
+        found = [
+            f"in {framework} its logits are off by {difference:.1e} of their range"
+            for framework, difference in self.differences.items()
+            if not difference <= TOLERANCE
+        ]
+        opened = [framework for framework in frameworks if framework in self.differences]
+        if 0 < len(opened) < len(frameworks):
+            found.append(f"it opens in {', '.join(opened)} alone")
+        return found
 
 
-def built(name: str) -> tuple[torch.nn.Module, dict[str, object], int]:
-    """An architecture with two layers and weights that all show in its logits, its arguments, and its image size."""
-    patch = 16
-    for part in name.split("_"):
-        if part.startswith("patch") and part[5:].isdigit():
-            patch = int(part[5:])
-    arguments: dict[str, object] = {"depth": LAYERS, "num_classes": CLASSES, "img_size": PATCHES * patch}
+@cache
+def opener(framework: str) -> Callable[[str, np.ndarray], np.ndarray]:
+    """What opens a folder in a framework and returns the logits of images."""
+    model_class: Any = importlib.import_module(FRAMEWORKS[framework]).AutoModelForImageClassification
+
+    def logits(folder: str, images: np.ndarray) -> np.ndarray:
+        model = model_class.from_pretrained(folder)
+        with torch.inference_mode():
+            returned = model(torch.from_numpy(images) if framework == "torch" else images).logits
+        return np.asarray(returned)
+
+    return logits
+
+
+def built(name: str) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """An architecture, small, with weights that all show in its logits, and its arguments.
+
+    Raises:
+        ValueError: its name does not tell the heads that it has in full size.
+    """
+    with torch.device("meta"):
+        whole = timm.create_model(name, **({} if "sapiens2" in name else {"depth": 1}))
+    heads = getattr(whole.blocks[0], "attns", [whole.blocks[0]])[0]
+    heads = getattr(heads, "attn", heads).num_heads
+    if (known := named_fields({"architecture": name}, whole.embed_dim)) != {"num_attention_heads": heads}:
+        raise ValueError(
+            f"{name} is {whole.embed_dim} wide and has {heads} heads, which its name does not tell: {known}."
+        )
+    sides = whole.patch_embed.patch_size
+    arguments: dict[str, Any] = {
+        "depth": LAYERS,
+        "embed_dim": WIDTH,  # one for all, so that Flax compiles few shapes
+        "num_heads": HEADS,
+        "num_classes": CLASSES,
+        "img_size": [count * side for count, side in zip(GRID, sides, strict=True)],
+    }
+    if "sapiens2" in name:
+        arguments["num_kv_heads"] = [HEADS, HEADS // 2]
     torch.manual_seed(0)
     model = timm.create_model(name, **arguments).eval()
     with torch.no_grad():
-        for parameter in model.parameters():
+        for where, parameter in model.named_parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=parameter[0].numel() ** -0.5)
             else:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
-    return model, arguments, PATCHES * patch
+            if where.startswith(("patch_embed.proj", "pos_embed")) or where.endswith("_token"):
+                parameter.mul_(FAINT)
+    return model, arguments
 
 
-def examined(name: str) -> Finding:
-    """Open an architecture and compare its logits."""
-    try:
-        model, arguments, size = built(name)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        return Finding(name, None, f"timm does not build it with {LAYERS} layers ({type(error).__name__})")
-    images = torch.randn(1, 3, size, size)
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode(), warnings.catch_warnings():
+def examined(name: str, frameworks: list[str]) -> Finding:
+    """Open an architecture in frameworks, write it, and compare the logits."""
+    found = Finding(name)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = model(images)
-        save_for_hf(model, folder, model_args=arguments, safe_serialization=True)
-        try:
-            ours = vit_torch.AutoModelForImageClassification.from_pretrained(folder)(images).logits
-        except (OSError, TypeError, ValueError) as error:
-            return Finding(name, None, str(error).replace(folder, name).partition("\n")[0])
-    return Finding(name, ((ours - theirs).abs().max() / (theirs.max() - theirs.min())).item())
+        model, arguments = built(name)
+        images = torch.randn(2, 3, *arguments["img_size"])
+        with tempfile.TemporaryDirectory() as temporary, torch.inference_mode():
+            folder, written = f"{temporary}/{name}", f"{temporary}/written"
+            theirs = model(images).numpy()
+            save_for_hf(model, folder, model_args=arguments, safe_serialization=True)
+
+            def compare(where: str, run: Callable[[], np.ndarray]) -> None:
+                try:
+                    found.differences[where] = float(np.abs(run() - theirs).max() / np.ptp(theirs))
+                except REFUSALS as error:
+                    told = str(error).replace(folder, "").replace(name, "").partition("\n")[0]
+                    found.reasons[where] = told.lstrip(" ,")
+
+            def rebuilt() -> np.ndarray:
+                conversion.convert(folder, written, "timm")
+                return timm.create_model(f"local-dir:{written}", pretrained=True).eval()(images).numpy()
+
+            for framework in frameworks:
+                compare(framework, lambda framework=framework: opener(framework)(folder, images.numpy()))
+            if found.differences:
+                compare("timm", rebuilt)
+    return found
+
+
+def report(findings: list[Finding], frameworks: list[str]) -> int:
+    """Print what was found; returns how many findings must not be."""
+    print(f"Of {len(findings)} architectures of timm {timm.__version__}:\n")
+    print("| | with timm's logits | largest difference, in parts of their range |\n|---|---|---|")
+    titles = {**{each: f"open in {each}" for each in frameworks}, "timm": "are built by timm from what is written"}
+    for where, title in titles.items():
+        right = [each.differences[where] for each in findings if each.is_right(where)]
+        print(f"| {title} | {len(right)} | {max(right, default=0):.1e} |")
+    for title, first in (("refused", frameworks[0]), ("not written for timm", "timm")):
+        refused = defaultdict(list)
+        for each in findings:
+            if first in each.reasons:
+                refused[each.reasons[first]].append(each.name)
+        print(f"\n| {title} | why |\n|---|---|")
+        for reason, which in sorted(refused.items(), key=lambda item: -len(item[1])):
+            print(f"| {', '.join(f'`{name}`' for name in which)} | {reason} |")
+    wrongs = [f"{each.name}: {wrong}" for each in findings for wrong in each.wrongs(frameworks)]
+    print(*("", *wrongs) if wrongs else "", sep="\n")
+    return len(wrongs)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Examine all architectures whose names contain a word; the exit status is 1 where one opens wrongly."""
+    """Examine all architectures whose names contain a word; the exit status is 1 where something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("word", nargs="?", default="", help="a part of the names that are meant; all unless given")
-    word = parser.parse_args(arguments).word
-    names = sorted({name for module in MODULES for name in timm.list_models(module=module) if word in name})
-    findings = []
+    parser.add_argument(
+        "--framework",
+        action="append",
+        choices=FRAMEWORKS,
+        help="where to open them, several times; in all unless given",
+    )
+    chosen = parser.parse_args(arguments)
+    frameworks = chosen.framework or list(FRAMEWORKS)
+    names = sorted({name for module in MODULES for name in timm.list_models(module=module) if chosen.word in name})
+    findings, began = [], time.monotonic()
     for number, name in enumerate(names, 1):
-        findings.append(examined(name))
-        told = findings[-1].reason or f"{findings[-1].difference:.1e}"
+        findings.append(examined(name, frameworks))
+        told = {**{where: f"{each:.1e}" for where, each in findings[-1].differences.items()}, **findings[-1].reasons}
         print(f"[{number}/{len(names)}] {name}: {told}", file=sys.stderr, flush=True)
-    right = [each for each in findings if each.is_right]
-    wrong = [each for each in findings if each.difference is not None and not each.is_right]
-    refused = defaultdict(list)
-    for each in findings:
-        if each.difference is None:
-            refused[each.reason.removeprefix(f"{each.name} ").removeprefix(f"{each.name}, ")].append(each.name)
-    print(f"{len(right)} of {len(findings)} architectures of timm {timm.__version__} open with its logits.\n")
-    print("| refused | why |\n|---|---|")
-    for reason, which in sorted(refused.items(), key=lambda item: -len(item[1])):
-        print(f"| {', '.join(f'`{name}`' for name in which)} | {reason} |")
-    for each in wrong:
-        print(f"\n{each.name} opens and is off by {each.difference:.1e} of the range of its logits.")
-    return 1 if wrong else 0
+    wrongs = report(findings, frameworks)
+    print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+    return 1 if wrongs else 0
 
 
 if __name__ == "__main__":

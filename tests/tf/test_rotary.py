@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from vit_core import DINOv3ViTConfig, VisionTransformerConfig
-from vit_core.rotary import rotary_coordinates, rotary_frequencies, rotary_tables, rotated
+from vit_core.rotary import Rotary, rotated
 from vit_tf.rotary import RotaryTables, turned
 
 SIZES = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "image_size": 32, "patch_size": 8}
@@ -15,18 +15,26 @@ HEADS = np.random.default_rng(0).normal(size=(2, 17, 2, 8)).astype(np.float32)
 SLOWEST = 2 * np.pi / 10
 
 
-@pytest.fixture(scope="module", params=["centres", "indices"])
+OPTIONS = {
+    "centres": {},
+    "indices": {},
+    "columns": {"rotary_positions": "indices", "rotary_first": "columns", "rotary_offset": 1.0},
+    "places": {"rotary_positions": "indices", "rotary_stretch": False},
+}
+
+
+@pytest.fixture(scope="module", params=OPTIONS)
 def tables(request):
     fields = {"rotary_positions": request.param, "register_tokens": 1, "rope_theta": 30.0, "rotary_grid": (4, 6)}
-    return RotaryTables(VisionTransformerConfig(**SIZES, **fields))
+    return RotaryTables(VisionTransformerConfig(**SIZES, **{**fields, **OPTIONS[request.param]}))
 
 
 def test_patches_alone_are_turned_as_the_core_says(tables):
     grid = (3, 5)
-    coordinates = rotary_coordinates(tables.rotary, grid, (4, 6))
-    known = rotary_tables(tables.rotary, coordinates, rotary_frequencies(tables.rotary, 8, 30.0))
-    expected = rotated(tables.rotary, HEADS[:, 2:].transpose(0, 2, 1, 3), known).transpose(0, 2, 1, 3)
-    found = np.asarray(turned(tables.rotary, HEADS, tables(grid=grid)))
+    kind = tables.rotary.kind
+    known = tables.rotary.tables(tables.rotary.coordinates(grid))
+    expected = rotated(kind, HEADS[:, 2:].transpose(0, 2, 1, 3), known).transpose(0, 2, 1, 3)
+    found = np.asarray(turned(kind, HEADS, tables(grid=grid)))
     np.testing.assert_array_equal(found[:, :2], HEADS[:, :2])
     np.testing.assert_allclose(found[:, 2:], expected, atol=1e-5)
 
@@ -46,7 +54,7 @@ def moved(training=True, **fields):
     return [np.arctan2(sines[:, [5, 7]], cosines[:, [5, 7]]) / SLOWEST for cosines, sines in passes]
 
 
-COORDINATES = rotary_coordinates("centres", (4, 4), (4, 4))
+COORDINATES = Rotary("centres", 8, 100.0).coordinates((4, 4))
 
 
 @pytest.mark.parametrize("name", ["shift", "jitter", "rescale"])

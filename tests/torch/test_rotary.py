@@ -8,21 +8,28 @@ import torch
 
 import vit_torch
 from vit_core.position import resample_position_embeddings
-from vit_core.rotary import rotary_coordinates, rotary_frequencies, rotary_tables
+from vit_core.rotary import Rotary
 from vit_core.rotary import rotated as rotated_by_the_core
 from vit_torch.position import resample_grid
 from vit_torch.rotary import RotaryPositionEmbedding, rotated
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
+#: Positions, and the other options that make their tables.
+OPTIONS = [
+    ("centres", {}),
+    ("indices", {}),
+    ("indices", {"rotary_first": "columns", "rotary_offset": 1.0}),
+    ("centres", {"rotary_first": "columns"}),
+]
 TOKENS = torch.zeros(1, 1, 32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("grid", [None, (3, 5)])
-@pytest.mark.parametrize("rotary", ["centres", "indices"])
-def test_heads_are_turned_as_the_core_does_it(rotary, grid, dtype):
+@pytest.mark.parametrize(("rotary", "options"), OPTIONS)
+def test_heads_are_turned_as_the_core_does_it(rotary, options, grid, dtype):
     config = vit_torch.VisionTransformerConfig(
-        **SIZES, rotary_positions=rotary, register_tokens=2, rope_theta=50.0, rotary_grid=(6, 7)
+        **SIZES, rotary_positions=rotary, register_tokens=2, rope_theta=50.0, rotary_grid=(6, 7), **options
     )
     rope = RotaryPositionEmbedding(config)
     tables = rope(TOKENS.to(dtype), grid)
@@ -31,12 +38,19 @@ def test_heads_are_turned_as_the_core_does_it(rotary, grid, dtype):
     heads = torch.randn(2, 4, 3 + patches, 8)
     turned = rotated(rotary, heads.to(dtype), tables)
     assert torch.equal(turned[:, :, :3], heads[:, :, :3].to(dtype))  # class token and registers stand nowhere
-    places = rotary_coordinates(rotary, grid or config.grid, (6, 7))
-    expected = rotated_by_the_core(
-        rotary, heads[:, :, 3:].numpy(), rotary_tables(rotary, places, rotary_frequencies(rotary, 8, 50.0))
-    )
+    core = Rotary.of(config)
+    tables = core.tables(core.coordinates(grid or config.grid))
+    expected = rotated_by_the_core(rotary, heads[:, :, 3:].numpy(), tables)
     tolerance = 1e-6 if dtype == torch.float32 else 2e-2
     assert np.abs(turned[:, :, 3:].float().numpy() - expected).max() <= tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("rotary", ["centres", "indices"])
+def test_an_open_grid_has_the_tables_of_a_known_one(rotary):
+    options = {"rotary_first": "columns", "rotary_offset": 1.0, "rotary_stretch": False}
+    rope = RotaryPositionEmbedding(vit_torch.VisionTransformerConfig(**SIZES, rotary_positions=rotary, **options))
+    found = rope._coordinates((3, 5), torch.device("cpu"))
+    np.testing.assert_allclose(found, rope.rotary.coordinates((3, 5)), atol=1e-6)
 
 
 def test_tables_made_in_inference_serve_training():
@@ -62,11 +76,10 @@ def test_coordinates_move_in_training_alone(field, value, axes):
     assert not torch.equal(moved[0][0], moved[2][0])
     torch.manual_seed(0)
     drawn = torch.empty(axes).uniform_(-1, 1)
-    coordinates = torch.from_numpy(rotary_coordinates("centres", (4, 4), (4, 4))).float()
+    core = Rotary("centres", 8, 100.0)
+    coordinates = torch.from_numpy(core.coordinates((4, 4))).float()
     expected = coordinates + drawn * value if field == "shift" else coordinates * (drawn * math.log(value)).exp()
-    frequencies = rotary_frequencies("centres", 8, 100.0)
-    tables = rotary_tables("centres", expected.double().numpy(), frequencies)
-    for table, reference in zip(moved[0], tables, strict=True):
+    for table, reference in zip(moved[0], core.tables(expected.double().numpy()), strict=True):
         torch.testing.assert_close(table[1:].double(), torch.from_numpy(reference), atol=1e-5, rtol=0)
     torch.testing.assert_close(rope.eval()(TOKENS), still, atol=0, rtol=0)
 

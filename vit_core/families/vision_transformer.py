@@ -23,6 +23,8 @@ class VisionTransformerConfig(BackboneConfig):
         rope_theta: the base of the rotary positions' frequencies.
         rotary_grid: rows and columns of patches to which rotary positions of "indices" stretch any other grid, one
             number for a square; those of `image_size` unless given.
+        pooler_attention_heads: heads of a pooler that attends; `num_attention_heads` unless given.
+        pooler_intermediate_size: width of its MLP; `intermediate_size` unless given.
         **fields: the options of `vit_core.architecture.Architecture` by name, and see `PretrainedConfig`.
 
     Raises:
@@ -41,6 +43,8 @@ class VisionTransformerConfig(BackboneConfig):
         vocab_size: int = 8192,
         rope_theta: float = 100.0,
         rotary_grid: SizePair | None = None,
+        pooler_attention_heads: int | None = None,
+        pooler_intermediate_size: int | None = None,
         **fields: Any,
     ) -> None:
         self.qkv_bias = qkv_bias
@@ -48,6 +52,8 @@ class VisionTransformerConfig(BackboneConfig):
         self.vocab_size = vocab_size
         self.rope_theta = rope_theta
         self.rotary_grid = rotary_grid
+        self.pooler_attention_heads = pooler_attention_heads
+        self.pooler_intermediate_size = pooler_intermediate_size
         options = Architecture()
         for name in option_names():
             setattr(self, name, fields.pop(name, getattr(options, name)))
@@ -57,6 +63,16 @@ class VisionTransformerConfig(BackboneConfig):
     def architecture(self) -> Architecture:
         """What the model is made of."""
         return Architecture(**{name: getattr(self, name) for name in option_names()})
+
+    @property
+    def pooler_heads(self) -> int:
+        """How many heads a pooler has that attends."""
+        return self.pooler_attention_heads or self.num_attention_heads
+
+    @property
+    def pooler_mlp_size(self) -> int:
+        """Width of its MLP."""
+        return self.pooler_intermediate_size or self.intermediate_size
 
     def validate(self) -> None:
         """See `PretrainedConfig.validate`."""
@@ -68,6 +84,14 @@ class VisionTransformerConfig(BackboneConfig):
             if (known := choices(name)) and value is not None:
                 require_choice(name, value, known)
         self.architecture.validate()
+        for name in ("pooler_attention_heads", "pooler_intermediate_size"):
+            if (size := getattr(self, name)) is not None:
+                require_integer(name, size, 1, LARGEST_SIZE)
+        if self.hidden_size % self.pooler_heads:
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}, which pooler_attention_heads, {self.pooler_heads}, does not "
+                f"divide; choose a divisor."
+            )
         require_number("rope_theta", self.rope_theta, 1.0, 1e12)
         if len(reference := rotary_reference(self)) != 2:
             raise ValueError(f"rotary_grid is {reference!r}; give one number or (rows, columns).")
