@@ -112,10 +112,12 @@ class BackboneConfig(PretrainedConfig):
         out_indices: their numbers, which follow, or from which they follow.
         apply_layernorm: whether the model's last norm is applied to each (True).
         reshape_hidden_states: whether they are maps, (batch, hidden, rows, columns), and not tokens (True).
+        return_class_token: whether the class token of each comes with them (False). transformers 5 knows it of DINOv3.
     """
 
     apply_layernorm: bool = True
     reshape_hidden_states: bool = True
+    return_class_token: bool = False
 
     @property
     def stage_names(self) -> list[str]:
@@ -162,7 +164,9 @@ class BackboneConfig(PretrainedConfig):
     def validate(self) -> None:
         """See `PretrainedConfig.validate`."""
         super().validate()
-        require_switches(self, ("apply_layernorm", "reshape_hidden_states"))
+        require_switches(self, ("apply_layernorm", "reshape_hidden_states", "return_class_token"))
+        if self.return_class_token and "cls_token" not in self.architecture.prefix_tokens:
+            raise ValueError("return_class_token is True, and the model has no class token; leave it out.")
         _, numbers = self._aligned()
         if numbers == [self.num_hidden_layers]:  # the last stage stays the last, however many layers there will be
             self._choose(None, None)

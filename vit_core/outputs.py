@@ -167,11 +167,13 @@ class BackboneOutput(ModelOutput):
             reshape them, its tokens, (batch, tokens, hidden).
         hidden_states: on request, as of `BaseModelOutputWithPooling`.
         attentions: on request, likewise.
+        cls_tokens: where the config asks for them, the class token of each of these stages, (batch, hidden).
     """
 
     feature_maps: tuple[Any, ...] | None = None
     hidden_states: tuple[Any, ...] | None = None
     attentions: tuple[Any, ...] | None = None
+    cls_tokens: tuple[Any, ...] | None = None
 
 
 @dataclass(eq=False)

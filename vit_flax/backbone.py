@@ -50,15 +50,17 @@ class FlaxVisionTransformerBackboneModule(FlaxVisionTransformerModule):
             grid=self._resampled_grid(pixel_values, interpolate_pos_encoding),
         )
         config, grid = self.config, grid_of(pixel_values.shape[1:3], self.config.patch_shape)
-        maps = [encoded.hidden_states[stage] for stage in config.out_indices]
+        stages = [encoded.hidden_states[stage] for stage in config.out_indices]
         if config.apply_layernorm or self.is_initializing():
-            maps = [self.layernorm(tokens) for tokens in maps]
+            stages = [self.layernorm(tokens) for tokens in stages]
+        maps = stages
         if config.reshape_hidden_states:
-            maps = [as_map(tokens[:, config.architecture.num_prefix_tokens :], grid) for tokens in maps]
+            maps = [as_map(tokens[:, config.architecture.num_prefix_tokens :], grid) for tokens in stages]
         output = FlaxBackboneOutput(
             feature_maps=tuple(maps),
             hidden_states=encoded.hidden_states if output_hidden_states else None,
             attentions=encoded.attentions,
+            cls_tokens=tuple(tokens[:, 0] for tokens in stages) if config.return_class_token else None,
         )
         return output if return_dict else output.to_tuple()
 

@@ -79,17 +79,21 @@ class TFVisionTransformerBackbone(Backbone, TFVisionTransformerModel):
         )
         if output_hidden_states is None:
             output_hidden_states = config.output_hidden_states
+        stages = [self._normed(encoded.hidden_states[stage]) for stage in self.out_indices]
         output = TFBackboneOutput(
-            feature_maps=tuple(self._feature_map(encoded.hidden_states[stage], grid) for stage in self.out_indices),
+            feature_maps=tuple(self._feature_map(tokens, grid) for tokens in stages),
             hidden_states=encoded.hidden_states if output_hidden_states else None,
             attentions=encoded.attentions,
+            cls_tokens=tuple(tokens[:, 0] for tokens in stages) if config.return_class_token else None,
         )
         return self._returned(output, return_dict)
 
+    def _normed(self, tokens: Tensor) -> Tensor:
+        """The tokens after a stage, with the last norm if the config wants it."""
+        return self.layernorm(tokens) if self.config.apply_layernorm else tokens
+
     def _feature_map(self, tokens: Tensor, grid: Grid) -> Tensor:
-        """The tokens after a stage as the config wants them."""
-        if self.config.apply_layernorm:
-            tokens = self.layernorm(tokens)
+        """These tokens as the config wants them."""
         if not self.config.reshape_hidden_states:
             return tokens
         return as_map(tokens[:, self.config.architecture.num_prefix_tokens :], grid)

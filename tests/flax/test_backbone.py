@@ -46,6 +46,18 @@ def test_feature_maps_are_those_of_transformers(fixture_folder, folder, call, sc
             close(feature_map, expected[f"{size}{call}/{stage}"])
 
 
+def test_class_tokens_of_the_stages_come_with_the_maps_where_that_is_asked_for(fixture_folder):
+    expected = np.load(fixture_folder / "hf_dinov3_backbone/expected.npz")
+    options = {"out_features": ["stem", "stage1", "stage2"], "return_class_token": True}
+    model = FlaxAutoBackbone.from_pretrained(fixture_folder / "hf_dinov3", **options)
+    for size in ("", "large/"):
+        output = jax.jit(model)(expected[f"{size}pixel_values"])
+        assert list(output) == ["feature_maps", "cls_tokens"]
+        for stage, *found in zip(model.out_features, output.feature_maps, output.cls_tokens, strict=True):
+            for ours, name in zip(found, ("maps", "cls_tokens"), strict=True):
+                close(ours, expected[f"{size}{name}/{stage}"])
+
+
 def test_an_exported_backbone_returns_the_same(small):
     images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 32, 24)), jnp.float32)
     exported = export.export(jax.jit(lambda params, images: small(images, params)))(small.params, images)

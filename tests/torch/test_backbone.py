@@ -48,6 +48,18 @@ def test_feature_maps_are_those_of_transformers(fixture_folder, folder, call):
             close(feature_map, expected[f"{size}{call}/{stage}"])
 
 
+def test_class_tokens_of_the_stages_come_with_the_maps_where_that_is_asked_for(fixture_folder):
+    expected = np.load(fixture_folder / "hf_dinov3_backbone/expected.npz")
+    options = {"out_features": ["stem", "stage1", "stage2"], "return_class_token": True}
+    model = AutoBackbone.from_pretrained(fixture_folder / "hf_dinov3", **options)
+    for size in ("", "large/"):
+        output = model(expected[f"{size}pixel_values"])
+        assert list(output) == ["feature_maps", "cls_tokens"]
+        for stage, *found in zip(model.out_features, output.feature_maps, output.cls_tokens, strict=True):
+            for ours, name in zip(found, ("maps", "cls_tokens"), strict=True):
+                close(ours, expected[f"{size}{name}/{stage}"])
+
+
 @pytest.mark.filterwarnings("ignore:.*(are|were not) in the checkpoint")
 @pytest.mark.parametrize("folder", ["hf_dinov2_swiglu", "hf_dinov3", "hf_dinov3_gated", "hf_vit_classifier"])
 def test_the_last_map_is_what_the_base_model_makes_of_the_patches(fixture_folder, folder):
