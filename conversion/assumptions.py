@@ -54,6 +54,7 @@ SWITCHES = {
     "use_absolute_position_embeddings": POSITION_EMBEDDINGS,
     "use_relative_position_bias": FIRST_TABLE,
     "use_shared_relative_position_bias": SHARED_TABLE,
+    "vision_use_head": "pooler.probe",
 }
 #: Likewise, of what each layer has; where there is no layer, nothing tells.
 LAYER_SWITCHES = {

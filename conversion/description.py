@@ -58,6 +58,8 @@ def described(
         ValueError: a tensor has a shape that no config gives it; the message says what to set.
     """
     prefix = prefix or f"{config.base_model_prefix}."
+    if getattr(config, "vision_use_head", False) and not any("pooler." in name for name in shapes):
+        config = config.replaced(vision_use_head=False)  # or transformers would start a pooler at random
     table = table_of(config)
     if {row.name: row.shape for row in table} != dict(shapes):
         config = _followed(config, table, shapes, prefix, None if is_own else ("num_labels",))

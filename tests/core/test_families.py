@@ -4,7 +4,16 @@ import struct
 import numpy as np
 import pytest
 
-from vit_core import DeiTConfig, PretrainedConfig, VisionTransformerConfig, ViTConfig, ViTMAEConfig, parameters
+from vit_core import (
+    DeiTConfig,
+    PretrainedConfig,
+    SiglipConfig,
+    SiglipVisionConfig,
+    VisionTransformerConfig,
+    ViTConfig,
+    ViTMAEConfig,
+    parameters,
+)
 from vit_core.auto import CONFIGS
 from vit_core.families import FAMILIES, family_of, require_config
 from vit_core.parameters import BARE, STACKS
@@ -218,3 +227,13 @@ def test_a_config_of_another_family_builds_no_model():
     for config in (DeiTConfig(), "vit", VisionTransformerConfig()):
         with pytest.raises(TypeError, match=f"ViTModel takes a ViTConfig, not a {type(config).__name__}; to load a"):
             require_config(config, ViTConfig, "ViTModel")
+
+
+def test_a_siglip_without_a_head_says_so_and_one_with_a_head_does_not():
+    for config_class in (SiglipVisionConfig, SiglipConfig):
+        assert "vision_use_head" not in config_class().to_json_string()
+        config = config_class(vision_use_head=False)
+        assert config_class.from_dict(json.loads(config.to_json_string())).vision_use_head is False
+        assert not any(row.part == "pooler" for row in parameters(config, "image-classification"))
+    with pytest.raises(ValueError, match="vision_use_head is 1; give True or False"):
+        SiglipVisionConfig(vision_use_head=1)

@@ -38,6 +38,7 @@ CHECKPOINTS = {
     "hf_dinov3": "DINOv3ViTModel",
     "hf_dinov3_gated": "DINOv3ViTModel",
     "hf_siglip_vision": "SiglipVisionModel",
+    "hf_siglip_headless": "SiglipVisionModel",
     "hf_siglip_classifier": "SiglipForImageClassification",
     "hf_clip_vision": "CLIPVisionModel",
     "hf_clip_projection": "CLIPVisionModelWithProjection",

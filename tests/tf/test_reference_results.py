@@ -50,6 +50,7 @@ RELATIVES = [
     "hf_dinov3_gated",
     "hf_ijepa",
     "hf_siglip_classifier",
+    "hf_siglip_headless",
     "hf_siglip_vision",
     "hf_vit_mae",
     "hf_vit_mae_interpolated",
@@ -58,7 +59,7 @@ RELATIVES = [
 ]
 WITHOUT_GRADIENTS = [
     *("hf_beit_large", "hf_beit_layerwise", "hf_beit_shared", "hf_clip_projection", "hf_clip_vision", "hf_deit"),
-    *("hf_dinov2_swiglu", "hf_dinov3", "hf_dinov3_gated", "hf_siglip_vision"),
+    *("hf_dinov2_swiglu", "hf_dinov3", "hf_dinov3_gated", "hf_siglip_vision", "hf_siglip_headless"),
 ]
 WITH_GRADIENTS = [
     "hf_vit_classifier",

@@ -36,6 +36,7 @@ FIXTURES = {
     "hf_dinov3": (),
     "hf_dinov3_gated": (),
     "hf_siglip_vision": (),
+    "hf_siglip_headless": (),
     "hf_siglip_classifier": ("labels",),
     "hf_clip_vision": (),
     "hf_clip_projection": (),
