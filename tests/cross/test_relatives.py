@@ -16,6 +16,15 @@ from relatives import CASES, CLASSIFIERS_ALONE, config_of, inputs_of, name_of
 TOLERANCE = 1e-5
 
 
+def in_every_framework(cases):
+    """Run a test on these in each framework; with layers that are scanned, on one model of each config."""
+    one_of_each = {(model_type, number): (model_type, task, number) for model_type, task, number in cases}
+    pairs = [(framework, case) for framework in ("keras", "flax") for case in cases]
+    pairs += [("flax_scanned", case) for case in one_of_each.values()]
+    names = [f"{framework}-{name_of(case)}" for framework, case in pairs]
+    return pytest.mark.parametrize(("framework", "case"), pairs, indirect=["framework"], ids=names)
+
+
 def model_of(case):
     return FAMILIES[case[0]].models[case[1]]
 
@@ -34,7 +43,7 @@ def mean_square(result):
     return tf.reduce_mean(result * result)
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
+@in_every_framework(CASES)
 def test_outputs_and_gradients_are_those_of_torch(twins, case):
     config = config_of(case)
     pair = twins(model_of(case), config)
@@ -53,9 +62,7 @@ def test_outputs_and_gradients_are_those_of_torch(twins, case):
         np.testing.assert_allclose(gradients[name], wanted, atol=TOLERANCE * largest, rtol=0, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if case[2] == 0 or (case[0], case[2]) in CLASSIFIERS_ALONE], ids=name_of
-)
+@in_every_framework([case for case in CASES if case[2] == 0 or (case[0], case[2]) in CLASSIFIERS_ALONE])
 def test_images_of_another_size_are_those_of_torch(twins, case):
     config = config_of(case)
     pair = twins(model_of(case), config)
@@ -66,7 +73,7 @@ def test_images_of_another_size_are_those_of_torch(twins, case):
         np.testing.assert_allclose(np.asarray(item), reference[name].detach().numpy(), atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
+@in_every_framework(CASES)
 def test_every_framework_saves_the_same_bytes(framework, tmp_path, case):
     torch.manual_seed(0)
     model = getattr(vit_torch, model_of(case))(config_of(case))
@@ -78,7 +85,7 @@ def test_every_framework_saves_the_same_bytes(framework, tmp_path, case):
         assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "torch" / name).read_bytes()
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
+@in_every_framework(CASES)
 def test_what_starts_at_random_goes_through_torch_unchanged(framework, tmp_path, case):
     framework.random_model(model_of(case), config_of(case)).save_pretrained(tmp_path / "other")
     getattr(vit_torch, model_of(case)).from_pretrained(tmp_path / "other").save_pretrained(tmp_path / "torch")

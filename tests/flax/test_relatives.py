@@ -44,8 +44,8 @@ CHECKPOINTS = {
     "hf_clip_projection": "CLIPVisionModelWithProjection",
     "hf_clip_classifier": "CLIPForImageClassification",
 }
-#: One of each kind of parts, whose layers are scanned, too.
-SCANNED = [
+#: One of each kind of parts, whose layers are scanned, too, and which run without a compiler.
+OF_EVERY_PART = [
     *("hf_deit_masked", "hf_vit_mae", "hf_beit_shared", "hf_beit_masked_grads", "hf_dinov2_registers"),
     *("hf_dinov3_gated", "hf_siglip_vision", "hf_clip_projection"),
 ]
@@ -97,7 +97,7 @@ def assert_every_result(outputs, expected):
 
 
 @pytest.mark.parametrize(
-    ("name", "scan_layers"), [*((name, False) for name in CHECKPOINTS), *((name, True) for name in SCANNED)]
+    ("name", "scan_layers"), [*((name, False) for name in CHECKPOINTS), *((name, True) for name in OF_EVERY_PART)]
 )
 def test_every_result(fixture_folder, name, scan_layers):
     model, expected = load(fixture_folder, name, scan_layers=scan_layers)
@@ -123,17 +123,23 @@ def test_every_result(fixture_folder, name, scan_layers):
     for kind, output in others.items():
         for key, value in of_kind(kind, expected).items():
             assert_close(output[key], value)
-    if not scan_layers:
+    if name in OF_EVERY_PART and not scan_layers:
         assert_every_result(model(**given, **flags), expected)
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
+#: Checkpoints with gradients.
+DIFFERENTIATED = [
+    *("hf_deit_classifier", "hf_deit_masked", "hf_vit_mae", "hf_vit_mae_interpolated", "hf_vit_mae_norm_pix"),
+    *("hf_beit_grads", "hf_beit_masked_grads", "hf_data2vec_vision", "hf_vit_msn", "hf_ijepa"),
+    *("hf_dinov2", "hf_dinov2_registers", "hf_siglip_classifier", "hf_clip_classifier"),
+]
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "scan_layers"),
     [
-        *("hf_deit_classifier", "hf_deit_masked", "hf_vit_mae", "hf_vit_mae_interpolated", "hf_vit_mae_norm_pix"),
-        *("hf_beit_grads", "hf_beit_masked_grads", "hf_data2vec_vision", "hf_vit_msn", "hf_ijepa"),
-        *("hf_dinov2", "hf_dinov2_registers", "hf_siglip_classifier", "hf_clip_classifier"),
+        *((name, False) for name in DIFFERENTIATED),
+        *((name, True) for name in (*DIFFERENTIATED[1:3], *DIFFERENTIATED[5:7], "hf_dinov2_registers")),
     ],
 )
 def test_the_gradient_of_every_parameter(fixture_folder, name, scan_layers):
@@ -336,14 +342,13 @@ def test_what_init_makes_follows_the_table_with_its_axes(family, task, fields, s
 @one_of_each_kind
 def test_a_model_is_saved_and_loaded_in_every_way(family, task, fields, tmp_path):
     model = small_model(family, task, fields)
-    images = np.random.default_rng(0).random((1, 3, 32, 32), np.float32)
-    expected = model(images, **noise_for(model)).to_tuple()
     for number, options in enumerate(({}, {"safe_serialization": False})):
         model.save_pretrained(tmp_path / str(number), **options)
         for scan_layers in (False, True):
             loaded = type(model).from_pretrained(tmp_path / str(number), scan_layers=scan_layers)
-            for one, other in zip(loaded(images, **noise_for(model)).to_tuple(), expected, strict=True):
-                np.testing.assert_allclose(one, other, atol=TOLERANCE)
+            assert loaded.config.architecture == model.config.architecture
+            found = vit_flax.unstack_layers(loaded.params) if scan_layers else loaded.params
+            assert jax.tree.all(jax.tree.map(np.array_equal, found, model.params))
     scanned = type(model).from_pretrained(tmp_path / "0", scan_layers=True)
     scanned.save_pretrained(tmp_path / "again")
     assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "0/model.safetensors").read_bytes()

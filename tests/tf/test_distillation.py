@@ -95,8 +95,7 @@ def test_a_teacher_of_other_classes():
         distillation_loss(OUTPUT, LABELS, TEACHER[:, :3])
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("kind", ["hard", "soft"])
+@pytest.mark.parametrize(("kind", "jit_compile"), [("hard", False), ("soft", True)])
 def test_fit_trains_the_student_and_not_the_teacher(deit_config, kind, jit_compile):
     student = TFDeiTForImageClassificationWithTeacher(deit_config)
     teacher = TFDeiTForImageClassification(deit_config)

@@ -159,7 +159,7 @@ def test_variables_are_those_of_the_table(name, build):
 @pytest.mark.parametrize("name", ["DeiTForMaskedImageModeling", "ViTMAEForPreTraining", "BeitForImageClassification"])
 def test_fit_with_the_models_own_loss(name, build):
     model = build(name)
-    model.compile(keras.optimizers.Adam(3e-3), jit_compile=True)
+    model.compile(keras.optimizers.Adam(3e-3), jit_compile=name == "BeitForImageClassification")
     inputs = batch(name)
     images_alone = set(inputs) == {"pixel_values"}
     losses = model.fit(IMAGES if images_alone else inputs, batch_size=4, epochs=12, verbose=0).history["loss"]
