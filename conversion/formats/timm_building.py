@@ -114,6 +114,7 @@ def _of_vit(config: PretrainedConfig) -> tuple[dict[str, Any], dict[str, bool]]:
         "a pooler with sizes of its own": POOLINGS.get(str(options.pooler)) == "map" and has_own_sizes,
     }
     arguments = {
+        "pos_embed": "none" if options.absolute_positions is None else "learn",
         "reg_tokens": options.register_tokens,
         "pre_norm": options.embedding_norm,
         "final_norm": options.final_norm or has_norm,  # which is where the other one is, if there is another

@@ -26,6 +26,7 @@ HARMLESS = frozenset(
         *("qk_norm", "scale_attn_norm", "scale_mlp_norm", "proj_bias", "scale_mlp", "scale_attn_inner", "qkv_fused"),
         *("use_abs_pos_emb", "use_pre_transformer_norm", "use_post_transformer_norm", "use_fc_norm", "attn_type"),
         *("rope_shift_coords", "rope_jitter_coords", "rope_rescale_coords", "swiglu_align_to", "attn_pool_mlp_ratio"),
+        "pos_embed",
     }
 )
 #: Those that are looked at here.
@@ -41,8 +42,9 @@ UNDERSTOOD = frozenset(
 FLEXIBLE = "flexivit"
 #: What stands for the norm of the layers in the arguments of an entrypoint.
 SAME_NORM = "norm_layer"
-#: What no argument but these makes a model one that the plain format has.
-PLAIN = {"global_pool": ("token", "", None), "act_layer": (None, "gelu"), "init_values": (None,)}
+#: What no argument but these makes a model one that the plain format has, which reads the activation that is given.
+PLAIN = {"global_pool": ("token", "", None), "act_layer": (None, *timm_config.ACTIVATIONS), "init_values": (None,)}
+USUAL = ("cls_token", "pos_embed", "norm.weight")
 SPECIAL = ("fc_norm", "ls1", "gamma_1", "q_norm", "reg_token", "norm_pre", "attn_pool", "fc1_g", "q_bias", "q_proj")
 
 
@@ -64,10 +66,16 @@ def is_of_any_make(model: Found, metadata: Settings) -> bool:
         return embedded.get("model_type") == MODEL_TYPE
     if "dist_token" in model.tensors or str(metadata.get("architecture")).startswith("beit"):
         return "blocks.0.attn.relative_position_bias_table" not in model.tensors and _is_beit3(metadata)
-    if "cls_token" not in model.tensors or "pos_embed" not in model.tensors or _is_special(model.tensors):
+    if not all(name in model.tensors for name in USUAL) or _is_special(model.tensors):
         return True
     arguments = _arguments(metadata)
-    return arguments is not None and not _is_plain(arguments)
+    return arguments is not None and not (_is_plain(arguments) and _activation_is_given(metadata, arguments))
+
+
+def _activation_is_given(metadata: Settings, arguments: Settings) -> bool:
+    """Whether `config.json` says the activation itself, where it is not the usual one."""
+    given = metadata.get("model_args")
+    return arguments.get("act_layer") in (None, "gelu") or (isinstance(given, dict) and "act_layer" in given)
 
 
 def _is_beit3(metadata: Settings) -> bool:
