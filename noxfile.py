@@ -11,16 +11,20 @@ nox.options.sessions = ["tests", "lint", "types", "imports", "docs"]
 BACKENDS = ["torch", "tf", "flax"]  # extras of the package, and names for `trivit classify --backend`
 #: What scripts for transformers use beside it, and the tests of such scripts.
 BESIDE_TRANSFORMERS = ["accelerate", "datasets", "h5py", "lightning", "peft"]
+CHECKPOINT_TESTS = [
+    *("interop/test_transformers.py", "interop/test_transformers_state_dict.py"),
+    *("interop/test_relatives.py", "interop/test_modern_relatives.py", "interop/test_backbones.py"),
+]
 TRANSFORMERS_TESTS = [
-    *("interop/test_transformers.py", "interop/test_transformers_state_dict.py", "interop/test_trainer.py"),
-    "interop/test_relatives.py",
-    "interop/test_accelerate.py",
+    *CHECKPOINT_TESTS,
+    *("interop/test_trainer.py", "interop/test_accelerate.py"),
     *(f"docs/test_examples.py::test_examples_run[docs/{page}.md]" for page in ("migrate", "trainer")),
     "scripts/pytorch",
 ]
 #: Whom checkpoints are exchanged with: our backend, their packages, and the tests.
 OTHER_SIDES = {
     "transformers-4": ("torch", ["transformers==4.47.1", *BESIDE_TRANSFORMERS], TRANSFORMERS_TESTS),
+    "transformers-4.57": ("torch", ["transformers==4.57.6"], CHECKPOINT_TESTS),
     "transformers-5": ("torch", ["transformers==5.*", *BESIDE_TRANSFORMERS], TRANSFORMERS_TESTS),
     "transformers-tf-flax": (
         "torch",

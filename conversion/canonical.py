@@ -43,6 +43,7 @@ _OPTIONS: tuple[Mapping[str, Any], ...] = (
     {
         **dict.fromkeys(("query_bias", "value_bias", "proj_bias", "output_bias", "mlp_bias", "patch_bias"), False),
         "use_mask_token": False,
+        "num_register_tokens": 0,
         "norm": "rms",
     },
 )

@@ -57,7 +57,7 @@ def as_published(tensors: Tensors, config: PretrainedConfig) -> dict[str, Stored
                 found |= zip(theirs, written, strict=True)
             elif key not in taken:
                 found[wrapper + key] = inner[key]
-    return found
+    return dict(form.spelt(found, config))
 
 
 def as_flax_published(tensors: Tensors, config: PretrainedConfig, task: Task) -> dict[str, StoredTensor] | None:
@@ -91,6 +91,7 @@ def as_canonical(tensors: Tensors, family: Family, *, is_bare: bool = False) -> 
     form = published_format(family)
     if form is TRANSFORMERS:
         return dict(tensors)
+    tensors = form.normalised(tensors)
     found: dict[str, StoredTensor] = {}
     for wrapper, names in _by_wrapper(tensors, form.signature[0], ("", family.prefix)):
         inner = {name.removeprefix(wrapper): tensors[name] for name in names}

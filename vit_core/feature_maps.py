@@ -7,7 +7,7 @@ rules are those of transformers' backbones, the numbers of `get_intermediate_lay
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from vit_core.checks import require_switches
 from vit_core.config import PretrainedConfig
@@ -113,11 +113,15 @@ class BackboneConfig(PretrainedConfig):
         apply_layernorm: whether the model's last norm is applied to each (True).
         reshape_hidden_states: whether they are maps, (batch, hidden, rows, columns), and not tokens (True).
         return_class_token: whether the class token of each comes with them (False). transformers 5 knows it of DINOv3.
+        norms_last_stage: whether the last stage is normed in any case.
+        first_is_patch: whether tokens that are no maps are those of the patches alone.
     """
 
     apply_layernorm: bool = True
     reshape_hidden_states: bool = True
     return_class_token: bool = False
+    norms_last_stage: ClassVar[bool] = False
+    first_is_patch: ClassVar[bool] = False
 
     @property
     def stage_names(self) -> list[str]:
@@ -146,6 +150,20 @@ class BackboneConfig(PretrainedConfig):
     @out_indices.setter
     def out_indices(self, numbers: Sequence[int] | None) -> None:
         self._choose(None, numbers)
+
+    def norms(self, stage: int) -> bool:
+        """Whether a backbone norms the tokens after a stage.
+
+        Args:
+            stage: its number.
+        """
+        return self.apply_layernorm or (self.norms_last_stage and stage in (self.num_hidden_layers, -1))
+
+    @property
+    def first_mapped(self) -> int:
+        """The first token after a stage that a backbone returns."""
+        is_patch = self.reshape_hidden_states or self.first_is_patch
+        return self.architecture.num_prefix_tokens if is_patch else 0
 
     def _choose(self, names: Any, numbers: Any) -> None:
         """Note which stages were chosen; there is no note where nobody has ever chosen."""

@@ -50,19 +50,23 @@ class FlaxVisionTransformerBackboneModule(FlaxVisionTransformerModule):
             grid=self._resampled_grid(pixel_values, interpolate_pos_encoding),
         )
         config, grid = self.config, grid_of(pixel_values.shape[1:3], self.config.patch_shape)
-        stages = [encoded.hidden_states[stage] for stage in config.out_indices]
-        if config.apply_layernorm or self.is_initializing():
-            stages = [self.layernorm(tokens) for tokens in stages]
-        maps = stages
-        if config.reshape_hidden_states:
-            maps = [as_map(tokens[:, config.architecture.num_prefix_tokens :], grid) for tokens in stages]
+        stages = [self._normed(encoded.hidden_states[stage], stage) for stage in config.out_indices]
         output = FlaxBackboneOutput(
-            feature_maps=tuple(maps),
+            feature_maps=tuple(self._feature_map(tokens, grid) for tokens in stages),
             hidden_states=encoded.hidden_states if output_hidden_states else None,
             attentions=encoded.attentions,
             cls_tokens=tuple(tokens[:, 0] for tokens in stages) if config.return_class_token else None,
         )
         return output if return_dict else output.to_tuple()
+
+    def _normed(self, tokens: Float[Array, "batch tokens hidden"], stage: int) -> Array:
+        """The tokens after a stage, normed where the config wants them so."""
+        return self.layernorm(tokens) if self.config.norms(stage) or self.is_initializing() else tokens
+
+    def _feature_map(self, tokens: Float[Array, "batch tokens hidden"], grid: tuple[int, int]) -> Array:
+        """The tokens after a stage in the shape that the config wants."""
+        tokens = tokens[:, self.config.first_mapped :]
+        return as_map(tokens, grid) if self.config.reshape_hidden_states else tokens
 
 
 class FlaxVisionTransformerBackbone(Backbone, FlaxVisionTransformerPreTrainedModel, IntermediateLayers):

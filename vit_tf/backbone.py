@@ -79,7 +79,7 @@ class TFVisionTransformerBackbone(Backbone, TFVisionTransformerModel):
         )
         if output_hidden_states is None:
             output_hidden_states = config.output_hidden_states
-        stages = [self._normed(encoded.hidden_states[stage]) for stage in self.out_indices]
+        stages = [self._normed(encoded.hidden_states[stage], stage) for stage in self.out_indices]
         output = TFBackboneOutput(
             feature_maps=tuple(self._feature_map(tokens, grid) for tokens in stages),
             hidden_states=encoded.hidden_states if output_hidden_states else None,
@@ -88,15 +88,14 @@ class TFVisionTransformerBackbone(Backbone, TFVisionTransformerModel):
         )
         return self._returned(output, return_dict)
 
-    def _normed(self, tokens: Tensor) -> Tensor:
-        """The tokens after a stage, with the last norm if the config wants it."""
-        return self.layernorm(tokens) if self.config.apply_layernorm else tokens
+    def _normed(self, tokens: Tensor, stage: int) -> Tensor:
+        """The tokens after a stage, normed where the config wants them so."""
+        return self.layernorm(tokens) if self.config.norms(stage) else tokens
 
     def _feature_map(self, tokens: Tensor, grid: Grid) -> Tensor:
-        """These tokens as the config wants them."""
-        if not self.config.reshape_hidden_states:
-            return tokens
-        return as_map(tokens[:, self.config.architecture.num_prefix_tokens :], grid)
+        """The tokens after a stage in the shape that the config wants."""
+        tokens = tokens[:, self.config.first_mapped :]
+        return as_map(tokens, grid) if self.config.reshape_hidden_states else tokens
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for `.keras` files."""

@@ -59,7 +59,7 @@ class VisionTransformerBackbone(Backbone, VisionTransformerModel):
             output_hidden_states = self.config.output_hidden_states
         hidden_states = encoded.hidden_states or ()
         grid = self.embeddings.patch_embeddings.grid(*pixel_values.shape[-2:])
-        stages = [self._normed(hidden_states[stage]) for stage in self.out_indices]
+        stages = [self._normed(hidden_states[stage], stage) for stage in self.out_indices]
         output = BackboneOutput(
             feature_maps=tuple(self._feature_map(tokens, grid) for tokens in stages),
             hidden_states=hidden_states if output_hidden_states else None,
@@ -68,12 +68,11 @@ class VisionTransformerBackbone(Backbone, VisionTransformerModel):
         )
         return self._returned(output, return_dict)
 
-    def _normed(self, tokens: Tensor) -> Tensor:
-        """The tokens after a stage, with the last norm if the config wants it."""
-        return self.layernorm(tokens) if self.config.apply_layernorm else tokens
+    def _normed(self, tokens: Tensor, stage: int) -> Tensor:
+        """The tokens after a stage, normed where the config wants them so."""
+        return self.layernorm(tokens) if self.config.norms(stage) else tokens
 
     def _feature_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """These tokens as the config wants them."""
-        if not self.config.reshape_hidden_states:
-            return tokens
-        return as_map(tokens[:, self.config.architecture.num_prefix_tokens :], grid)
+        """The tokens after a stage in the shape that the config wants."""
+        tokens = tokens[:, self.config.first_mapped :]
+        return as_map(tokens, grid) if self.config.reshape_hidden_states else tokens

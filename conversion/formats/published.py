@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from conversion.formats import published_names as names
-from conversion.formats.format import ALL_MODELS, Format, Found, Settings
+from conversion.formats.format import ALL_MODELS, Format, Found, Settings, Tensors
 from conversion.formats.preprocessing import BICUBIC, IMAGENET_CROP, Preprocessing
 from conversion.formats.rules import TORCH_LEAVES, Module, rules
+from vit_core.config import PretrainedConfig
 from vit_core.families import CONFIG_CLASSES, FAMILIES
 from vit_core.families.vision_tower import TwoTowersConfig
 from vit_core.image_processing import (
@@ -16,6 +21,7 @@ from vit_core.image_processing import (
     OPENAI_CLIP_MEAN,
     OPENAI_CLIP_STD,
 )
+from vit_core.stored_tensor import StoredTensor
 
 #: The defaults of a config; what a model has instead, its `config.json` tells.
 CONVENTIONS = {"layer_norm_eps": 1e-12, "hidden_act": "gelu"}
@@ -68,6 +74,33 @@ def _published(
     )
 
 
+#: Ends of names, in files: a token that every model has, and the registers that come after it.
+CLASS_TOKEN, REGISTERS = "embeddings.cls_token", "embeddings.register_tokens"
+
+
+def _without_no_registers(tensors: Tensors) -> Tensors:
+    """Without the empty tensor that transformers' classes with registers have where there are none."""
+    return {name: each for name, each in tensors.items() if not (name.endswith(REGISTERS) and 0 in each.shape)}
+
+
+def _with_no_registers(tensors: Tensors, config: PretrainedConfig) -> Tensors:
+    """The other way round: such a class misses that tensor in a file without it."""
+    if getattr(config, "num_register_tokens", None) != 0:
+        return tensors
+    empty = {
+        name.removesuffix(CLASS_TOKEN) + REGISTERS: replace(
+            token, shape=(1, 0, config.hidden_size), read=partial(_none_of, token)
+        )
+        for name, token in tensors.items()
+        if name.endswith(CLASS_TOKEN)
+    }
+    return {**tensors, **empty}
+
+
+def _none_of(token: StoredTensor) -> np.ndarray:
+    return token.read()[:, :0]
+
+
 def _has_scales(model: Found, metadata: Settings) -> bool:
     if any(f"encoder.layer.0.{norm}.weight" in model.tensors for norm in ("norm1", "layernorm_before")):
         return "encoder.layer.0.norm1.weight" in model.tensors
@@ -86,6 +119,8 @@ DINOV2 = _published(
     ("embeddings.patch_embeddings.projection.weight",),
     IMAGENET_CROP,
     claims=_has_scales,
+    normalised=_without_no_registers,
+    spelt=_with_no_registers,
 )
 DINOV3 = _published(
     "dinov3",
@@ -95,6 +130,8 @@ DINOV3 = _published(
     ("embeddings.patch_embeddings.weight", "embeddings.cls_token", "norm.weight"),
     IMAGENET,
     told=(("rope_theta", 100.0),),
+    normalised=_without_no_registers,
+    spelt=_with_no_registers,
 )
 SIGLIP = _published(
     "siglip",

@@ -16,6 +16,8 @@ CASES = [
     ("dinov2", {"out_indices": [-1], "reshape_hidden_states": False}),
     ("dinov2_with_registers", {"out_features": ["stage1", "stage2"], "apply_layernorm": False}),
     ("dinov3_vit", {"out_features": ["stage2", "stage3"], "num_register_tokens": 2}),
+    ("dinov3_vit", {"out_indices": [1, -1], "num_register_tokens": 2, "apply_layernorm": False}),
+    ("dinov3_vit", {"reshape_hidden_states": False, "num_register_tokens": 2, "return_class_token": True}),
 ]
 
 
@@ -32,7 +34,8 @@ def test_a_backbone_is_the_same_there_and_back(spread, tmp_path, model_type, fie
     assert type(again) is type(ours)
     images = torch.randn(2, 3, 40, 24)
     with torch.no_grad():
-        expected = theirs(images).feature_maps
+        expected = theirs(images, output_hidden_states=True)
         for model in (ours, again):
-            for found, each in zip(model(images).feature_maps, expected, strict=True):
-                torch.testing.assert_close(found, each, atol=1e-5, rtol=0)
+            found = model(images, output_hidden_states=True)
+            assert list(found.keys()) == list(expected.keys())
+            torch.testing.assert_close(found.to_tuple(), expected.to_tuple(), atol=1e-5, rtol=0)

@@ -1,6 +1,6 @@
 """Folders of ViT's relatives travel between this project and transformers' PyTorch models, in both directions.
 
-Run by `nox -s interop`, which installs transformers 4.47.1 and the newest 5.
+Run by `nox -s interop`, which installs transformers 4.47.1, 4.57.6 and the newest 5.
 """
 
 import pytest
@@ -35,10 +35,19 @@ VARIANTS = {
     "vit_mae": [{}, {"norm_pix_loss": True, "num_channels": 1}],
     "vit_msn": [{}],
     "ijepa": [{}],
+    "dinov2": [{}, {"use_swiglu_ffn": True, "qkv_bias": False}, {"use_mask_token": False, "hidden_act": "relu"}],
+    "dinov2_with_registers": [{"num_channels": 1}, {"use_swiglu_ffn": True, "num_register_tokens": 1}],
+    "dinov3_vit": [
+        {},
+        {"use_gated_mlp": True, "hidden_act": "silu", "num_register_tokens": 3, "key_bias": True, "rope_theta": 50.0},
+        {"num_register_tokens": 1, **dict.fromkeys(["query_bias", "value_bias", "proj_bias", "mlp_bias"], False)},
+    ],
+    "siglip_vision_model": [{}, {"hidden_act": "gelu", "layer_norm_eps": 1e-3, "num_channels": 1}],
+    "clip_vision_model": [{}, {"hidden_act": "gelu", "projection_dim": 20}],
 }
 IS_5 = transformers.__version__.startswith("5.")
 #: Models whose files transformers 5 writes with names of its own; we read these, and write what everyone else does.
-MISNAMED = ("ViTMAEForPreTraining", "ViTMSNForImageClassification")
+MISNAMED = ("ViTMAEForPreTraining", "ViTMSNForImageClassification", "SiglipVisionModel", "CLIPVisionModel")
 CASES = [
     pytest.param(model_type, name, fields, id=f"{name}-{number}")
     for model_type, variants in VARIANTS.items()
@@ -47,16 +56,34 @@ CASES = [
 ]
 
 
-def classes_of(name):
+def classes_of(name, fields):
     """The class of that name here and in transformers."""
     if not hasattr(transformers, name):
         pytest.skip(f"transformers {transformers.__version__} has no {name}")
-    return getattr(vit_torch, name), getattr(transformers, name)
+    other = getattr(transformers, name)
+    if "use_mask_token" in fields and not hasattr(other.config_class(), "use_mask_token"):
+        pytest.skip(f"transformers {transformers.__version__} gives every {name} a mask token")
+    return getattr(vit_torch, name), other
+
+
+def config_of(config_class, model_type, fields):
+    """A config of ours or theirs; one of two towers has what is said of the image tower in its place."""
+    values = {**SIZES, **OF_THE_FAMILY.get(model_type, {}), **fields}
+    if model_type.startswith("dinov2"):
+        del values["intermediate_size"]  # which follows from mlp_ratio
+    if hasattr(config_class(), "vision_config"):
+        labels = values.pop("num_labels")
+        return config_class(vision_config=values, num_labels=labels)
+    return config_class(**values)
 
 
 def inputs(name, config):
     torch.manual_seed(1)
     batch = {"pixel_values": torch.randn(2, config.num_channels, 32, 32)}
+    if name in ("Dinov2Model", "Dinov2WithRegistersModel", "DINOv3ViTModel"):
+        return (
+            {**batch, "bool_masked_pos": torch.rand(2, 16) > 0.5} if getattr(config, "use_mask_token", True) else batch
+        )
     if "MAE" in name:
         return {**batch, "noise": torch.rand(2, 16)}
     if name == "BeitForMaskedImageModeling":
@@ -94,11 +121,10 @@ def wide(model):
 
 @pytest.mark.parametrize(("model_type", "name", "fields"), CASES)
 def test_what_we_save_loads_in_transformers(model_type, name, fields, tmp_path):
-    own, other = classes_of(name)
+    own, other = classes_of(name, fields)
     if IS_5 and name == "BeitForMaskedImageModeling" and not fields.get("use_mean_pooling", True):
         pytest.skip("transformers 5 takes the encoder's LayerNorm for the head's when it loads such a file of its own")
-    config = FAMILIES[model_type].config_class(**SIZES, **OF_THE_FAMILY.get(model_type, {}), **fields)
-    ours = wide(own(config))
+    ours = wide(own(config_of(own.config_class, model_type, fields)))
     ours.save_pretrained(tmp_path)
     theirs, info = other.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -107,8 +133,8 @@ def test_what_we_save_loads_in_transformers(model_type, name, fields, tmp_path):
 
 @pytest.mark.parametrize(("model_type", "name", "fields"), CASES)
 def test_what_transformers_saves_loads_here_and_is_saved_again_byte_for_byte(model_type, name, fields, tmp_path):
-    own, other = classes_of(name)
-    config = other.config_class(**SIZES, **OF_THE_FAMILY.get(model_type, {}), **fields)
+    own, other = classes_of(name, fields)
+    config = config_of(other.config_class, model_type, fields)
     theirs = wide(other._from_config(config, attn_implementation="eager"))
     theirs.save_pretrained(tmp_path / "theirs")
     ours = own.from_pretrained(tmp_path / "theirs")

@@ -1,6 +1,6 @@
 """Folders travel between this project and transformers, in both directions, with equal results.
 
-Run by `nox -s interop`, which installs transformers 4.47.1 and the newest 5.
+Run by `nox -s interop`, which installs transformers 4.47.1, 4.57.6 and the newest 5.
 """
 
 import json

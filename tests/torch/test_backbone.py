@@ -199,3 +199,17 @@ def test_a_backbones_checkpoint_is_described_converted_and_proven(small, tmp_pat
     assert ("ViTModel", {"add_pooling_layer": False}) in attempts  # whose last hidden state shows each weight
     conversion.convert(tmp_path / "backbone", tmp_path / "timm", to="timm", compare=False)
     assert conversion.load(tmp_path / "timm").task == "model"
+
+
+def test_a_dinov3_norms_the_last_stage_in_any_case_and_returns_patches_alone():
+    fields = {"num_register_tokens": 2, "out_indices": [2, -1], "apply_layernorm": False, "return_class_token": True}
+    config = vit_torch.DINOv3ViTConfig(**SIZES, **IMAGES, **fields, reshape_hidden_states=False)
+    backbone = vit_torch.DINOv3ViTBackbone(config).eval()
+    base = vit_torch.DINOv3ViTModel(config).eval()
+    base.load_state_dict(backbone.state_dict())
+    images = torch.randn(2, 3, 32, 24)
+    with torch.no_grad():
+        found, expected = backbone(images), base(images, output_hidden_states=True)
+    for place, tokens in enumerate((expected.hidden_states[2], expected.last_hidden_state)):
+        close(found.feature_maps[place], tokens[:, 3:].numpy())
+        close(found.cls_tokens[place], tokens[:, 0].numpy())

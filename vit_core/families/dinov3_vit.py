@@ -45,7 +45,8 @@ class DINOv3ViTConfig(BackboneConfig):
         pos_embed_shift: in training, both coordinates of all patches, which go from -1 to 1, are moved by up to this.
         pos_embed_jitter: likewise, each is multiplied by up to this, or divided by it.
         pos_embed_rescale: likewise, both together.
-        **fields: see `PretrainedConfig`.
+        **fields: those of a backbone (`vit_core.feature_maps.BackboneConfig`), whose last stage is normed in any case
+            and whose tokens are those of the patches, and those of `PretrainedConfig`.
 
     Raises:
         ValueError: a value is impossible; the message names the field and the value.
@@ -53,6 +54,8 @@ class DINOv3ViTConfig(BackboneConfig):
 
     model_type = "dinov3_vit"
     base_model_prefix = "dinov3_vit"
+    norms_last_stage = True
+    first_is_patch = True
     attribute_map: ClassVar[dict[str, str]] = {"attention_probs_dropout_prob": "attention_dropout"}
 
     def __init__(
