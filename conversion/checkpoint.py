@@ -231,7 +231,8 @@ def open_for_loading(
             tensors = as_canonical({**found.beside, **found.whole}, wanted)
         if holds_more:
             tensors |= {name: found.tensors[name] for name in checkpoint.left_out if name in found.tensors}
-        return OpenCheckpoint({**fields, "model_type": config_class.model_type}, tensors, files.files)
+        texts = tuple(matching(checkpoint.beside, form.texts))
+        return OpenCheckpoint({**fields, "model_type": config_class.model_type}, tensors, files.files, texts)
 
     return _first_that_fits(source, files, translated)
 
@@ -246,10 +247,12 @@ def _as_described_by(config_class: type[PretrainedConfig], opened: OpenCheckpoin
 
 
 def _in_canonical_names(source: ModelSource, opened: OpenCheckpoint, family: Family) -> OpenCheckpoint:
+    form = published_format(family)
     try:
-        return replace(opened, tensors=as_canonical(opened.tensors, family))
+        texts = tuple(matching(opened.tensors, form.texts))
+        return replace(opened, tensors=as_canonical(opened.tensors, family), texts=texts)
     except ValueError as error:
-        raise ValueError(f"{source.name}, read as {published_format(family).title}: {error}") from error
+        raise ValueError(f"{source.name}, read as {form.title}: {error}") from error
 
 
 def _is_of_a_subclass(metadata: Mapping[str, Any], family: Family) -> bool:

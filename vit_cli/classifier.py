@@ -55,7 +55,7 @@ class Classifier:
         package = backend.load_package()
         for class_name in classifiers_to_try(package, name, {"revision": revision, "under": under}):
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*(start at random|no such tensors)")  # refused below
+                warnings.filterwarnings("ignore", message=".*(at random|no such tensors|left out)")  # refused below
                 model, loading = getattr(package, class_name).from_pretrained(
                     name, revision=revision, output_loading_info=True, under=under, **config_fields
                 )

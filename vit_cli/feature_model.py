@@ -73,7 +73,7 @@ class FeatureModel:
         """
         require_fields(config_fields)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*this model has no such tensors")  # heads are not needed
+            warnings.filterwarnings("ignore", message=".*(no such tensors|is left out)")  # heads, texts
             warnings.filterwarnings("ignore", message=".*start at random")  # refused below
             package = backend.load_package()
             model_class = getattr(package, encoder_of(package, name, {"revision": revision, "under": under}))

@@ -36,11 +36,13 @@ class OpenCheckpoint:
         config: what `config.json` says, unchecked; empty if there is none.
         tensors: the weights under the names the file gives them.
         files: where they come from: config, weights, index and shards.
+        texts: of a model of images and texts, the names that the file gives the tensors of its text tower.
     """
 
     config: dict[str, Any]
     tensors: Mapping[str, StoredTensor]
     files: tuple[Path, ...]
+    texts: tuple[str, ...] = ()
 
 
 def open_checkpoint(

@@ -43,6 +43,7 @@ class LoadingPlan:
         missing_extras: likewise of what a subclass added; they keep the start that its constructor gave them.
         unexpected: tensors of the checkpoint that the model does not have.
         mismatched: (name, shape in the checkpoint, shape in the model) of parameters left at their random start.
+        texts: the tensors of the text tower of a model of images and texts, which the model does not have.
     """
 
     tensors: dict[str, StoredTensor]
@@ -50,6 +51,7 @@ class LoadingPlan:
     missing_extras: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+    texts: tuple[str, ...] = ()
 
     @property
     def missing_names(self) -> list[str]:
@@ -79,7 +81,8 @@ class LoadingPlan:
         """
         info = self.loading_info()
         info["missing_keys"] = _without(info["missing_keys"], missing_is_fine)
-        info["unexpected_keys"] = _without(info["unexpected_keys"], unexpected_is_fine)
+        unexpected = [name for name in self.unexpected if name not in self.texts]
+        info["unexpected_keys"] = _without(unexpected, unexpected_is_fine)
         sentences = {
             "were not in the checkpoint and start at random, so train them before use": info["missing_keys"],
             "have another shape in the checkpoint and start at random": [
@@ -88,6 +91,8 @@ class LoadingPlan:
             "are in the checkpoint, but this model has no such tensors": info["unexpected_keys"],
         }
         told = [f"{some(names)} {sentence}" for sentence, names in sentences.items() if names]
+        if self.texts:
+            told.append(f"the text tower, {len(self.texts)} tensors, is left out")
         if told:
             warnings.warn(f"{model} from {source}: {'; '.join(told)}.", stacklevel=3)
 
@@ -166,6 +171,7 @@ def plan_loading(
         tuple(name for name in extras or () if name not in tensors),
         tuple(name for name in available if name not in used and name.rpartition(".")[2] not in COMPUTED),
         tuple(mismatched),
+        tuple(name for name in checkpoint.texts if name not in used),
     )
 
 

@@ -80,6 +80,7 @@ def _clip(name: str, title: str, **more: Any) -> Format:
         base_prefixes={"clip_vision_model": TOWER},
         preprocessing=CLIP_CROP,
         left_out=(*TEXTS, *OTHER_TEXTS, *NUMBERS, RESOLUTION, "attn_mask"),
+        texts=(*TEXTS, *OTHER_TEXTS),
         needs=(("pooler.layernorm.weight",),),
         always_prefixed=True,
         normalised=_projection_outside,

@@ -126,6 +126,7 @@ class Format:
         claims: (the model, content of config.json) -> whether a model with the signature is of this format and not of
             one that comes after it.
         left_out: patterns of tensors that belong to such checkpoints and to no ViT that Trivit has, such as decoders.
+        texts: those of them that are the text tower's, or compare texts with images.
         refused: {pattern of names: what such a tensor makes of the model, which is not read then}.
         head_reads_pooler: whether a classifier beside a pooler, Google's representation layer, reads it.
         always: fields of a config that are True of all its models, and what they have then; zeros are written if need
@@ -168,6 +169,7 @@ class Format:
     base_prefixes: Mapping[str, str] = field(default_factory=dict)
     claims: Callable[[Found, Settings], bool] = _whatever
     left_out: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     head_reads_pooler: bool = False
     always: Mapping[str, str] = field(default_factory=dict)

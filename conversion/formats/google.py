@@ -148,6 +148,7 @@ BIG_VISION_SIGLIP = Format(
     base_prefixes={"siglip_vision_model": "img/"},
     claims=lambda model, metadata: "cls" not in model.tensors,
     left_out=OF_TEXTS,
+    texts=OF_TEXTS,
     normalised=_unstacked,
     spelt=lambda tensors, config: {f"params/{name}": tensor for name, tensor in tensors.items()},
     needs=(("pooler.probe",),),

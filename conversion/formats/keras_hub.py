@@ -11,6 +11,9 @@ from conversion.formats.preprocessing import IMAGENET_CROP
 from conversion.formats.published import CLIP_CROP, IMAGENET, SQUASHED
 from conversion.formats.rules import Module, rules
 
+#: What files of both towers have beside the image tower; of CLIP, the second is the projection of texts.
+SIGLIP_TEXTS = ("layers/sig_lip_text_encoder/*", "layers/sig_lip_head/*")
+CLIP_TEXTS = ("layers/clip_text_encoder/*", "layers/dense_1/*", "layers/clip_head/*")
 #: What a training state and Keras' layers have that is no weight of a model.
 BESIDE = ("optimizer/*", "seed_generator/*", "*/seed_generator/*")
 
@@ -100,11 +103,8 @@ SIGLIP = _keras_hub(
     told=("hidden_act",),
     preprocessing=SQUASHED,
     base_prefixes={"siglip_vision_model": names.SIGLIP_TOWER},
-    left_out=(
-        f"*layers/sig_lip_vision_embedding/{names.PLACES}",
-        "layers/sig_lip_text_encoder/*",
-        "layers/sig_lip_head/*",
-    ),
+    left_out=(f"*layers/sig_lip_vision_embedding/{names.PLACES}", *SIGLIP_TEXTS),
+    texts=SIGLIP_TEXTS,
     needs=(("pooler.probe",),),
     normalised=names.SIGLIP_PATHS.normalised,
     spelt=names.SIGLIP_PATHS.spelt,
@@ -120,10 +120,8 @@ CLIP = _keras_hub(
     unsure=("hidden_act",),
     preprocessing=CLIP_CROP,
     base_prefixes={"clip_vision_model": names.CLIP_TOWER},
-    left_out=(
-        *(f"*layers/clip_vision_embedding/{names.PLACES}", "layers/clip_text_encoder/*"),
-        *("layers/dense_1/*", "layers/clip_head/*"),  # the first is the projection of texts
-    ),
+    left_out=(f"*layers/clip_vision_embedding/{names.PLACES}", *CLIP_TEXTS),
+    texts=CLIP_TEXTS,
     needs=(("pooler.layernorm.weight",),),
     normalised=names.CLIP_PATHS.normalised,
     spelt=names.CLIP_PATHS.spelt,

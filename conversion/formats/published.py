@@ -33,8 +33,10 @@ IMAGENET = Preprocessing(tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_ST
 SQUASHED = Preprocessing(resample=BICUBIC)
 CLIP_CROP = Preprocessing(tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD), BICUBIC, 1.0)
 
-#: What a file of both towers has beside the image tower, and what older ones have although it follows from sizes.
-OF_TEXTS = ("text_model.*", "text_projection.*", "logit_scale", "logit_bias", "*.position_ids")
+#: What a file of both towers has beside the image tower.
+OF_TEXTS = ("text_model.*", "text_projection.*", "logit_scale", "logit_bias")
+#: What older files have although it follows from sizes.
+COMPUTED = ("*.position_ids",)
 
 
 def config_fields(metadata: Settings) -> dict[str, Any] | None:
@@ -141,7 +143,8 @@ SIGLIP = _published(
     ("embeddings.patch_embedding.weight", "embeddings.position_embedding.weight", "post_layernorm.weight"),
     SQUASHED,
     claims=_has_no_class_token,
-    left_out=OF_TEXTS,
+    left_out=(*OF_TEXTS, *COMPUTED),
+    texts=OF_TEXTS,
     always_prefixed=True,
 )
 CLIP = _published(
@@ -151,7 +154,8 @@ CLIP = _published(
     ("clip_vision_model",),
     ("embeddings.patch_embedding.weight", "embeddings.class_embedding", "pre_layrnorm.weight"),
     CLIP_CROP,
-    left_out=OF_TEXTS,
+    left_out=(*OF_TEXTS, *COMPUTED),
+    texts=OF_TEXTS,
     always_prefixed=True,
 )
 PUBLISHED = (DINOV2, DINOV3, SIGLIP, CLIP)

@@ -60,6 +60,8 @@ FLAX_DINOV2 = replace(
     base_prefixes={"dinov2": "dinov2/"},
     claims=lambda model, metadata: "encoder/layer/0/norm1/scale" in model.tensors,
 )
+#: What a file of both towers has beside the image tower.
+OF_TEXTS = ("text_model/*", "text_projection/*", "logit_scale")
 FLAX_CLIP = replace(
     TRANSFORMERS_FLAX,
     name="transformers-flax-clip",
@@ -69,7 +71,8 @@ FLAX_CLIP = replace(
     signature=("embeddings/patch_embedding/kernel", "embeddings/class_embedding"),
     base_prefixes={"clip_vision_model": "vision_model/"},
     claims=lambda model, metadata: "pre_layrnorm/scale" in model.tensors,
-    left_out=("text_model/*", "text_projection/*", "logit_scale"),
+    left_out=OF_TEXTS,
+    texts=OF_TEXTS,
     always_prefixed=True,
 )
 TRANSFORMERS_FLAX = replace(TRANSFORMERS_FLAX, others=(FLAX_DINOV2, FLAX_CLIP))

@@ -43,6 +43,7 @@ def test_a_file_is_a_model_of_its_family(fixture_folder: Path, tmp_path: Path, f
     assert again.config.architecture == found.config.architecture
 
 
+@pytest.mark.filterwarnings("ignore:.*the text tower, .* is left out")
 @pytest.mark.parametrize("file", FILES)
 def test_answers_are_the_originals(fixture_folder: Path, expected: Expected, file: str) -> None:
     vit_torch, torch = pytest.importorskip("vit_torch"), pytest.importorskip("torch")

@@ -83,8 +83,9 @@ def test_examples_run(page, tmp_path, monkeypatch):
         shutil.copy(file, tmp_path / name)
     namespace = {"__name__": "__main__"}
     with warnings.catch_warnings():
-        # The page on loading says which of its lines warn about weights that start at random.
-        warnings.filterwarnings("ignore", message=".*(start at random|has no such tensors).*", category=UserWarning)
+        # The pages say which of their lines warn about weights that start at random or are left out.
+        ignored = ".*(start at random|has no such tensors|the text tower, .* is left out)"
+        warnings.filterwarnings("ignore", message=ignored, category=UserWarning)
         # Keras itself, when it writes variables.
         warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
         for example in examples:

@@ -160,7 +160,7 @@ def test_results_with_a_mask(load, name):
     assert_results(outputs, expected, "masked/")
 
 
-@pytest.mark.filterwarnings("ignore:.*are in the checkpoint, but this model has no")  # such as the tower of texts
+@pytest.mark.filterwarnings("ignore:.*the text tower, .* is left out")
 @pytest.mark.parametrize(
     ("name", "models"),
     [
