@@ -15,6 +15,7 @@ from conversion.formats.published_names import ATTENTION, GATE, IF_GATED, LAYER,
 from conversion.formats.rules import TORCH_LEAVES, Module, rules
 from conversion.formats.timm_names import CLASS_TOKEN, ENCODER, HEAD_LAYER, QUERY_KEY_VALUE
 from vit_core.config import PretrainedConfig
+from vit_core.renaming import renamed
 
 MLP = (f"{LAYER}.intermediate.dense", f"{LAYER}.output.dense")
 MLP_NORM = f"{LAYER}.output.layernorm"
@@ -29,13 +30,14 @@ PACKED = "fc1_packed"
 
 def _unpacked(tensors: Tensors) -> Tensors:
     """With another name for first layers that hold gate and value: timm gives them that of a plain MLP."""
-    found = {}
-    for name, tensor in tensors.items():
+
+    def spelling(name: str) -> str:
         match = FIRST.fullmatch(name)
         second = tensors.get(f"{match['before']}fc2.weight") if match else None
-        is_packed = second is not None and len(second.shape) == 2 and tensor.shape[:1] == (2 * second.shape[1],)
-        found[f"{match['before']}{PACKED}.{match['leaf']}" if match and is_packed else name] = tensor
-    return found
+        is_packed = second is not None and len(second.shape) == 2 and tensors[name].shape[:1] == (2 * second.shape[1],)
+        return f"{match['before']}{PACKED}.{match['leaf']}" if match and is_packed else name
+
+    return renamed(tensors, spelling)
 
 
 def _packed(tensors: Tensors, config: PretrainedConfig) -> Tensors:

@@ -11,6 +11,7 @@ from conversion.formats.format import ALL_MODELS, Format, Tensors
 from conversion.formats.rules import KINDS, Module, Rule, rules
 from conversion.formats.transformers import CONVENTIONS, PREFIXES, UNSURE
 from vit_core.layouts import FLAX
+from vit_core.renaming import renamed
 
 KERNEL = "embeddings.patch_embeddings.projection.kernel"  # a name that no other format has
 KERNELS = (KERNEL, "embeddings.patch_embedding.kernel")  # CLIP's is the second
@@ -20,7 +21,7 @@ NORMS = ("layernorm/scale", "pooler/layernorm/scale", "encoder/layer/0/layernorm
 def _with_slashes(tensors: Tensors) -> Tensors:
     if not any(name.endswith(KERNELS) for name in tensors):
         return tensors
-    return {name.replace(".", "/"): tensor for name, tensor in tensors.items()}
+    return renamed(tensors, lambda name: name.replace(".", "/"))
 
 
 def _modules() -> list[Module]:

@@ -18,6 +18,7 @@ from vit_core.config import PretrainedConfig
 from vit_core.families import family_of
 from vit_core.layouts import KERAS
 from vit_core.parameters import BARE, STACKS
+from vit_core.renaming import renamed
 
 #: The models that transformers 4 has in TensorFlow.
 MODELS = {**CLASSIFIERS, **{name: ALL_MODELS[name] for name in ("deit", "vit_mae", "data2vec-vision")}}
@@ -61,7 +62,7 @@ def _without_model(tensors: Tensors) -> Tensors:
     """
     if {name.partition("/")[0] for name in tensors} - GROUPS:
         return tensors
-    return {_short(name): tensor for name, tensor in tensors.items()}
+    return renamed(tensors, _short)
 
 
 def _short(name: str) -> str:
