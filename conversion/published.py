@@ -15,7 +15,7 @@ from conversion.formats.transformers import PATCHES, TRANSFORMERS
 from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
 from vit_core.config import PretrainedConfig
 from vit_core.families import Family, family_of
-from vit_core.parameters import Task
+from vit_core.parameters import BARE, Task
 from vit_core.renaming import distinct
 from vit_core.stored_tensor import StoredTensor
 
@@ -74,7 +74,7 @@ def as_flax_published(tensors: Tensors, config: PretrainedConfig, task: Task) ->
     keys = keyed(tensors, config, task)
     if form is None or form is TRANSFORMERS_FLAX:
         return None
-    prefix = form.base_prefix(family) if task != "model" or form.always_prefixed else ""
+    prefix = form.base_prefix(family) if task not in BARE or form.always_prefixed else ""
     return rules.write(form.rules, keys, config.num_attention_heads, prefix)
 
 
