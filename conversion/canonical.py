@@ -31,7 +31,13 @@ _OPTIONS: tuple[Mapping[str, Any], ...] = (
         "layer_scale": 0.1,
     },
     {"use_shared_relative_position_bias": True, "relative_positions": "shared", "pooler": "mean-norm"},
-    {"qkv_bias": False, "layer_scale_init_value": 0.0, "use_mean_pooling": False},
+    {
+        "qkv_bias": False,
+        "halves": "parallel",
+        "rotary_positions": "mixed",
+        "layer_scale_init_value": 0.0,
+        "use_mean_pooling": False,
+    },
     {"prefix_tokens": (), "absolute_positions": None, "final_norm": False, "classifier_reads": "mean"},
     {"use_swiglu_ffn": True, "use_gated_mlp": True, "key_bias": True, "num_register_tokens": 1},
     {

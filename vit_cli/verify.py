@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from conversion.proof.comparison import Comparison, part_of, worst_of_groups
 from conversion.proof.verifier import Report, verify
 from vit_cli.settings import parse_settings
-from vit_cli.terminal import bytes_in_words, plain_console, print_json, printable
+from vit_cli.terminal import bytes_in_words, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +49,7 @@ def show_verification(
             model, frameworks, image=image, gradients=gradients, tolerance=tolerance, on_start=say, **overrides
         )
     if as_json:
-        print_json(report.to_dict())
+        print(json.dumps(report.to_dict(), indent=2, allow_nan=False))
     else:
         print_report(report)
     return report.passed
@@ -56,9 +57,10 @@ def show_verification(
 
 def print_report(report: Report) -> None:
     """Print a report: what was compared, how long it took, what the model answers, and the outcome in words."""
+    from rich.console import Console
     from rich.text import Text
 
-    console = plain_console()
+    console = Console(highlight=False)
     if report.comparisons:
         console.print(_comparison_table(report))
     console.print(_cost_table(report))
@@ -148,6 +150,7 @@ def _progress() -> Iterator[Callable[[str], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
+    from rich.console import Console
 
-    with plain_console(stderr=True).status("verifying") as status:
+    with Console(stderr=True).status("verifying") as status:
         yield lambda framework: status.update(f"running {framework}")

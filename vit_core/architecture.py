@@ -25,10 +25,13 @@ Positioned = Literal["all", "class-token", "patches"]
 Resampling = Literal["bicubic", "antialiased", "offset", "bilinear", "catmull-rom"]
 #: Positions that are added to the scores of attention: a table in each layer, or one for all of them.
 RelativePositions = Literal["layers", "shared"]
-#: Positions that rotate queries and keys: as DINOv3 and as EVA-02 do; see `vit_core.rotary`.
-RotaryPositions = Literal["centres", "indices"]
+#: Positions that rotate queries and keys: as DINOv3, as EVA-02 and as RoPE-Mixed do; see `vit_core.rotary`.
+RotaryPositions = Literal["centres", "indices", "mixed"]
 #: Which coordinate the first half of such pairs of channels knows.
 RotaryFirst = Literal["rows", "columns"]
+#: How a layer joins its halves, attention and the MLP: each reads normed tokens; what each makes is normed before it is
+#: added; or both read the same normed tokens, and what they make is added at once.
+Halves = Literal["pre-norm", "post-norm", "parallel"]
 #: LayerNorm, or the root mean square alone.
 Norm = Literal["layer", "rms"]
 #: How often layers are skipped in training: the last one most often, or all alike.
@@ -76,14 +79,16 @@ class Architecture:
         gated_mlp: whether a second projection, through the activation, weighs the first (Shazeer 2020,
             https://arxiv.org/abs/2002.05202).
         mlp_dropout: whether there is dropout after the MLP, as often as `hidden_dropout_prob` says.
+        halves: see `Halves` (after each half: Liu et al. 2021, https://arxiv.org/abs/2111.09883, section 3.2; parallel:
+            Dehghani et al. 2023, section 2). Parallel halves share a norm and the factors of `layer_scale`.
         norm: see `Norm` (Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467).
         relative_positions: see `RelativePositions` (BEiT, after Raffel et al. 2019, https://arxiv.org/abs/1910.10683).
         rotary_positions: see `RotaryPositions` (Su et al. 2021, https://arxiv.org/abs/2104.09864).
         rotary_first: see `RotaryFirst` (columns: Heo et al. 2024, https://arxiv.org/abs/2403.13298; Perception Encoder,
             Bolya et al. 2025, https://arxiv.org/abs/2504.13181).
-        rotary_offset: the number of the first row and column, for positions of "indices" (1 in Perception Encoder).
-        rotary_stretch: whether any grid is stretched to the one of training, for positions of "indices"; if not, larger
-            images have larger numbers (as in Heo et al.).
+        rotary_offset: the number of the first row and column, unless positions are "centres" (1 in Perception Encoder).
+        rotary_stretch: whether any grid is stretched to the one of training, unless positions are "centres"; if not,
+            larger images have larger numbers (as in Heo et al.).
         layer_scale: the start of the trained factors, one a channel, of what each half of a layer adds (Touvron et al.
             2021, https://arxiv.org/abs/2103.17239, equation 4); None has no such factors.
         drop_path_rate: how often the last layer is skipped for an image in training (Huang et al. 2016,
@@ -119,6 +124,7 @@ class Architecture:
     mlp_norm: bool = False
     gated_mlp: bool = False
     mlp_dropout: bool = True
+    halves: Halves = "pre-norm"
     norm: Norm = "layer"
     relative_positions: RelativePositions | None = None
     rotary_positions: RotaryPositions | None = None
@@ -192,6 +198,13 @@ class Architecture:
         of_prefix = self.pooler in ("dense", "class-token", "class-norm")
         pooled = self.classifier_reads == "pooler" and of_prefix
         return bool(self.prefix_tokens) and (self.classifier_reads == "class-token" or pooled)
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The names of the factors by which layers scale what they add; empty without `layer_scale`."""
+        if self.layer_scale is None:
+            return ()
+        return ("lambda_1",) if self.halves == "parallel" else ("lambda_1", "lambda_2")
 
     def drop_path_rates(self, layers: int) -> list[float]:
         """How often each of the layers is skipped in training."""

@@ -87,6 +87,7 @@ KERAS = Layout(
         "positions": Leaf(None),
         "gain": Leaf(None),
         "table": Leaf(None),
+        "frequencies": Leaf(None),
         "conv": Leaf("kernel", (2, 3, 1, 0)),  # (height, width, in, out)
         "linear": Leaf("kernel", (1, 0)),  # (in, out)
         "bias": Leaf("bias"),
@@ -102,6 +103,7 @@ FLAX = Layout(
         "positions": Leaf(None),
         "gain": Leaf(None),
         "table": Leaf(None),
+        "frequencies": Leaf(None),
         "conv": Leaf("kernel", (2, 3, 1, 0)),  # (height, width, in, out)
         "linear": Leaf("kernel", (1, 0)),  # (in, out)
         "bias": Leaf("bias"),

@@ -17,10 +17,10 @@ from vit_core.config import PretrainedConfig
 from vit_core.relative_position import table_length
 
 #: What a tensor is, and with it how a framework lays it out and how it is initialised.
-Kind = Literal["token", "positions", "conv", "linear", "bias", "scale", "shift", "gain", "table"]
+Kind = Literal["token", "positions", "conv", "linear", "bias", "scale", "shift", "gain", "table", "frequencies"]
 #: How a tensor starts: truncated normal with the config's initializer_range, cut at ±2; all zero; all one; MAE's fixed
-#: sines and cosines; or all one number.
-Initializer = Literal["normal", "zeros", "ones", "sincos"] | float
+#: sines and cosines; the frequencies of rotary positions; or all one number.
+Initializer = Literal["normal", "zeros", "ones", "sincos", "rotary"] | float
 #: Where in a model a tensor belongs. The last two are not the base model's.
 Part = Literal["embeddings", "encoder", "layernorm", "pooler", "decoder", "head"]
 #: The layers that follow each other, and where in the canonical names their numbers stand.
@@ -58,6 +58,7 @@ INITIALIZERS: dict[Kind, Initializer] = {
     "shift": "zeros",
     "gain": "ones",
     "table": "zeros",
+    "frequencies": "rotary",
 }
 
 Axes = dict[str, int]
@@ -253,7 +254,7 @@ def _layers(config: PretrainedConfig, stack: Stack) -> Iterator[Parameter]:
 def _layer(config: PretrainedConfig, number: int, **where: Any) -> Iterator[Parameter]:
     architecture = config.architecture
     hidden, mlp = {"hidden": config.hidden_size}, {"mlp": config.intermediate_size}
-    heads = {"heads": config.kept_head_count(number) * config.head_dim}
+    heads = {"heads": len(config.kept_heads(number)) * config.head_dim}
     has_bias = {"query": architecture.query_bias, "key": architecture.key_bias, "value": architecture.value_bias}
     for projection, bias in has_bias.items():
         name = f"attention.attention.{projection}"
@@ -263,6 +264,9 @@ def _layer(config: PretrainedConfig, number: int, **where: Any) -> Iterator[Para
     if architecture.relative_positions == "layers":
         table = _relative_positions(config, "attention.attention", number)
         yield replace(table, **where)
+    if architecture.rotary_positions == "mixed":
+        of_heads = {"coordinates": 2, "head": len(config.kept_heads(number)), "frequencies": config.head_dim // 2}
+        yield _row("attention.attention.rope.frequencies", of_heads, "frequencies", **where)
     if architecture.attention_norm:
         yield from _norm(config, "attention.output.layernorm", heads, **where)
     yield from _linear("attention.output.dense", hidden, heads, bias=architecture.output_bias, **where)
@@ -272,15 +276,15 @@ def _layer(config: PretrainedConfig, number: int, **where: Any) -> Iterator[Para
         yield from _norm(config, "output.layernorm", mlp, **where)
     yield from _linear("output.dense", hidden, mlp, bias=architecture.mlp_bias, **where)
     yield from _norm(config, "layernorm_before", hidden, **where)
-    yield from _norm(config, "layernorm_after", hidden, **where)
-    if architecture.layer_scale is not None:
-        for name in ("lambda_1", "lambda_2"):
-            yield _row(name, hidden, "gain", initializer=float(architecture.layer_scale), **where)
+    if architecture.halves != "parallel":
+        yield from _norm(config, "layernorm_after", hidden, **where)
+    for name in architecture.factors:
+        yield _row(name, hidden, "gain", initializer=float(architecture.layer_scale or 0.0), **where)
 
 
 def _relative_positions(config: PretrainedConfig, owner: str, layer: int | None = None) -> Parameter:
     length = table_length(config.grid, config.architecture.num_prefix_tokens)
-    axes = {"distances": length, "head": config.kept_head_count(layer)}
+    axes = {"distances": length, "head": len(config.kept_heads(layer))}
     return _row(f"{owner}.relative_position_bias.relative_position_bias_table", axes, "table", part="encoder")
 
 

@@ -7,6 +7,8 @@ knows the row, the other the column, or the other way round. Models do it in way
   is known for images of any size; a pair is a channel of the head's first half and its counterpart in the second.
 - "indices" (EVA-02): a coordinate is the number of the row or the column, in a grid that is stretched to the one of
   training unless that is turned off; a pair is two neighbouring channels.
+- "mixed" (RoPE-Mixed, Heo et al. 2024, https://arxiv.org/abs/2403.13298): likewise, but each pair of each head in each
+  layer has a trained frequency for either coordinate, and is turned by the sum of both angles.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ class Rotary:
         kind: which coordinates and which pairs.
         head_dim: width of a head, a multiple of 4.
         theta: the ratio of the first frequency to what would come after the last.
-        reference: of "indices", the rows and columns to which a grid is stretched; None if none is.
-        offset: of "indices", the number of the first row and column, before the grid is stretched.
+        reference: the rows and columns to which a grid is stretched, unless of "centres"; None if none is.
+        offset: likewise, the number of the first row and column, before the grid is stretched.
         first: which coordinate the first half of the pairs knows.
     """
 
@@ -92,6 +94,22 @@ class Rotary:
         quarter = self.head_dim // 4
         frequencies = self.theta ** -(np.arange(quarter) / quarter)
         return frequencies * 2 * math.pi if self.kind == "centres" else frequencies
+
+    def starting_frequencies(self, heads: int) -> Float[np.ndarray, "2 heads half"]:
+        """How trained frequencies start: those of "indices", for axes that are turned further from head to head.
+
+        Over the heads they turn once; the authors' code draws the angle of each head.
+        """
+        turns = 2 * math.pi * np.arange(heads)[:, None] / heads
+        first, second = (np.concatenate([f(turns), f(turns + math.pi / 2)], axis=1) for f in (np.cos, np.sin))
+        return np.stack([first, second]).repeat(self.head_dim // 4, axis=2) * np.tile(self.frequencies, 2)
+
+    def mixed_tables(
+        self, coordinates: Float[np.ndarray, "patches 2"], frequencies: Float[np.ndarray, "2 heads half"]
+    ) -> tuple[Float[np.ndarray, "heads patches head_dim"], Float[np.ndarray, "heads patches head_dim"]]:
+        """Cosines and sines for each channel of each head, by trained frequencies."""
+        angles = np.einsum("pa,ahf->hpf", coordinates, frequencies).repeat(2, axis=2)
+        return np.cos(angles), np.sin(angles)
 
     def tables(
         self, coordinates: Float[np.ndarray, "patches 2"]

@@ -18,6 +18,7 @@ from vit_core import PretrainedConfig
 from vit_core.layouts import Layout
 from vit_core.parameters import INITIALIZER_CUT, Parameter
 from vit_core.position import sincos_positions
+from vit_core.rotary import Rotary
 
 Initializer = Callable[..., Any]  # of a key, a shape and a dtype; what it returns may be in a box
 
@@ -41,6 +42,11 @@ def normal(deviation: float) -> Initializer:
     return start
 
 
+def starting_frequencies(config: PretrainedConfig) -> Initializer:
+    """How trained frequencies of rotary positions start; see `vit_core.rotary.Rotary.starting_frequencies`."""
+    return lambda key, shape, dtype: jnp.asarray(Rotary.of(config).starting_frequencies(shape[1]), dtype)
+
+
 def initialized(
     rows: Sequence[Parameter],
     layout: Layout,
@@ -61,8 +67,13 @@ def initialized(
         sharding: where it goes; JAX's default device unless given.
     """
     shape, is_stacked = layout.shape(rows[0]), layout.is_stacked(rows[0])
-    if rows[0].initializer == "sincos":
-        fixed = sincos_positions(config.grid, shape[-1], config.architecture.num_positioned_prefix_tokens).astype(dtype)
+    if rows[0].initializer in ("sincos", "rotary"):
+        if rows[0].initializer == "sincos":
+            fixed = sincos_positions(config.grid, shape[-1], config.architecture.num_positioned_prefix_tokens)
+        else:
+            fixed = np.stack([Rotary.of(config).starting_frequencies(row.shape[1]) for row in rows])
+            fixed = fixed if is_stacked else fixed[0]
+        fixed, shape = fixed.astype(dtype), fixed.shape
         if sharding is None:
             return jnp.asarray(fixed)
         return jax.make_array_from_callback(shape, sharding, lambda index: fixed[index])

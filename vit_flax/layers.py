@@ -7,6 +7,7 @@ from the canonical names. An option that is off has no module and costs nothing.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
+from functools import partial
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from jax import Array
 from jaxtyping import Float, Shaped
 
 from vit_core import PretrainedConfig
+from vit_core.architecture import Halves
 from vit_core.relative_position import relative_position_index, table_length
 from vit_flax.activations import activation
 from vit_flax.attention import attention, attention_with_probabilities
@@ -24,7 +26,7 @@ from vit_flax.outputs import FlaxBaseModelOutput
 from vit_flax.parts import Part, given
 from vit_flax.position import resample_table
 from vit_flax.rematerialization import Remat, rematerialized
-from vit_flax.rotary import Tables, rotated
+from vit_flax.rotary import MixedRotary, Rotating, rotated
 
 
 class RelativePositionBias(Part):
@@ -78,6 +80,8 @@ class FlaxViTSelfAttention(Part):
         self.value = self.linear(width, ("hidden", "heads"), config.qkv_bias and architecture.value_bias)
         if architecture.query_key_norm:
             self.query_norm, self.key_norm = self.layer_norm("head_dim"), self.layer_norm("head_dim")
+        if architecture.rotary_positions == "mixed":
+            self.rope = MixedRotary(**self.shared, layer=self.layer)
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
     def __call__(
@@ -89,7 +93,7 @@ class FlaxViTSelfAttention(Part):
         head_mask: Shaped[Array, " heads"] | None = None,
         prefix_only: bool = False,
         relative_position_bias: Float[Array, "1 all_heads tokens tokens"] | None = None,
-        rotary: Tables | None = None,
+        rotary: Rotating | None = None,
     ) -> tuple[Float[Array, "batch queries width"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
         """Return what each token gathered, and on request the attention; with `prefix_only` those before the patches.
 
@@ -117,8 +121,10 @@ class FlaxViTSelfAttention(Part):
         if architecture.query_key_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         if rotary is not None and architecture.rotary_positions is not None:
-            query = query if prefix_only else rotated(architecture.rotary_positions, query, rotary)
-            key = rotated(architecture.rotary_positions, key, rotary)
+            handed: Any = rotary
+            tables = self.rope(handed) if architecture.rotary_positions == "mixed" else handed
+            query = query if prefix_only else rotated(architecture.rotary_positions, query, tables)
+            key = rotated(architecture.rotary_positions, key, tables)
         drops = config.attention_probs_dropout_prob > 0 and not deterministic
         if config.attn_implementation == "sdpa" and not (output_attentions or drops) and head_mask is None:
             return (self._joined(attention(query, key, value, bias)),)
@@ -158,7 +164,7 @@ class RelativeSelfAttention(FlaxViTSelfAttention):
         head_mask: Shaped[Array, " heads"] | None = None,
         prefix_only: bool = False,
         grid: tuple[int, int] | None = None,
-        rotary: Tables | None = None,
+        rotary: Rotating | None = None,
     ) -> tuple[Float[Array, "batch queries width"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
         """See `FlaxViTSelfAttention`; `grid` is that of the patches, where it is not the config's."""
         return super().__call__(
@@ -297,7 +303,8 @@ class FlaxViTLayer(Part):
         self.intermediate = FlaxViTIntermediate(**self.shared)
         self.output = self.output_class(**self.shared)
         self.layernorm_before = self.layer_norm()
-        self.layernorm_after = self.layer_norm()
+        if self.config.architecture.halves != "parallel":
+            self.layernorm_after = self.layer_norm()
 
     def __call__(
         self,
@@ -351,7 +358,7 @@ class ScaledLayer(FlaxViTLayer):
     def setup(self) -> None:
         super().setup()
         architecture = self.config.architecture
-        self.lambda_1, self.lambda_2 = (self._factors(name, architecture.layer_scale) for name in FACTORS)
+        self.lambda_1, self.lambda_2 = self._factors("lambda_1"), self._factors("lambda_2")
         rates = architecture.drop_path_rates(self.config.num_hidden_layers)
         self.rate = 0.0 if self.layer is None else rates[self.layer]
         self.drop_path = DropPath()
@@ -369,13 +376,7 @@ class ScaledLayer(FlaxViTLayer):
     ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
         """See `FlaxViTLayer`; `drop_path_rate` is how often a layer without a number is skipped for an image."""
         options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
-        rate = self.rate if drop_path_rate is None else drop_path_rate
-        drops = not deterministic and (drop_path_rate is not None or self.rate > 0)
-
-        def added(factors: Array | None, branch: Array, to: Array) -> Array:
-            branch = branch if factors is None else factors.astype(self.dtype) * branch
-            return self.constrain(self.drop_path(branch, rate) + to if drops else branch + to, *TOKEN_AXES)
-
+        added = partial(self._added, deterministic, drop_path_rate)
         attended, *attentions = self.attention(
             self.layernorm_before(hidden_states), deterministic, output_attentions, **options
         )
@@ -387,13 +388,85 @@ class ScaledLayer(FlaxViTLayer):
         return (added(self.lambda_2, mlp, hidden_states), *attentions)
 
     @nn.nowrap
-    def _factors(self, name: str, start: float | None) -> Array | None:
-        if start is None:
+    def _added(
+        self, deterministic: bool, drop_path_rate: Array | None, factors: Array | None, branch: Array, to: Array
+    ) -> Array:
+        rate = self.rate if drop_path_rate is None else drop_path_rate
+        drops = not deterministic and (drop_path_rate is not None or self.rate > 0)
+        branch = branch if factors is None else factors.astype(self.dtype) * branch
+        return self.constrain(self.drop_path(branch, rate) + to if drops else branch + to, *TOKEN_AXES)
+
+    @nn.nowrap
+    def _factors(self, name: str) -> Array | None:
+        architecture = self.config.architecture
+        if name not in architecture.factors:
             return None
-        return self.parameter(name, (self.config.hidden_size,), ("hidden",), nn.initializers.constant(start))
+        start = nn.initializers.constant(architecture.layer_scale or 0.0)
+        return self.parameter(name, (self.config.hidden_size,), ("hidden",), start)
 
 
-FACTORS = ("lambda_1", "lambda_2")
+class PostNormLayer(ScaledLayer):
+    """A transformer layer that norms what its halves make, rather than what they read.
+
+    Liu et al. 2021, https://arxiv.org/abs/2111.09883, section 3.2.
+    """
+
+    def __call__(
+        self,
+        hidden_states: Float[Array, "batch tokens hidden"],
+        deterministic: bool = True,
+        output_attentions: bool = False,
+        *,
+        head_mask: Shaped[Array, " heads"] | None = None,
+        prefix_only: bool = False,
+        drop_path_rate: Float[Array, ""] | None = None,
+        **relative: Any,
+    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
+        """See `ScaledLayer`."""
+        options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
+        added = partial(self._added, deterministic, drop_path_rate)
+        attended, *attentions = self.attention(hidden_states, deterministic, output_attentions, **options)
+        if prefix_only:
+            hidden_states = hidden_states[:, : self.config.architecture.num_prefix_tokens]
+        hidden_states = added(self.lambda_1, self.layernorm_before(attended), hidden_states)
+        mlp = self.output(self.intermediate(hidden_states), deterministic=deterministic)  # type: ignore[call-arg]
+        return (added(self.lambda_2, self.layernorm_after(mlp), hidden_states), *attentions)
+
+
+class ParallelLayer(ScaledLayer):
+    """A transformer layer whose halves read the same, and add what they make together.
+
+    Dehghani et al. 2023, https://arxiv.org/abs/2302.05442, section 2.
+    """
+
+    def __call__(
+        self,
+        hidden_states: Float[Array, "batch tokens hidden"],
+        deterministic: bool = True,
+        output_attentions: bool = False,
+        *,
+        head_mask: Shaped[Array, " heads"] | None = None,
+        prefix_only: bool = False,
+        drop_path_rate: Float[Array, ""] | None = None,
+        **relative: Any,
+    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
+        """See `ScaledLayer`."""
+        options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
+        normed = self.layernorm_before(hidden_states)
+        attended, *attentions = self.attention(normed, deterministic, output_attentions, **options)
+        if prefix_only:
+            before = self.config.architecture.num_prefix_tokens
+            hidden_states, normed = hidden_states[:, :before], normed[:, :before]
+        mlp = self.output(self.intermediate(normed), deterministic=deterministic)  # type: ignore[call-arg]
+        return (self._added(deterministic, drop_path_rate, self.lambda_1, attended + mlp, hidden_states), *attentions)
+
+
+#: The layers of which FlaxViTLayer is the plainest.
+LAYERS: dict[Halves, type[ScaledLayer]] = {
+    "pre-norm": ScaledLayer,
+    "post-norm": PostNormLayer,
+    "parallel": ParallelLayer,
+}
 TOKEN_AXES = ("batch", "tokens", "hidden")
 
 
@@ -401,7 +474,7 @@ def layer_class(config: PretrainedConfig) -> type[FlaxViTLayer]:
     """The class of the transformer layers that a config describes."""
     architecture = config.architecture
     is_scaled = architecture.layer_scale is not None or architecture.drop_path_rate > 0
-    return ScaledLayer if is_scaled else FlaxViTLayer
+    return LAYERS[architecture.halves] if is_scaled or architecture.halves != "pre-norm" else FlaxViTLayer
 
 
 class FlaxViTLayerCollection(Part):
@@ -427,7 +500,7 @@ class FlaxViTLayerCollection(Part):
         head_mask: Shaped[Array, "layers heads"] | None = None,
         prefix_only: bool = False,
         relative_position_bias: Float[Array, "1 heads tokens tokens"] | None = None,
-        rotary: Tables | None = None,
+        rotary: Rotating | None = None,
         **relative: Any,
     ) -> FlaxBaseModelOutput | tuple[Any, ...]:
         """Run the layers; see `LayerStack.run`."""
@@ -492,7 +565,7 @@ class LayerStack(Part):
         head_mask: Shaped[Array, "layers heads"] | None = None,
         prefix_only: bool = False,
         relative_position_bias: Float[Array, "1 heads tokens tokens"] | None = None,
-        rotary: Tables | None = None,
+        rotary: Rotating | None = None,
         **relative: Any,
     ) -> Any:
         """Run layers; on request with the hidden states before each and after the last, and the attention.

@@ -335,7 +335,11 @@ def _all_options() -> list[PretrainedConfig]:
             layer_scale=0.1,
         ),
         VisionTransformerConfig(
-            num_hidden_layers=1, prefix_tokens=tokens, relative_positions="shared", pooler="attention"
+            num_hidden_layers=1,
+            prefix_tokens=tokens,
+            relative_positions="shared",
+            rotary_positions="mixed",
+            pooler="attention",
         ),
         CLIPVisionConfig(num_hidden_layers=1),
         ViTMAEConfig(num_hidden_layers=1, decoder_num_hidden_layers=1),

@@ -86,7 +86,8 @@ class ProbeAttention(Part):
         return gathered.reshape(*gathered.shape[:2], self.config.hidden_size)
 
     def _split(self, projected: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens heads head_dim"]:
-        split = projected.reshape(*projected.shape[:2], self.config.pooler_heads, -1)
+        heads, (*batch, width) = self.config.pooler_heads, projected.shape
+        split = projected.reshape(*batch, heads, width // heads)
         return self.constrain(split, "batch", "tokens", "heads", None)
 
 

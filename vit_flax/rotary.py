@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any
 
 import jax
@@ -14,9 +15,13 @@ from jaxtyping import Float
 from vit_core import PretrainedConfig
 from vit_core.architecture import RotaryPositions
 from vit_core.rotary import Rotary
+from vit_flax.initialization import starting_frequencies
+from vit_flax.parts import Part
 
-Table = Float[Array | np.ndarray, "patches head_dim"]
-Tables = tuple[Table, Table]  # cosines and sines
+Table = Float[Array | np.ndarray, "patches *heads head_dim"]
+Tables = tuple[Table, Table]  # cosines and sines, of all heads or of each
+#: What layers turn queries and keys by: tables, or coordinates of which each makes its own.
+Rotating = Tables | Float[Array | np.ndarray, "patches 2"]
 
 
 def moves_positions(config: PretrainedConfig) -> bool:
@@ -24,8 +29,10 @@ def moves_positions(config: PretrainedConfig) -> bool:
     return config.architecture.rotary_positions == "centres" and any(_augmentations(config))
 
 
-def rotary_tables(config: PretrainedConfig, grid: tuple[int, int], dtype: Any, key: Array | None = None) -> Tables:
+def rotary_tables(config: PretrainedConfig, grid: tuple[int, int], dtype: Any, key: Array | None = None) -> Rotating:
     """Cosines and sines for each channel of a head; constants, unless they are moved at random.
+
+    Where each layer makes its own, see `MixedRotary`, the coordinates of the patches in float32.
 
     Args:
         config: of a model with rotary positions.
@@ -35,6 +42,8 @@ def rotary_tables(config: PretrainedConfig, grid: tuple[int, int], dtype: Any, k
     """
     rotary = Rotary.of(config)
     coordinates = rotary.coordinates(grid)
+    if rotary.kind == "mixed":
+        return coordinates.astype(np.float32)
     if key is None:
         cos, sin = rotary.tables(coordinates)
         return tuple(table.astype(np.float32).astype(dtype) for table in (cos, sin))  # type: ignore[return-value]
@@ -42,6 +51,32 @@ def rotary_tables(config: PretrainedConfig, grid: tuple[int, int], dtype: Any, k
     angles = (moved[:, :, None] * rotary.frequencies.astype(np.float32)).reshape(len(coordinates), -1)
     angles = jnp.tile(angles, 2)
     return jnp.cos(angles).astype(dtype), jnp.sin(angles).astype(dtype)
+
+
+class MixedRotary(Part):
+    """The trained frequencies of a layer, one for each pair of channels of each head and either coordinate.
+
+    Heo et al. 2024, https://arxiv.org/abs/2403.13298, section 3.2.
+
+    Attributes:
+        layer: the number of the layer that owns it, of whose heads it has those that are not pruned; all without one.
+    """
+
+    _: KW_ONLY
+    layer: int | None = None
+
+    def setup(self) -> None:
+        config = self.config
+        shape = (2, len(config.kept_heads(self.layer)), config.head_dim // 2)
+        start = starting_frequencies(config)
+        self.frequencies = self.parameter("frequencies", shape, ("coordinates", "head", "frequencies"), start)
+
+    def __call__(self, coordinates: Float[Array | np.ndarray, "patches 2"]) -> Tables:
+        """Cosines and sines for each head, (patches, heads, head_dim)."""
+        first, second = self.frequencies.astype(jnp.float32)
+        angles = coordinates[:, :1, None] * first + coordinates[:, 1:, None] * second
+        angles = jnp.repeat(angles, 2, axis=-1)
+        return jnp.cos(angles).astype(self.dtype), jnp.sin(angles).astype(self.dtype)
 
 
 def augmented(config: PretrainedConfig, coordinates: Float[Array, "patches 2"], key: Array) -> Array:
@@ -76,7 +111,7 @@ def rotated(
         heads: queries or keys.
         tables: see `rotary_tables`.
     """
-    cos, sin = (table[:, None] for table in tables)
+    cos, sin = (table[:, None] if table.ndim == 2 else table for table in tables)
     before = heads.shape[1] - cos.shape[0]
     patches = heads[:, before:]
     if rotary == "centres":

@@ -14,6 +14,7 @@ from keras import ops
 from vit_core import PretrainedConfig
 from vit_core.parameters import INITIALIZER_CUT, Parameter
 from vit_core.position import sincos_positions
+from vit_core.rotary import Rotary
 
 _is_left_unfilled: ContextVar[bool] = ContextVar("is_left_unfilled", default=False)
 
@@ -60,6 +61,22 @@ class SinCos(keras.initializers.Initializer):
             dtype: theirs; float32 unless given.
         """
         return ops.cast(sincos_positions(self.grid, shape[-1], self.prefix_tokens), dtype or "float32")
+
+
+class Frequencies(keras.initializers.Initializer):
+    """The start of trained frequencies; see `vit_core.rotary.Rotary.starting_frequencies`."""
+
+    def __init__(self, rotary: Rotary) -> None:
+        self.rotary = rotary
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """The frequencies.
+
+        Args:
+            shape: theirs, of which the second axis counts heads.
+            dtype: theirs; float32 unless given.
+        """
+        return ops.cast(self.rotary.starting_frequencies(shape[1]), dtype or "float32")
 
 
 def initialize(model: Any, rows: Iterable[Parameter]) -> None:

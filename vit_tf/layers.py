@@ -15,6 +15,7 @@ from keras import layers, ops
 from tensorflow import Tensor
 
 from vit_core import PretrainedConfig
+from vit_core.architecture import Halves
 from vit_core.relative_position import table_length
 from vit_tf.activations import activation
 from vit_tf.initialization import Start
@@ -24,7 +25,7 @@ from vit_tf.parts import Linear, Part, run_part
 from vit_tf.position import is_same_grid
 from vit_tf.relative_position import relative_position_index, resample_table
 from vit_tf.rematerialization import recomputed
-from vit_tf.rotary import turned
+from vit_tf.rotary import MixedRotary, Rotating, turned
 
 Shape = tuple[int | None, ...]
 Grid = tuple[int | Tensor, int | Tensor]
@@ -91,6 +92,8 @@ class ViTSelfAttention(Part):
             for name in ("query_norm", "key_norm")
         )
         self.rotary_positions: Any = architecture.rotary_positions
+        is_mixed = self.rotary_positions == "mixed"
+        self.rope = MixedRotary(config, layer, name="rope", dtype=self.dtype_policy) if is_mixed else None
         self.dropout = layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy)
         self.relative_position_bias = (
             RelativePositionBias(config, layer, name="relative_position_bias", dtype=self.dtype_policy)
@@ -106,6 +109,8 @@ class ViTSelfAttention(Part):
             self.key_norm.build((None, self.head_dim))
         if self.relative_position_bias is not None:
             self.relative_position_bias.build()
+        if self.rope is not None:
+            self.rope.build()
 
     def call(
         self,
@@ -115,7 +120,7 @@ class ViTSelfAttention(Part):
         prefix_only: bool = False,
         relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
         grid: Grid | None = None,
-        rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
+        rotary: Rotating | None = None,
     ) -> tuple[Float[Tensor, "batch queries width"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
         """Attend.
 
@@ -136,6 +141,7 @@ class ViTSelfAttention(Part):
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         if rotary is not None:
+            rotary = rotary if self.rope is None else self.rope(rotary)
             key = turned(self.rotary_positions, key, rotary)
             query = query if prefix_only else turned(self.rotary_positions, query, rotary)  # only patches are turned
         scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1))) * self.head_dim**-0.5
@@ -211,7 +217,7 @@ class ViTAttention(Part):
         prefix_only: bool = False,
         relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
         grid: Grid | None = None,
-        rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
+        rotary: Rotating | None = None,
     ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
         """Attend and project; the arguments are those of `ViTSelfAttention.call`."""
         context, probabilities = run_part(
@@ -289,14 +295,16 @@ class ViTLayer(Part):
         self.intermediate = ViTIntermediate(config, name="intermediate", dtype=self.dtype_policy)
         self.output_ = ViTOutput(config, name="output", dtype=self.dtype_policy)
         self.layernorm_before = norm_of(config, "layernorm_before", self.dtype_policy)
-        self.layernorm_after = norm_of(config, "layernorm_after", self.dtype_policy)
+        has_second = config.architecture.halves != "parallel"
+        self.layernorm_after: Any = norm_of(config, "layernorm_after", self.dtype_policy) if has_second else None
 
     def build(self, input_shape: Shape) -> None:
         self.attention.build(input_shape)
         self.intermediate.build(input_shape)
         self.output_.build((None, self.intermediate.dense.units))
         self.layernorm_before.build(input_shape)
-        self.layernorm_after.build(input_shape)
+        if self.layernorm_after is not None:
+            self.layernorm_after.build(input_shape)
 
     def call(
         self,
@@ -306,12 +314,13 @@ class ViTLayer(Part):
         prefix_only: bool = False,
         relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
         grid: Grid | None = None,
-        rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
+        rotary: Rotating | None = None,
     ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"] | None, ...]]:
         """Run the layer; the arguments are those of `ViTSelfAttention.call`."""
+        read = self._read(hidden_states)
         attended, probabilities = run_part(
             self.attention,
-            self.layernorm_before(hidden_states),
+            read,
             head_mask,
             output_attentions,
             own=ViTAttention,
@@ -321,10 +330,14 @@ class ViTLayer(Part):
             rotary=rotary,
         )
         kept = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
-        hidden_states = self._halves(kept, attended)
+        hidden_states = self._halves(kept, attended, read)
         return (hidden_states, probabilities) if output_attentions else (hidden_states,)
 
-    def _halves(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+    def _read(self, hidden_states: Tensor) -> Tensor:
+        """What attention reads."""
+        return self.layernorm_before(hidden_states)
+
+    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
         """The hidden states with what attention adds to them, and then with what the MLP adds."""
         hidden_states = attended + hidden_states
         mlp = self.intermediate(self.layernorm_after(hidden_states))
@@ -347,27 +360,66 @@ class ScaledLayer(ViTLayer):
 
     def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
         super().__init__(config, layer, **kwargs)
-        self.start = config.architecture.layer_scale
+        self.start, self.factors = config.architecture.layer_scale, config.architecture.factors
         rates = config.architecture.drop_path_rates(config.num_hidden_layers)
         self.drop_path = DropPath(0.0 if layer is None else rates[layer], dtype=self.dtype_policy)
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.lambda_1, self.lambda_2 = (
-            None if self.start is None else self._gain(name, input_shape[-1]) for name in ("lambda_1", "lambda_2")
+            self._gain(name, input_shape[-1]) if name in self.factors else None for name in ("lambda_1", "lambda_2")
         )
 
     def _gain(self, name: str, width: int | None) -> keras.Variable:
         start = keras.initializers.Constant(self.start)
         return self.add_weight(name=name, shape=(width,), initializer=start)
 
-    def _halves(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
         hidden_states = hidden_states + self._branch(self.lambda_1, attended)
         mlp = self.output_(self.intermediate(self.layernorm_after(hidden_states)))
         return hidden_states + self._branch(self.lambda_2, mlp)
 
     def _branch(self, gain: keras.Variable | None, added: Tensor) -> Tensor:
         return self.drop_path(added if gain is None else gain * added)
+
+
+class PostNormLayer(ScaledLayer):
+    """A transformer layer that norms what its halves make, rather than what they read (Liu et al. 2021,
+    https://arxiv.org/abs/2111.09883, section 3.2).
+    """
+
+    def _read(self, hidden_states: Tensor) -> Tensor:
+        return hidden_states
+
+    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
+        hidden_states = hidden_states + self._branch(self.lambda_1, self.layernorm_before(attended))
+        mlp = self.layernorm_after(self.output_(self.intermediate(hidden_states)))
+        return hidden_states + self._branch(self.lambda_2, mlp)
+
+
+class ParallelLayer(ScaledLayer):
+    """A transformer layer whose halves read the same, and add what they make together (Dehghani et al. 2023,
+    https://arxiv.org/abs/2302.05442, section 2).
+    """
+
+    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
+        mlp = self.output_(self.intermediate(read[:, : ops.shape(hidden_states)[1]]))
+        return hidden_states + self._branch(self.lambda_1, attended + mlp)
+
+
+#: The layers of which ViTLayer is the plainest.
+LAYERS: dict[Halves, type[ScaledLayer]] = {
+    "pre-norm": ScaledLayer,
+    "post-norm": PostNormLayer,
+    "parallel": ParallelLayer,
+}
+
+
+def layer_class(config: PretrainedConfig) -> type[ViTLayer]:
+    """The class of the transformer layers that a config describes."""
+    architecture = config.architecture
+    is_scaled = architecture.layer_scale is not None or architecture.drop_path_rate > 0
+    return LAYERS[architecture.halves] if is_scaled or architecture.halves != "pre-norm" else ViTLayer
 
 
 class LayerStack(Part):

@@ -27,7 +27,6 @@ from vit_tf.layers import (
     Grid,
     LayerStack,
     RelativePositionBias,
-    ScaledLayer,
     Shape,
     ViTAttention,
     ViTIntermediate,
@@ -35,6 +34,7 @@ from vit_tf.layers import (
     ViTOutput,
     ViTSelfAttention,
     ViTSelfOutput,
+    layer_class,
     linear,
 )
 from vit_tf.loss_mixins import TFSequenceClassificationLoss
@@ -58,10 +58,9 @@ class ViTEncoder(LayerStack):
         super().__init__(**kwargs)
         architecture = config.architecture
         self.output_shape = tokens_shape(config)  # for `summary`
-        is_scaled = architecture.layer_scale is not None or architecture.drop_path_rate > 0
-        layer_class = ScaledLayer if is_scaled else ViTLayer
+        one = layer_class(config)
         self.layer = [
-            layer_class(config, layer, name=f"layer_{layer}", dtype=self.dtype_policy)
+            one(config, layer, name=f"layer_{layer}", dtype=self.dtype_policy)
             for layer in range(config.num_hidden_layers)
         ]
         self.relative_position_bias = (

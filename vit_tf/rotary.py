@@ -15,6 +15,7 @@ from tensorflow import Tensor
 from vit_core import PretrainedConfig
 from vit_core.architecture import RotaryPositions
 from vit_core.rotary import Rotary
+from vit_tf.initialization import Frequencies
 from vit_tf.parts import Part
 from vit_tf.position import is_known
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 #: How the config says that coordinates are moved in training, and what moves nothing.
 MOVES = {"pos_embed_shift": 0.0, "pos_embed_jitter": 1.0, "pos_embed_rescale": 1.0}
+
+
+#: What layers turn queries and keys by: tables, or coordinates of which each makes its own.
+Rotating = Float[Tensor, "2 tokens head_dim"] | Float[Tensor, "tokens 2"]
 
 
 class RotaryTables(Part):
@@ -41,9 +46,14 @@ class RotaryTables(Part):
         self.moves = {name: size for name, size in moves.items() if size is not None and size != MOVES[name]}
         self.seed = keras.random.SeedGenerator() if self.moves else None
 
-    def call(self, grid: Grid | None = None, training: bool = False) -> Float[Tensor, "2 tokens head_dim"]:
-        """The tables for a grid of patches, the config's unless given; constants where nothing is open."""
+    def call(self, grid: Grid | None = None, training: bool = False) -> Rotating:
+        """The tables for a grid of patches, the config's unless given; constants where nothing is open.
+
+        Where each layer makes its own, see `MixedRotary`, the coordinates of the tokens.
+        """
         grid = self.grid if grid is None else grid
+        if self.rotary.kind == "mixed":
+            return ops.pad(self._coordinates(grid), ((self.num_prefix_tokens, 0), (0, 0)))
         moves = training and bool(self.moves)
         if is_known(grid) and not moves:
             tables = constant_tables(self.rotary, grid, self.num_prefix_tokens)
@@ -83,6 +93,28 @@ class RotaryTables(Part):
         return ops.tile(angles, (1, 2)) if self.rotary.kind == "centres" else ops.repeat(angles, 2, axis=1)
 
 
+class MixedRotary(Part):
+    """The trained frequencies of a layer, one for each pair of channels of each head and either coordinate (Heo et al.
+    2024, https://arxiv.org/abs/2403.13298, section 3.2).
+    """
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rotary, self.num_heads = Rotary.of(config), len(config.kept_heads(layer))
+
+    def build(self, input_shape: Any = None) -> None:
+        shape = (2, self.num_heads, self.rotary.head_dim // 2)
+        self.frequencies = self.add_weight(name="frequencies", shape=shape, initializer=Frequencies(self.rotary))
+
+    def call(self, coordinates: Float[Tensor, "tokens 2"]) -> Float[Tensor, "2 tokens heads head_dim"]:
+        """Cosines, and sines with their signs, for each head."""
+        first, second = ops.cast(self.frequencies, "float32")
+        coordinates = ops.cast(coordinates, "float32")
+        angles = ops.repeat(coordinates[:, :1, None] * first + coordinates[:, 1:, None] * second, 2, axis=-1)
+        tables = ops.stack([ops.cos(angles), ops.sin(angles) * _signs(self.rotary)])
+        return ops.cast(tables, self.compute_dtype)
+
+
 @lru_cache(maxsize=16)
 def constant_tables(
     rotary: Rotary, grid: tuple[int, int], prefix_tokens: int
@@ -98,7 +130,7 @@ def constant_tables(
 def turned(
     rotary: RotaryPositions,
     heads: Float[Tensor, "batch tokens heads head_dim"],
-    tables: Float[Tensor, "2 tokens head_dim"],
+    tables: Float[Tensor, "2 tokens *heads head_dim"],
 ) -> Float[Tensor, "batch tokens heads head_dim"]:
     """Queries or keys, turned; see `vit_core.rotary.rotated`.
 
@@ -112,7 +144,8 @@ def turned(
     else:
         pairs = ops.stack([heads[..., 1::2], heads[..., ::2]], axis=-1)
         partners = ops.reshape(pairs, ops.shape(heads))
-    cosines, sines = tables[0][:, None], tables[1][:, None]
+    tables = tables if len(tables.shape) == 4 else tables[:, :, None]
+    cosines, sines = tables[0], tables[1]
     return heads * cosines + partners * sines
 
 

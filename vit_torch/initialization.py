@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vit_core import PretrainedConfig
 from vit_core.parameters import INITIALIZER_CUT, INITIALIZERS, Initializer, Kind, Parameter
 from vit_core.position import sincos_positions
+from vit_core.rotary import Rotary
 
 #: The kinds of the parameters of torch's modules.
 KINDS: dict[type[nn.Module], dict[str, Kind]] = {
@@ -50,5 +51,7 @@ def start(parameter: Tensor, initializer: Initializer, config: PretrainedConfig)
     elif initializer == "sincos":
         prefix_tokens = config.architecture.num_positioned_prefix_tokens
         parameter.copy_(torch.from_numpy(sincos_positions(config.grid, parameter.shape[-1], prefix_tokens)))
+    elif initializer == "rotary":
+        parameter.copy_(torch.from_numpy(Rotary.of(config).starting_frequencies(parameter.shape[1])))
     else:
         parameter.fill_(CONSTANTS[initializer] if isinstance(initializer, str) else initializer)

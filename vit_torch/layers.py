@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vit_core import PretrainedConfig
+from vit_core.architecture import Halves
 from vit_core.parameters import INITIALIZERS
 from vit_core.relative_position import table_length
 from vit_torch.activations import activation
@@ -25,7 +26,7 @@ from vit_torch.norms import norm_of
 from vit_torch.outputs import BaseModelOutput
 from vit_torch.position import relative_position_index, resample_table
 from vit_torch.pruning import prune_attention
-from vit_torch.rotary import Tables, rotated
+from vit_torch.rotary import MixedRotary, Rotating, rotated
 
 
 class RelativePositionBias(nn.Module):
@@ -79,6 +80,7 @@ class ViTSelfAttention(nn.Module):
         self.query_norm = norm_of(config, self.attention_head_size) if architecture.query_key_norm else None
         self.key_norm = norm_of(config, self.attention_head_size) if architecture.query_key_norm else None
         self.rotary_positions = architecture.rotary_positions
+        self.rope = MixedRotary(config, layer) if self.rotary_positions == "mixed" else None
         self.changes_queries = architecture.query_key_norm or self.rotary_positions is not None
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
@@ -104,7 +106,7 @@ class ViTSelfAttention(nn.Module):
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
         relative_position_bias: Float[Tensor, "1 all_heads tokens tokens"] | None = None,
-        rotary: Tables | None = None,
+        rotary: Rotating | None = None,
     ) -> tuple[Float[Tensor, "batch tokens width"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
         query = self.transpose_for_scores(self.query(hidden_states))
         key = self.transpose_for_scores(self.key(hidden_states))
@@ -127,12 +129,13 @@ class ViTSelfAttention(nn.Module):
         context = (probabilities @ value).transpose(1, 2).flatten(2)
         return (context, probabilities) if output_attentions else (context,)
 
-    def _changed(self, query: Tensor, key: Tensor, rotary: Tables | None) -> tuple[Tensor, Tensor]:
+    def _changed(self, query: Tensor, key: Tensor, rotary: Rotating | None) -> tuple[Tensor, Tensor]:
         """Queries and keys, (batch, heads, tokens, head width), normed and turned."""
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         if rotary is not None and self.rotary_positions is not None:
-            query, key = (rotated(self.rotary_positions, heads, rotary) for heads in (query, key))
+            tables: Any = rotary if self.rope is None else self.rope(rotary)
+            query, key = (rotated(self.rotary_positions, heads, tables) for heads in (query, key))
         return query, key
 
     def _kept(self, of_heads: Tensor) -> Tensor:
@@ -154,7 +157,7 @@ class RelativeSelfAttention(ViTSelfAttention):
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
         grid: tuple[int, int] | None = None,
-        rotary: Tables | None = None,
+        rotary: Rotating | None = None,
     ) -> tuple[Float[Tensor, "batch tokens width"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
         return super().forward(hidden_states, head_mask, output_attentions, self.relative_position_bias(grid), rotary)
 
@@ -274,7 +277,8 @@ class ViTLayer(nn.Module):
         self.intermediate = ViTIntermediate(config)
         self.output = self.output_class(config)
         self.layernorm_before = norm_of(config)
-        self.layernorm_after = norm_of(config)
+        has_second = config.architecture.halves != "parallel"
+        self.layernorm_after: Any = norm_of(config) if has_second else None
 
     def forward(
         self,
@@ -321,7 +325,7 @@ class ScaledLayer(ViTLayer):
     def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
         super().__init__(config, layer)
         self.config = config
-        self.lambda_1, self.lambda_2 = self._factors(), self._factors()
+        self.lambda_1, self.lambda_2 = self._factors("lambda_1"), self._factors("lambda_2")
         rates = config.architecture.drop_path_rates(config.num_hidden_layers)
         self.drop_path = DropPath(0.0 if layer is None else rates[layer])
         self.start_parameters()
@@ -345,12 +349,51 @@ class ScaledLayer(ViTLayer):
         mlp = self.output(self.intermediate(self.layernorm_after(hidden_states)))
         return self._added(self.lambda_2, mlp, hidden_states), *probabilities
 
-    def _factors(self) -> nn.Parameter | None:
-        has_factors = self.config.architecture.layer_scale is not None
+    def _factors(self, name: str) -> nn.Parameter | None:
+        has_factors = name in self.config.architecture.factors
         return nn.Parameter(torch.empty(self.config.hidden_size)) if has_factors else None
 
     def _added(self, factors: Tensor | None, branch: Tensor, hidden_states: Tensor) -> Tensor:
         return self.drop_path(branch if factors is None else factors * branch) + hidden_states
+
+
+class PostNormLayer(ScaledLayer):
+    """A transformer layer that norms what its halves make, rather than what they read.
+
+    Liu et al. 2021, https://arxiv.org/abs/2111.09883, section 3.2.
+    """
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, "*head"] | None = None,
+        output_attentions: bool = False,
+        **relative: Any,
+    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
+        returned = self.attention(hidden_states, head_mask, output_attentions, **relative)
+        attended, *probabilities = items_of(returned)
+        hidden_states = self._added(self.lambda_1, self.layernorm_before(attended), hidden_states)
+        mlp = self.layernorm_after(self.output(self.intermediate(hidden_states)))
+        return self._added(self.lambda_2, mlp, hidden_states), *probabilities
+
+
+class ParallelLayer(ScaledLayer):
+    """A transformer layer whose halves read the same, and add what they make together.
+
+    Dehghani et al. 2023, https://arxiv.org/abs/2302.05442, section 2.
+    """
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch tokens hidden"],
+        head_mask: Shaped[Tensor, "*head"] | None = None,
+        output_attentions: bool = False,
+        **relative: Any,
+    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
+        normed = self.layernorm_before(hidden_states)
+        attended, *probabilities = items_of(self.attention(normed, head_mask, output_attentions, **relative))
+        mlp = self.output(self.intermediate(normed))
+        return self._added(self.lambda_1, attended + mlp, hidden_states), *probabilities
 
 
 class LayerStack(nn.Module):
@@ -389,11 +432,19 @@ class LayerStack(nn.Module):
         return BaseModelOutput(hidden_states, tuple(all_hidden_states) or None, tuple(all_attentions) or None)
 
 
+#: The layers of which ViTLayer is the plainest.
+LAYERS: dict[Halves, type[ScaledLayer]] = {
+    "pre-norm": ScaledLayer,
+    "post-norm": PostNormLayer,
+    "parallel": ParallelLayer,
+}
+
+
 def layers_of(config: PretrainedConfig) -> nn.ModuleList:
     """The transformer layers that a config describes."""
     architecture = config.architecture
     is_scaled = architecture.layer_scale is not None or architecture.drop_path_rate > 0
-    layer_class = ScaledLayer if is_scaled else ViTLayer
+    layer_class = LAYERS[architecture.halves] if is_scaled or architecture.halves != "pre-norm" else ViTLayer
     return nn.ModuleList(layer_class(config, layer) for layer in range(config.num_hidden_layers))
 
 

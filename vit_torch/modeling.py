@@ -44,7 +44,7 @@ from vit_torch.outputs import (
 )
 from vit_torch.poolers import POOLERS, ViTPooler
 from vit_torch.pretrained import PreTrainedModel
-from vit_torch.rotary import RotaryPositionEmbedding
+from vit_torch.rotary import ROTARY
 
 __all__ = [
     "ViTAttention",
@@ -74,8 +74,8 @@ class ViTEncoder(LayerStack):
         self.relative_positions = config.architecture.relative_positions
         if self.relative_positions == "shared":
             self.relative_position_bias = RelativePositionBias(config)
-        has_rotary = config.architecture.rotary_positions is not None
-        self.rope_embeddings = RotaryPositionEmbedding(config) if has_rotary else None
+        rotary = config.architecture.rotary_positions
+        self.rope_embeddings = ROTARY[rotary](config) if rotary is not None else None
         self.layer = layers_of(config)
 
     @property

@@ -53,6 +53,10 @@ def prune_attention(attention: Any, heads: Iterable[int]) -> None:
         table = positions.relative_position_bias_table
         columns = table.detach().index_select(1, places.to(table.device))
         positions.relative_position_bias_table = nn.Parameter(columns, requires_grad=table.requires_grad)
+    if (rope := getattr(inner, "rope", None)) is not None:
+        frequencies = rope.frequencies
+        of_kept = frequencies.detach().index_select(1, places.to(frequencies.device))
+        rope.frequencies = nn.Parameter(of_kept, requires_grad=frequencies.requires_grad)
     inner.heads = kept
 
 

@@ -17,10 +17,15 @@ from torch.nn import functional
 
 from vit_core import PretrainedConfig
 from vit_core.architecture import RotaryPositions
+from vit_core.parameters import INITIALIZERS
 from vit_core.rotary import Rotary
+from vit_torch.initialization import start
 
-#: Cosines and sines, a row for each token; those of the tokens before the patches are 1 and 0, which turn nothing.
-Tables = tuple[Float[Tensor, "tokens head_dim"], Float[Tensor, "tokens head_dim"]]
+#: Cosines and sines, a row for each token, of all heads or of each; those of the tokens before the patches are 1 and 0,
+#: which turn nothing.
+Tables = tuple[Float[Tensor, "*heads tokens head_dim"], Float[Tensor, "*heads tokens head_dim"]]
+#: What layers turn queries and keys by: tables, or coordinates of which each makes its own.
+Rotating = Tables | Float[Tensor, "tokens 2"]
 
 
 class RotaryPositionEmbedding(nn.Module):
@@ -84,6 +89,54 @@ class RotaryPositionEmbedding(nn.Module):
                 exponents = torch.empty_like(coordinates[0, :count]).uniform_(-math.log(largest), math.log(largest))
                 coordinates = coordinates * exponents.exp()
         return coordinates
+
+
+class RotaryCoordinates(RotaryPositionEmbedding):
+    """Where the patches are, for layers that make tables of their own of it; see `MixedRotary`."""
+
+    def forward(  # type: ignore[override]
+        self, hidden_states: Float[Tensor, "batch tokens hidden"], grid: tuple[int, int] | None = None
+    ) -> Float[Tensor, "tokens 2"]:
+        """The coordinates of each token; those before the patches have zeros, which turn nothing."""
+        return functional.pad(
+            self._coordinates(grid or self.grid, hidden_states.device), (0, 0, self.num_prefix_tokens, 0)
+        )
+
+
+class MixedRotary(nn.Module):
+    """The trained frequencies of a layer, one for each pair of channels of each head and either coordinate.
+
+    Heo et al. 2024, https://arxiv.org/abs/2403.13298, section 3.2.
+
+    Args:
+        config: the model's.
+        layer: the number of the layer that owns it, of whose heads it has those that are not pruned; all without one.
+    """
+
+    def __init__(self, config: PretrainedConfig, layer: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.frequencies = nn.Parameter(torch.empty(2, len(config.kept_heads(layer)), config.head_dim // 2))
+        self.start_parameters()
+
+    def start_parameters(self) -> None:
+        """Give the frequencies their start."""
+        start(self.frequencies, INITIALIZERS["frequencies"], self.config)
+
+    def forward(self, coordinates: Float[Tensor, "tokens 2"]) -> Tables:
+        """Cosines and sines for each head, (heads, tokens, head_dim), in float32."""
+        first, second = self.frequencies.to(coordinates.dtype)[:, :, None]
+        angles = coordinates[:, :1] * first + coordinates[:, 1:] * second
+        angles = angles.repeat_interleave(2, -1)
+        return angles.cos(), angles.sin()
+
+
+#: What makes of a grid that which layers turn queries and keys by.
+ROTARY: dict[RotaryPositions, type[RotaryPositionEmbedding]] = {
+    "centres": RotaryPositionEmbedding,
+    "indices": RotaryPositionEmbedding,
+    "mixed": RotaryCoordinates,
+}
 
 
 def constant_tables(

@@ -29,7 +29,9 @@ class ScriptMethods:
     generation_config = None
 
     #: Parts that programs which distribute a model must leave whole.
-    _no_split_modules: ClassVar[list[str]] = ["ViTEmbeddings", "MaskedEmbeddings", "ViTLayer", "ScaledLayer"]
+    _no_split_modules: ClassVar[list[str]] = [
+        *("ViTEmbeddings", "MaskedEmbeddings", "ViTLayer", "ScaledLayer", "PostNormLayer", "ParallelLayer")
+    ]
     #: Regular expressions that a subclass may set: of names that may be missing from or left over in a checkpoint
     #: without a warning, and of names that are not saved.
     _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None

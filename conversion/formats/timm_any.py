@@ -7,15 +7,11 @@ Reference: timm/models/vision_transformer.py and timm/models/eva.py.
 
 from __future__ import annotations
 
-import re
-
-from conversion.formats import timm_building, timm_config, timm_options
-from conversion.formats.format import Format, Tensors
+from conversion.formats import timm_building, timm_config, timm_options, timm_tensors
+from conversion.formats.format import Format
 from conversion.formats.published_names import ATTENTION, GATE, IF_GATED, LAYER, POOLER
 from conversion.formats.rules import TORCH_LEAVES, Module, rules
 from conversion.formats.timm_names import CLASS_TOKEN, ENCODER, HEAD_LAYER, QUERY_KEY_VALUE
-from vit_core.config import PretrainedConfig
-from vit_core.renaming import renamed
 
 MLP = (f"{LAYER}.intermediate.dense", f"{LAYER}.output.dense")
 MLP_NORM = f"{LAYER}.output.layernorm"
@@ -23,29 +19,6 @@ PATCH_NORM = "embeddings.patch_embeddings.layernorm"
 #: Norms that come with the layers of EVA-02 and of AIMv2, where gate and value are two.
 IF_TWO = (f"{MLP_NORM}.weight", f"{PATCH_NORM}.weight")
 REST = [module for module in ENCODER if module.ours not in (*MLP, "layernorm")]
-FIRST = re.compile(r"(?P<before>(.+\.)?blocks\.\d+\.mlp\.)fc1\.(?P<leaf>weight|bias)")
-#: The name, between those of the file and the rules, of a layer that holds gate and value.
-PACKED = "fc1_packed"
-
-
-def _unpacked(tensors: Tensors) -> Tensors:
-    """With another name for first layers that hold gate and value: timm gives them that of a plain MLP."""
-
-    def spelling(name: str) -> str:
-        match = FIRST.fullmatch(name)
-        second = tensors.get(f"{match['before']}fc2.weight") if match else None
-        is_packed = second is not None and len(second.shape) == 2 and tensors[name].shape[:1] == (2 * second.shape[1],)
-        return f"{match['before']}{PACKED}.{match['leaf']}" if match and is_packed else name
-
-    return renamed(tensors, spelling)
-
-
-def _packed(tensors: Tensors, config: PretrainedConfig) -> Tensors:
-    """The names of the class of timm's models that such a model is of."""
-    names = {name: name.replace(f".{PACKED}.", ".fc1.") for name in tensors}
-    if timm_building.is_eva(config):
-        names = {name: re.sub(r"^(blocks\.\d+\.)ls([12])\.gamma$", r"\1gamma_\2", each) for name, each in names.items()}
-    return {names[name]: tensor for name, tensor in tensors.items()}
 
 
 TIMM_ANY = Format(
@@ -67,12 +40,13 @@ TIMM_ANY = Format(
             Module("embeddings.layernorm", "norm_pre.{leaf}"),
             Module(f"{ATTENTION}.query_norm", "blocks.*.attn.q_norm.{leaf}"),
             Module(f"{ATTENTION}.key_norm", "blocks.*.attn.k_norm.{leaf}"),
+            Module(f"{ATTENTION}.rope.frequencies", "blocks.*.attn.rope_freqs"),
             Module(f"{LAYER}.attention.output.layernorm", "blocks.*.attn.norm.{leaf}"),
             Module(f"{LAYER}.lambda_1", "blocks.*.ls1.gamma"),
             Module(f"{LAYER}.lambda_1", "blocks.*.gamma_1"),
             Module(f"{LAYER}.lambda_2", "blocks.*.ls2.gamma"),
             Module(f"{LAYER}.lambda_2", "blocks.*.gamma_2"),
-            Module((GATE, MLP[0]), f"blocks.*.mlp.{PACKED}.{{leaf}}", unless=IF_TWO),
+            Module((GATE, MLP[0]), f"blocks.*.mlp.{timm_tensors.PACKED}.{{leaf}}", unless=IF_TWO),
             Module(GATE, "blocks.*.mlp.fc1_g.{leaf}"),
             Module(MLP[0], "blocks.*.mlp.fc1.{leaf}", unless=IF_GATED),
             Module(MLP[0], "blocks.*.mlp.fc1_x.{leaf}"),
@@ -91,14 +65,19 @@ TIMM_ANY = Format(
         ],
     ),
     models={"vision_transformer": ("model", "image-classification")},
-    signature=("patch_embed.proj.weight", "blocks.0.attn.proj.weight"),
+    signature=("patch_embed.proj.weight",),  # so that layers of any kind are refused with a reason
     conventions={"layer_norm_eps": 1e-6, "hidden_act": "gelu"},
     told=("layer_norm_eps", "hidden_act"),
     preprocessing=timm_config.PREPROCESSING,
     files={"safetensors": "model.safetensors", "torch": "pytorch_model.bin"},
     claims=timm_options.is_of_any_make,
-    normalised=_unpacked,
-    spelt=_packed,
+    refused={
+        "*.attns.*": "its layers have several attentions side by side",
+        "*.lambda_q1": "its attention is the difference of two",
+        "*.lambda_a": "its attention is the difference of two",
+    },
+    normalised=timm_tensors.normalised,
+    spelt=lambda tensors, config: timm_tensors.spelt(tensors, config, timm_building.is_eva(config)),
     config_fields=timm_options.config_fields,
     named_fields=timm_config.named_fields,
     fields_of=timm_options.fields_of,

@@ -20,6 +20,9 @@ ARCHITECTURES = {
     ("vit", 1e-5, "layer", "usual"): "vit_base_patch16_clip_224",
     ("vit", 1e-6, "rms", "usual"): "test_vit4",
     ("vit", 1e-5, "rms", "gated, with normed patches"): "aimv2_large_patch14_224",
+    ("vit", 1e-6, "layer", "post-norm"): "vit_base_patch16_rpn_224",
+    ("vit", 1e-6, "layer", "parallel"): "vit_pwee_patch16_reg1_gap_256",
+    ("vit", 1e-6, "rms", "parallel"): "vit_base_patch16_xp_224",
     ("eva", 1e-6, "layer", "usual"): "eva_giant_patch14_224",
     ("eva", 1e-6, "layer", "scaled"): "vit_small_patch16_rope_224",
     ("eva", 1e-5, "layer", "usual"): "vit_pe_spatial_tiny_patch16_512",
@@ -81,7 +84,11 @@ def _layers(config: PretrainedConfig, is_of_eva: bool) -> str:
     options = config.architecture
     if is_of_eva:
         return "scaled" if options.layer_scale is not None else "usual"
-    parts = {"gated": options.gated_mlp, "with normed patches": options.patch_norm}
+    parts = {
+        "gated": options.gated_mlp,
+        options.halves: options.halves != "pre-norm",
+        "with normed patches": options.patch_norm,
+    }
     return ", ".join(what for what, is_so in parts.items() if is_so) or "usual"
 
 
@@ -99,7 +106,7 @@ def _shared_arguments(config: PretrainedConfig) -> dict[str, Any]:
 def _of_vit(config: PretrainedConfig) -> tuple[dict[str, Any], dict[str, bool]]:
     """Arguments of timm's VisionTransformer, and what it does not have, with whether that is asked for."""
     options = config.architecture
-    has_norm = options.pooler in ("mean-norm", "class-norm")
+    has_norm, is_parallel = options.pooler in ("mean-norm", "class-norm"), options.halves == "parallel"
     activation = next((theirs for theirs, ours in timm_config.ACTIVATIONS.items() if ours == config.hidden_act), None)
     has_own_sizes = (config.pooler_heads, config.pooler_mlp_size) != (
         config.num_attention_heads,
@@ -111,6 +118,12 @@ def _of_vit(config: PretrainedConfig) -> tuple[dict[str, Any], dict[str, bool]]:
         f"hidden_act={config.hidden_act!r}": activation is None,
         f"output_bias={options.output_bias} beside mlp_bias={options.mlp_bias}": options.output_bias
         != options.mlp_bias,
+        "halves='post-norm' and layer_scale": options.halves == "post-norm" and options.layer_scale is not None,
+        "halves='parallel' without layer_scale": is_parallel
+        and options.norm == "layer"
+        and options.layer_scale is None,
+        "halves='parallel' and norms inside them": is_parallel and (options.attention_norm or options.mlp_norm),
+        "halves='parallel' without biases": is_parallel and not options.mlp_bias,
         "a pooler with sizes of its own": POOLINGS.get(str(options.pooler)) == "map" and has_own_sizes,
     }
     arguments = {
@@ -137,14 +150,21 @@ def _of_eva(config: PretrainedConfig) -> tuple[dict[str, Any], dict[str, bool]]:
         != ("silu" if options.gated_mlp else "gelu"),
         "rotary positions and no biases of projections": not (options.output_bias and options.mlp_bias),
         "rotary positions and normed patches": options.patch_norm,
+        "rotary positions and halves='parallel'": options.halves == "parallel",
+        "rotary positions, halves='post-norm', and layer_scale or normed queries": options.halves == "post-norm"
+        and (options.layer_scale is not None or options.query_key_norm),
         "rotary positions and a pooler that attends to patches alone": options.pooler == "patch-attention"
         and options.num_prefix_tokens > 0,
+        "trained rotary frequencies for a grid that is stretched or counts from elsewhere": options.rotary_positions
+        == "mixed"
+        and (options.rotary_stretch or options.rotary_offset != 0),
         "gated MLPs with rotary positions and a pooler that attends": options.gated_mlp and pools,
     }
     arguments: dict[str, Any] = {
         "use_rot_pos_emb": options.rotary_positions is not None,
         "use_abs_pos_emb": options.absolute_positions is not None,
         "num_reg_tokens": options.register_tokens,
+        "use_post_norm": options.halves == "post-norm",
         "use_pre_transformer_norm": options.embedding_norm,
         "use_post_transformer_norm": options.final_norm,
         "use_fc_norm": options.pooler in ("mean-norm", "class-norm"),
@@ -169,7 +189,7 @@ def _rotary(config: PretrainedConfig) -> dict[str, Any]:
     is_of_dinov3 = options.rotary_positions == "centres"
     is_stretched = options.rotary_stretch and not is_of_dinov3
     return {
-        "rope_type": "dinov3" if is_of_dinov3 else "cat",
+        "rope_type": {"centres": "dinov3", "indices": "cat", "mixed": "mixed"}[str(options.rotary_positions)],
         "rope_temperature": vars(config)["rope_theta"],
         "rope_rotate_half": is_of_dinov3,
         "rope_grid_indexing": "ij" if options.rotary_first == "rows" else "xy",

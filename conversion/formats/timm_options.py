@@ -35,11 +35,14 @@ UNDERSTOOD = frozenset(
         *("is_eva", "eps", "act_layer", "init_values", "no_embed_class", "global_pool", "pool_include_prefix"),
         *("use_rot_pos_emb", "rope_type", "rope_temperature", "rope_grid_indexing", "rope_grid_offset"),
         *("rope_rotate_half", "ref_feat_shape", "mlp_layer", "swiglu_mlp", "attn_pool_num_heads", "embed_norm_layer"),
+        *("block_fn", "use_post_norm"),
     }
 )
 #: Models that were trained for patches of many sizes (Beyer et al. 2022, https://arxiv.org/abs/2212.08013), for which
 #: timm resamples as they were trained.
 FLEXIBLE = "flexivit"
+#: Classes of layers that join their halves in a way that Trivit has.
+BLOCKS = {"Block": "pre-norm", "ResPostBlock": "post-norm", "ParallelScalingBlock": "parallel"}
 #: What stands for the norm of the layers in the arguments of an entrypoint.
 SAME_NORM = "norm_layer"
 #: What no argument but these makes a model one that the plain format has, which reads the activation that is given.
@@ -127,6 +130,9 @@ def fields_of(model: Found, metadata: Settings) -> dict[str, Any]:
             raise ValueError(f"timm builds it with {name}={shown(value)}, which Trivit does not have.")
     if (norm := arguments.get("embed_norm_layer")) not in (None, SAME_NORM):
         raise ValueError(f"its patches are normed by embed_norm_layer={shown(norm)}, whose epsilon may be another.")
+    block = "post-norm" if arguments.get("use_post_norm") else BLOCKS.get(arguments.get("block_fn", "Block"))
+    if block is None:
+        raise ValueError(f"timm builds it with block_fn={shown(arguments['block_fn'])}, which Trivit does not have.")
     tensors = model.tensors
     fields: dict[str, Any] = {
         "layer_norm_eps": arguments.get("eps", 1e-6),
@@ -138,6 +144,7 @@ def fields_of(model: Found, metadata: Settings) -> dict[str, Any]:
         "absolute_positions": "learned" if "pos_embed" in tensors else None,
         "positioned": "patches" if arguments.get("no_embed_class") else "all",
         "position_resampling": "bilinear" if str(metadata["architecture"]).startswith(FLEXIBLE) else "bicubic",
+        "halves": block,
         "embedding_norm": "norm_pre.weight" in tensors,
         "final_norm": "norm.weight" in tensors,
         "norm": "layer" if "blocks.0.norm1.bias" in tensors else "rms",
@@ -157,7 +164,7 @@ def _activation(arguments: Settings) -> str:
         return "silu"
     name = str(arguments.get("act_layer") or "gelu")
     if name not in timm_config.ACTIVATIONS:
-        raise ValueError(f"config.json asks for act_layer={shown(name)}, which Trivit does not have.")
+        raise ValueError(f"config.json asks for act_layer={name!r}, which Trivit does not have.")
     return timm_config.ACTIVATIONS[name]
 
 
@@ -194,7 +201,7 @@ def _rotary(arguments: Settings) -> dict[str, Any]:
     is_usual = {
         "rope_grid_indexing": indexing in FIRST,
         "rope_rotate_half": arguments.get("rope_rotate_half", kind == "dinov3") is (kind == "dinov3"),
-        "rope_grid_offset": positions == "indices" or not offset,
+        "rope_grid_offset": positions != "centres" or not offset,
     }
     if name := next((name for name, is_so in is_usual.items() if not is_so), None):
         raise ValueError(
@@ -210,11 +217,13 @@ def _rotary(arguments: Settings) -> dict[str, Any]:
         grid = arguments.get("ref_feat_shape")
         fields["rotary_grid"] = tuple(grid) if isinstance(grid, list | tuple) else grid
         fields |= {"rotary_offset": float(offset), "rotary_stretch": grid is not None}
+    if positions == "mixed":  # of which timm neither counts from elsewhere nor stretches any
+        fields["rotary_stretch"] = False
     return fields
 
 
 #: timm's types of rotary positions, with ours and the base of the frequencies unless it is given.
-ROTARY = {"cat": ("indices", 10000.0), "dinov3": ("centres", 100.0)}
+ROTARY = {"cat": ("indices", 10000.0), "dinov3": ("centres", 100.0), "mixed": ("mixed", 10000.0)}
 #: How it indexes the grid, and which coordinate comes first then.
 FIRST = {"ij": "rows", "xy": "columns"}
 

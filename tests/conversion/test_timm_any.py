@@ -29,6 +29,8 @@ FOLDERS: dict[str, dict[str, Any]] = {
         **{"rotary_first": "columns", "rotary_offset": 1.0, "rotary_grid": (14, 14), "rotary_stretch": True},
         **{"pooler": "attention", "pooler_attention_heads": 2, "pooler_intermediate_size": 32},
     },
+    "timm_xp": {"halves": "parallel", "norm": "rms", "query_key_norm": True, "embedding_norm": True, "qkv_bias": False},
+    "timm_rope_mixed": {"rotary_positions": "mixed", "rotary_first": "columns", "rotary_stretch": False},
     "timm_siglip": {"pooler": "attention", "prefix_tokens": (), "hidden_act": "gelu"},
 }
 Expected = Callable[[str], Mapping[str, np.ndarray]]
@@ -78,7 +80,7 @@ def changed(fixture_folder: Path, folder: Path, source: str, **values: Any) -> P
     ("source", "values", "reason"),
     [
         ("timm_deit3", {"architecture": "my_vit"}, "its architecture, 'my_vit', is none that is known here"),
-        ("timm_deit3", {"model_args": {"block_fn": "ParallelScalingBlock"}}, "builds it with block_fn='Parallel"),
+        ("timm_deit3", {"model_args": {"block_fn": "ParallelThingsBlock"}}, "builds it with block_fn='Parallel"),
         ("timm_dinov3", {"model_args": {"rope_grid_offset": 1.0}}, "'dinov3', have rope_grid_offset=1.0, which Trivit"),
         ("timm_pe", {"model_args": {"rope_rotate_half": True}}, "the type 'cat', have rope_rotate_half=True, which"),
         ("timm_aimv2", {"model_args": {"embed_norm_layer": "layernorm"}}, "are normed by embed_norm_layer='layernorm'"),

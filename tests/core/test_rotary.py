@@ -27,3 +27,13 @@ def test_the_first_pairs_turn_by_the_first_coordinate():
     cos, sin = rotary.tables(rotary.coordinates((2, 4)))
     np.testing.assert_allclose(np.arctan2(sin[3], cos[3]), [3, 3, 0.3, 0.3, 0, 0, 0, 0], atol=1e-12)
     np.testing.assert_allclose(np.arctan2(sin[4], cos[4]), [0, 0, 0, 0, 1, 1, 0.1, 0.1], atol=1e-12)
+
+
+def test_trained_frequencies_start_as_those_of_one_axis_turned_from_head_to_head():
+    rotary = Rotary("mixed", 8, 100.0)
+    first, second = rotary.starting_frequencies(4)
+    np.testing.assert_allclose([first[0], second[0]], [[1, 0.1, 0, 0], [0, 0, 1, 0.1]], atol=1e-12)
+    np.testing.assert_allclose([first[1], second[1]], [[0, 0, -1, -0.1], [1, 0.1, 0, 0]], atol=1e-12)
+    cos, sin = rotary.mixed_tables(np.array([[2.0, 3.0]]), np.stack([first, second]))
+    assert cos.shape == (4, 1, 8)
+    np.testing.assert_allclose(np.arctan2(sin[0, 0], cos[0, 0]), [2, 2, 0.2, 0.2, 3, 3, 0.3, 0.3], atol=1e-12)

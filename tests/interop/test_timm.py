@@ -644,7 +644,7 @@ def test_relatives_that_timm_saves_give_its_logits(architecture, class_name, arg
 
 OF_ANY_MAKE = [
     *("timm_aimv2", "timm_avg", "timm_clip", "timm_deit3", "timm_dinov2_reg4", "timm_dinov3", "timm_eva02", "timm_pe"),
-    "timm_siglip",
+    *("timm_rope_mixed", "timm_siglip", "timm_xp"),
 ]
 
 

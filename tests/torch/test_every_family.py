@@ -82,6 +82,8 @@ FIELDS = {
             "output_bias": False,
             "mlp_bias": False,
             "mlp_norm": True,
+            "halves": "parallel",
+            "rotary_positions": "mixed",
             "position_resampling": "antialiased",
         },
         {
@@ -96,6 +98,7 @@ FIELDS = {
             "rotary_offset": 1.0,
             "relative_positions": "layers",
             "attention_norm": True,
+            "halves": "post-norm",
             "pooler": "patch-attention",
             "pooler_attention_heads": 2,
             "keeps_pooler": True,

@@ -10,8 +10,9 @@ import vit_torch
 from vit_core.position import resample_position_embeddings
 from vit_core.rotary import Rotary
 from vit_core.rotary import rotated as rotated_by_the_core
+from vit_torch.layers import ViTSelfAttention
 from vit_torch.position import resample_grid
-from vit_torch.rotary import RotaryPositionEmbedding, rotated
+from vit_torch.rotary import RotaryCoordinates, RotaryPositionEmbedding, rotated
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
 #: Positions, and the other options that make their tables.
@@ -51,6 +52,31 @@ def test_an_open_grid_has_the_tables_of_a_known_one(rotary):
     rope = RotaryPositionEmbedding(vit_torch.VisionTransformerConfig(**SIZES, rotary_positions=rotary, **options))
     found = rope._coordinates((3, 5), torch.device("cpu"))
     np.testing.assert_allclose(found, rope.rotary.coordinates((3, 5)), atol=1e-6)
+
+
+def test_each_head_is_turned_by_trained_frequencies():
+    config = vit_torch.VisionTransformerConfig(**SIZES, rotary_positions="mixed", rotary_first="columns")
+    core, attention = Rotary.of(config), ViTSelfAttention(config)
+    frequencies = core.starting_frequencies(4)
+    np.testing.assert_allclose(attention.rope.frequencies.detach(), frequencies, atol=1e-7)
+    heads = torch.randn(2, 4, 1 + 15, 8)
+    tables = attention.rope(RotaryCoordinates(config)(TOKENS, (3, 5)))
+    turned = rotated("mixed", heads, tables)
+    assert torch.equal(turned[:, :, :1], heads[:, :, :1])
+    expected = rotated_by_the_core(
+        "mixed", heads[:, :, 1:].numpy(), core.mixed_tables(core.coordinates((3, 5)), frequencies)
+    )
+    np.testing.assert_allclose(turned[:, :, 1:].detach(), expected, atol=1e-5)
+
+
+def test_heads_with_trained_frequencies_are_pruned():
+    config = vit_torch.VisionTransformerConfig(**{**SIZES, "num_hidden_layers": 2}, rotary_positions="mixed")
+    model, images = vit_torch.VisionTransformerModel(config).eval(), torch.randn(1, 3, 32, 32)
+    mask = torch.tensor([[1.0, 0, 1, 1], [1, 1, 0, 0]])
+    expected = model(images, head_mask=mask).last_hidden_state
+    model.prune_heads({0: [1], 1: [2, 3]})
+    assert model.encoder.layer[1].attention.attention.rope.frequencies.shape == (2, 2, 4)
+    torch.testing.assert_close(model(images).last_hidden_state, expected, atol=1e-6, rtol=0)
 
 
 def test_tables_made_in_inference_serve_training():
