@@ -29,7 +29,7 @@ from conversion.recognition import models_in, recognise, warn_of_others
 from conversion.sources import ANY_WEIGHTS, open_files
 from vit_core.architecture import Architecture, choices
 from vit_core.checkpoint import OpenCheckpoint
-from vit_core.checks import shown
+from vit_core.checks import listed, shown
 from vit_core.config import PretrainedConfig
 from vit_core.families import FAMILIES, Family, family_of
 from vit_core.families.vit import ViTConfig
@@ -158,7 +158,7 @@ def require_fields(config_fields: Mapping[str, Any], configs: Iterable[Pretraine
     for name in config_fields:
         if name != PATCH_RESAMPLING and not any(hasattr(config, name) for config in known):
             whose = f"a {type(known[0]).__name__}" if len(known) == 1 else "a config"
-            raise TypeError(f"{name!r} is no field of {whose}.")
+            raise TypeError(f"{shown(name)} is no field of {whose}.")
 
 
 def open_for_loading(
@@ -293,9 +293,12 @@ def _require_recognised(source: ModelSource, files: OpenCheckpoint, under: str |
 
 
 def _unrecognised(name: str, files: OpenCheckpoint) -> str:
-    looked_for = "; ".join(f"{form.title}: {', '.join(form.signature[:2])}" for form in FORMATS.values() if form.files)
-    some = ", ".join(map(shown, sorted(files.tensors)[:3]))
-    return f"{name} is in no format that Trivit knows: it holds {some or 'no tensors'}; looked for {looked_for}."
+    looked_for = listed(dict.fromkeys(form.signature[0] for form in FORMATS.values() if form.files), 4)
+    some = ", ".join(map(shown, sorted(files.tensors)[:3])) or "no tensors"
+    return (
+        f"{name} is in no format that Trivit knows: it holds {some}; looked for names that end in {looked_for} "
+        f"(see the page on conversion)."
+    )
 
 
 def model_in(source: ModelSource, under: str | None = None) -> tuple[Family, Task]:
@@ -477,6 +480,10 @@ def _read(
             raise ValueError(f"{name} is no plain Vision Transformer: {reason} ({refused[0]}); it is not supported.")
     try:
         reading = rules.read(form.rules, found.whole, found.base_prefix)
+        others = set(matching(reading.unused, [pattern for pattern in form.left_out if pattern != "*"]))
+        unused = [name for name in reading.unused if name not in others]
+        used = found.whole.keys() - set(reading.unused)
+        rules.require_other_names(unused, used, {"", found.base_prefix, *form.base_prefixes.values()})
     except ValueError as error:
         raise ValueError(f"{name}, read as {form.title}: {error}") from error
     strange = sorted(set(reading.unused) - set(matching(reading.unused, form.left_out)))

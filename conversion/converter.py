@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from conversion.containers.weights_file import CONTAINERS
 from conversion.destination import Destination
 from conversion.formats import FORMATS, WRITABLE
 from conversion.formats.transformers import TRANSFORMERS
+from conversion.known_settings import known_fields, known_preprocessing
 from conversion.plan import Plan
 from vit_core.array_bytes import contiguous
 from vit_core.checkpoint import plan_files
@@ -103,15 +104,24 @@ def convert(
     target.require_free(overwrite)
     checkpoint = load(source, **options)
     reading = Cast(dtype, allow_nan, progress)
-    plan = Plan.of(checkpoint, reading, form)
-    writers = _writers(target, plan, checkpoint.preprocessing, max_shard_size)
+    config, unknown_fields = known_fields(checkpoint.config)
+    preprocessing, unknown_settings = known_preprocessing(checkpoint.preprocessing)
+    known = replace(checkpoint, config=config)
+    plan = Plan.of(known, reading, form)
+    writers = _writers(target, plan, preprocessing, max_shard_size)
     with target.replacing(writers) as staging:
         for name, write in writers.items():
             write(staging / name)
-        again = Plan.of(checkpoint, Cast(dtype, allow_nan=True), form)
+        again = Plan.of(known, Cast(dtype, allow_nan=True), form)
         compared = _compare(staging, target, again) if compare else 0
         files = {name: (staging / name).stat().st_size for name in sorted(writers)}
-    notes = (*plan.notes, *target.notes(plan.config, plan.task, plan.form), *reading.notes())
+    notes = (
+        *unknown_fields,
+        *unknown_settings,
+        *plan.notes,
+        *target.notes(plan.config, plan.task, plan.form),
+        *reading.notes(),
+    )
     return Conversion(
         checkpoint, plan.config, Path(destination), plan.form.name, files, notes, compared, tuple(plan.beside)
     )

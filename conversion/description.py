@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from conversion.assumptions import fields_from_shapes
 from conversion.canonical import HEAD, rows, without_layer
+from vit_core.checks import listed
 from vit_core.config import PretrainedConfig
 from vit_core.families import family_of
-from vit_core.loading_plan import Shape, some
+from vit_core.loading_plan import Shape
 from vit_core.parameters import Parameter
 
 
@@ -123,8 +124,8 @@ def _followed(
 
 
 def _warn(model: str, extras: Sequence[str], absent: Sequence[str]) -> None:
-    facts = [f"it holds {some(extras)}, saved under these names"] if extras else []
-    facts += [f"it lacks {some(absent)}"] if absent else []
+    facts = [f"it holds {listed(extras)}, saved under these names"] if extras else []
+    facts += [f"it lacks {listed(absent)}"] if absent else []
     warnings.warn(
         f"{model} was changed into what its class does not build: {' and '.join(facts)}. To load it as it is, make "
         f"these changes in the __init__ of a subclass, and call from_pretrained of that.",

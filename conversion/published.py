@@ -15,7 +15,8 @@ from conversion.formats.transformers import PATCHES, TRANSFORMERS
 from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
 from vit_core.config import PretrainedConfig
 from vit_core.families import Family, family_of
-from vit_core.parameters import Task
+from vit_core.parameters import BARE, Task
+from vit_core.renaming import distinct
 from vit_core.stored_tensor import StoredTensor
 
 Tensors = Mapping[str, StoredTensor]
@@ -73,7 +74,7 @@ def as_flax_published(tensors: Tensors, config: PretrainedConfig, task: Task) ->
     keys = keyed(tensors, config, task)
     if form is None or form is TRANSFORMERS_FLAX:
         return None
-    prefix = form.base_prefix(family) if task != "model" or form.always_prefixed else ""
+    prefix = form.base_prefix(family) if task not in BARE or form.always_prefixed else ""
     return rules.write(form.rules, keys, config.num_attention_heads, prefix)
 
 
@@ -86,23 +87,24 @@ def as_canonical(tensors: Tensors, family: Family, *, is_bare: bool = False) -> 
         is_bare: whether they are for a bare base model, before whose names nothing stands.
 
     Raises:
+        TwoNamesError: a tensor is there under two names.
         ValueError: a shape cannot be.
     """
     form = published_format(family)
     if form is TRANSFORMERS:
         return dict(tensors)
     tensors = form.normalised(tensors)
-    found: dict[str, StoredTensor] = {}
+    entries: list[tuple[str, str, StoredTensor]] = []
     for wrapper, names in _by_wrapper(tensors, form.signature[0], ("", family.prefix)):
         inner = {name.removeprefix(wrapper): tensors[name] for name in names}
         if not _has_published_names(form, inner):
-            found |= {name: tensors[name] for name in names}
+            entries += [(name, name, tensors[name]) for name in names]
             continue
         reading = rules.read(_of_base(form), inner)
         prefix = _without_family_prefix(wrapper, tensors, form, family, is_bare)
-        found |= {prefix + key: tensor for key, tensor in reading.tensors.items()}
-        found |= {wrapper + name: inner[name] for name in reading.unused}
-    return found
+        entries += [(wrapper + reading.sources[key], prefix + key, each) for key, each in reading.tensors.items()]
+        entries += [(wrapper + name, wrapper + name, inner[name]) for name in reading.unused]
+    return distinct(entries)
 
 
 def _of_base(form: Format) -> list[rules.Rule]:
@@ -114,10 +116,13 @@ def _by_wrapper(names: Iterable[str], suffix: str, usual: tuple[str, ...]) -> It
     names = list(names)
     wrappers = [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
     wrappers = [each for each in wrappers if each[-1:] in ("", ".")] or list(usual)
-    longest_first = sorted({"", *wrappers}, key=len, reverse=True)
+    starts = set(wrappers)
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(next(each for each in longest_first if name.startswith(each)), []).append(name)
+        end = len(name)
+        while end and name[:end] not in starts:
+            end = name.rfind(".", 0, end - 1) + 1
+        groups.setdefault(name[:end], []).append(name)
     yield from groups.items()
 
 

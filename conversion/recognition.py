@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from conversion.assumptions import LEVELS_BELOW_THE_CALLER
 from conversion.formats import FORMATS
-from conversion.formats.format import Format, Found, Tensors, words
+from conversion.formats.format import MOST_MODELS, Format, Found, Tensors, words
 from vit_core.checkpoint import OpenCheckpoint
 from vit_core.checks import shown
-from vit_core.loading_plan import WRAPPERS
+from vit_core.loading_plan import WRAPPERS, unwrapped
+from vit_core.renaming import TwoNamesError
 
 #: Words in the wrapper of the model that a training checkpoint's authors evaluate: DINO's teacher, timm's averages.
 PREFERRED = frozenset(["teacher", "ema"])
@@ -46,7 +47,19 @@ def recognise(files: OpenCheckpoint, under: str | None = None) -> tuple[Format, 
             f"it holds several models, under {_list(models)}; name the one to read, as in "
             f"under={shown(min(filter(None, models)))} (--under)."
         )
+    for _, found in models.values():
+        _require_one_name_each(found)
     return next(iter(models.values()), None)
+
+
+def _require_one_name_each(found: Found) -> None:
+    """Raise ValueError if a file has one of a model's tensors under two names."""
+    if found.twice:
+        raise found.twice
+    unwrapped(found.whole, ())
+    if both := found.beside.keys() & found.whole.keys():
+        name = min(both)
+        raise TwoNamesError(name, found.wrapper.removesuffix(found.base_prefix) + name, name, found.whole)
 
 
 def warn_of_others(source: str, found: Found) -> None:
@@ -64,8 +77,9 @@ def models_in(files: OpenCheckpoint) -> dict[str, tuple[Format, Found]]:
     files = replace(files, tensors=_without_transparent_modules(files.tensors))
     models: dict[str, tuple[Format, Found]] = {}
     for form in FORMATS.values():
-        for found in form.find(files.tensors, files.config):
-            models.setdefault(found.place, (form, found))
+        models |= {found.place: (form, found) for found in form.find(files.tensors, files.config, models)}
+        if len(models) > MOST_MODELS:
+            raise ValueError(f"it holds {len(models)} models, more than the {MOST_MODELS} that are looked at.")
     return models
 
 

@@ -11,6 +11,7 @@ from vit_core.checkpoint import OpenCheckpoint, open_checkpoint, read_config
 from vit_core.file_names import KERAS_NAME, USUAL_NAMES
 from vit_core.hub import ModelSource
 from vit_core.json_file import read_json_file
+from vit_core.renaming import distinct
 from vit_core.weights_choice import WeightsChoice
 
 #: KerasHub's presets have a file for the backbone and, for a task, one for the head and one that describes it.
@@ -59,11 +60,10 @@ def _with_head(backbone: OpenCheckpoint, source: ModelSource, mmap: bool) -> Ope
     weights, task = source.file(HEAD_NAME), source.file(TASK_NAME)
     if weights is None:
         return backbone
-    return OpenCheckpoint(
-        {**backbone.config, TASK_KEY: read_json_file(task) if task else None},
-        {**read_weights(weights, mmap), **backbone.tensors},
-        (*backbone.files, weights),
-    )
+    entries = [(f"{name} of {HEAD_NAME}", name, tensor) for name, tensor in read_weights(weights, mmap).items()]
+    entries += [(name, name, tensor) for name, tensor in backbone.tensors.items()]
+    config = {**backbone.config, TASK_KEY: read_json_file(task) if task else None}
+    return OpenCheckpoint(config, distinct(entries), (*backbone.files, weights))
 
 
 def _only_file_of_weights(source: ModelSource, choice: WeightsChoice) -> str | None:

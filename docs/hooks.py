@@ -33,6 +33,7 @@ PAGES = {
     "transformers-clip": "transformers.md",
     "transformers-5": "transformers.md",
     "transformers-tf": "transformers-tf.md",
+    "transformers-tf-clip": "transformers-tf.md",
     "transformers-flax": "transformers-flax.md",
     "transformers-flax-dinov2": "transformers-flax.md",
     "transformers-flax-clip": "transformers-flax.md",

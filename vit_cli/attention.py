@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from vit_cli.image_batches import Unreadable, progress, read_batch
 from vit_cli.image_files import find_images
 from vit_cli.picture import LARGEST_NUMBER_OF_IMAGES, LONGEST_TITLE, check_picture_file, shortened, unprocess
 from vit_cli.settings import parse_settings
-from vit_cli.terminal import complain, file_column
+from vit_cli.terminal import complain, file_column, plain_console, print_json
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def show_attention(
     heads = loaded.find_heads(layer, head)
     findings = _look(loaded, files, layer, heads, threshold, LARGEST_NUMBER_OF_IMAGES if picture else 0)
     if as_json:
-        print(json.dumps([_as_json(finding, layer) for finding in findings], indent=2, allow_nan=False))
+        print_json([_as_json(finding, layer) for finding in findings])
     elif findings:
         _print_table(findings)
     if picture is not None and findings:
@@ -182,7 +181,6 @@ def _as_json(finding: Finding, layer: int) -> dict[str, Any]:
 
 def _print_table(findings: Sequence[Finding]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -201,4 +199,4 @@ def _print_table(findings: Sequence[Finding]) -> None:
             if look.kept is not None:
                 cells.append(f"{look.kept.sum()} of {look.kept.size}")
             table.add_row(Text("" if place else name), str(look.head), *cells)
-    Console(highlight=False).print(table)
+    plain_console().print(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from vit_cli.image_batches import Unreadable, progress, read_batch
 from vit_cli.image_files import find_images
 from vit_cli.picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file
 from vit_cli.settings import parse_settings
-from vit_cli.terminal import complain, file_column, printable
+from vit_cli.terminal import complain, file_column, plain_console, print_json, printable
 
 #: Attention maps of 32 images by a base model take 700 MB; images to be pictured go through in smaller batches.
 PICTURED_AT_ONCE = 8
@@ -50,7 +49,7 @@ def classify_images(
     classifier = Classifier.load(model, revision, choose_framework(backend), parse_settings(settings), under)
     answers = _classify(classifier, files, top_k, batch_size, LARGEST_NUMBER_OF_IMAGES if picture else 0)
     if as_json:
-        print(json.dumps([_as_json(answer) for answer in answers], indent=2, allow_nan=False))
+        print_json([_as_json(answer) for answer in answers])
     elif answers:
         _print_table(answers)
     pictured = [answer.pictured for answer in answers if answer.pictured]
@@ -92,7 +91,6 @@ def _as_json(answer: Answer) -> dict[str, Any]:
 
 def _print_table(answers: Sequence[Answer]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -106,4 +104,4 @@ def _print_table(answers: Sequence[Answer]) -> None:
             table.add_row(
                 Text("" if place else name), Text(printable(label)), f"{score:.1%}", style="" if place == 0 else "dim"
             )
-    Console(highlight=False).print(table)
+    plain_console().print(table)

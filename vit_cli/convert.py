@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from conversion.proof.comparison import TOLERANCE
 from conversion.proof.frameworks import FRAMEWORKS, run_forward
 from conversion.proof.inputs import make_noise
 from vit_cli.settings import parse_settings
-from vit_cli.terminal import bytes_in_words, printable
+from vit_cli.terminal import bytes_in_words, plain_console, print_json, printable
 
 IMAGES, SEED = 2, 0
 
@@ -69,7 +68,7 @@ def show_conversion(
     answers = _compare_answers(source, conversion, options) if verify else None
     passed = dtype is not None or answers is None or answers["difference"] <= TOLERANCE * max(1.0, answers["largest"])
     if as_json:
-        print(json.dumps(_document(conversion, answers), indent=2, allow_nan=False))
+        print_json(_document(conversion, answers))
     else:
         _print(conversion, answers, passed)
     return passed
@@ -107,7 +106,6 @@ def _difference(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def _print(conversion: Conversion, answers: dict[str, Any] | None, passed: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -139,7 +137,7 @@ def _print(conversion: Conversion, answers: dict[str, Any] | None, passed: bool)
     for name, value in lines:
         style = "yellow" if name in ("assumed", "note", "left out") else ""
         table.add_row(Text(name, style="dim"), Text(printable(value), style=style))
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(table)
     if not passed:
         console.print(Text("source and result do not give the same answers", style="bold red"))
@@ -172,11 +170,10 @@ def _progress() -> Iterator[Progress | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("converting"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=plain_console(stderr=True), transient=True) as bar:
         task = bar.add_task("converting", total=None)
         yield lambda name, done, total: bar.update(task, completed=done, total=total)

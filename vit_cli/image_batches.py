@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from vit_cli.terminal import plain_console
+
 
 @dataclass(frozen=True)
 class Images:
@@ -44,11 +46,10 @@ def progress(doing: str, total: int, shown: bool) -> Iterator[Callable[[int], No
     if not shown:
         yield lambda _: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=plain_console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda count: bar.advance(task, count)
 

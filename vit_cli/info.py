@@ -15,7 +15,7 @@ from conversion.formats.transformers import TRANSFORMERS
 from conversion.sources import open_files
 from vit_cli.licence import licence_of
 from vit_cli.settings import parse_settings
-from vit_cli.terminal import bytes_in_words, printable
+from vit_cli.terminal import bytes_in_words, plain_console, print_json, printable
 from vit_core.config import PretrainedConfig
 from vit_core.families import CONFIG_CLASSES, FAMILIES, family_of
 from vit_core.file_names import PROCESSOR_NAME
@@ -65,7 +65,7 @@ def show_info(
     """
     description = describe(model, parse_settings(settings), revision, under)
     if as_json:
-        print(json.dumps(description, indent=2, allow_nan=False))
+        print_json(description)
     else:
         _print_description(description)
 
@@ -150,7 +150,6 @@ def _parts(config: PretrainedConfig) -> Callable[[str], str]:
 
 
 def _print_description(description: Mapping[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -172,7 +171,7 @@ def _print_description(description: Mapping[str, Any]) -> None:
         table.add_row(Text(title, style="bold"))
         for name, value in lines:
             table.add_row(Text(f"  {printable(name)}", style="dim"), Text(value))
-    Console(highlight=False).print(table)
+    plain_console().print(table)
 
 
 def _model_lines(description: Mapping[str, Any], config: PretrainedConfig) -> Lines:

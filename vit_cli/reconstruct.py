@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from vit_cli.image_files import find_images
 from vit_cli.picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file, unprocess
 from vit_cli.reconstruction_picture import PicturedReconstruction, draw_reconstructions
 from vit_cli.settings import parse_settings
-from vit_cli.terminal import complain, file_column
+from vit_cli.terminal import complain, file_column, plain_console, print_json
 from vit_core.patches import patchify, unpatchify
 
 AT_ONCE = 8  # images that go through the model together
@@ -152,7 +151,7 @@ def show_reconstructions(
     loaded = Autoencoder.load(model, revision, choose_framework(backend), fields, under)
     found = _reconstruct(loaded, files, seed)
     if as_json:
-        print(json.dumps([_as_json(each) for each in found], indent=2, allow_nan=False))
+        print_json([_as_json(each) for each in found])
     elif found:
         _print_table(found)
     if picture is not None and found:
@@ -193,7 +192,6 @@ def _as_json(found: Reconstruction) -> dict[str, Any]:
 
 def _print_table(found: Sequence[Reconstruction]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -205,4 +203,4 @@ def _print_table(found: Sequence[Reconstruction]) -> None:
     for name, each in zip(names, found, strict=True):
         seen = f"{(~each.mask).sum()} of {each.mask.size}"
         table.add_row(Text(name), seen, f"{each.error:.4f}", f"{each.error_of_mean:.4f}")
-    Console(highlight=False).print(table)
+    plain_console().print(table)

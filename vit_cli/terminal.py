@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vit_core.json_file import valid_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+LONGEST_LINE = 500  # letters of what a file says
 
 
 def printable(text: object) -> str:
-    """The text in one line, with control characters (which could steer the terminal) replaced."""
-    line = " ".join(str(text).split())
+    """The text in one line, cut if it is long, with control characters (which could steer the terminal) replaced."""
+    words = str(text)
+    words = words if len(words) <= LONGEST_LINE else f"{words[: LONGEST_LINE - 3]}..."
+    line = " ".join(words.split())
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+
+
+def plain_console(stderr: bool = False) -> Console:
+    """What prints tables: text as it is, without markup, links or emoji that a name could spell."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, stderr=stderr)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document, in which null stands for numbers that JSON has not."""
+    print(json.dumps(valid_json(value), indent=2, allow_nan=False))
 
 
 def complain(message: object) -> None:

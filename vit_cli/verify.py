@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from conversion.proof.comparison import Comparison, part_of, worst_of_groups
 from conversion.proof.verifier import Report, verify
 from vit_cli.settings import parse_settings
-from vit_cli.terminal import bytes_in_words, printable
+from vit_cli.terminal import bytes_in_words, plain_console, print_json, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +48,7 @@ def show_verification(
             model, frameworks, image=image, gradients=gradients, tolerance=tolerance, on_start=say, **overrides
         )
     if as_json:
-        print(json.dumps(report.to_dict(), indent=2, allow_nan=False))
+        print_json(report.to_dict())
     else:
         print_report(report)
     return report.passed
@@ -57,10 +56,9 @@ def show_verification(
 
 def print_report(report: Report) -> None:
     """Print a report: what was compared, how long it took, what the model answers, and the outcome in words."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = plain_console()
     if report.comparisons:
         console.print(_comparison_table(report))
     console.print(_cost_table(report))
@@ -150,7 +148,6 @@ def _progress() -> Iterator[Callable[[str], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
 
-    with Console(stderr=True).status("verifying") as status:
+    with plain_console(stderr=True).status("verifying") as status:
         yield lambda framework: status.update(f"running {framework}")

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from vit_core.checks import shown
 from vit_core.config import PretrainedConfig, config_name
 from vit_core.families import CONFIG_CLASSES
 from vit_core.families.vit import ViTConfig
@@ -207,7 +208,7 @@ def config_class(model_type: Any, source: str) -> type[PretrainedConfig]:
     """
     if not isinstance(model_type, str) or model_type not in CONFIGS:
         raise ValueError(
-            f"{source}: the model type is {model_type!r}, and Trivit has {', '.join(sorted(CONFIGS))}; "
+            f"{source}: the model type is {shown(model_type)}, and Trivit has {', '.join(sorted(CONFIGS))}; "
             f"AutoConfig.register makes one of your own known."
         )
     return CONFIGS[model_type]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, ClassVar
 
 from vit_core.base_image_processor import BaseImageProcessor
+from vit_core.checks import shown
 from vit_core.families import CONFIG_CLASSES, family_of
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.hub import ModelSource
@@ -112,7 +113,7 @@ class AutoImageProcessor:
         type_name = classes[0].__name__
         if not exist_ok and MODEL_TYPES.get(model_type, type_name) != type_name:
             raise ValueError(
-                f"models of type {model_type!r} have a {MODEL_TYPES[model_type]} already; pass exist_ok=True to "
+                f"models of type {shown(model_type)} have a {MODEL_TYPES[model_type]} already; pass exist_ok=True to "
                 f"replace it."
             )
         for each in classes:
@@ -139,8 +140,8 @@ class AutoImageProcessor:
         found = next((cls._processors[name] for name in names if name in cls._processors), None)
         if found is None:
             raise ValueError(
-                f"{source}: {PROCESSOR_NAME} names the type {type_name!r}; known types are {', '.join(PROCESSORS)}, "
-                f"and {cls.__name__}.register makes one of your own known."
+                f"{source}: {PROCESSOR_NAME} names the type {shown(type_name)}; known types are "
+                f"{', '.join(PROCESSORS)}, and {cls.__name__}.register makes one of your own known."
             )
         return found
 
@@ -167,7 +168,7 @@ def _type_for_model(source: ModelSource, config: Any) -> str:
     model_type = described.get("model_type")
     if model_type not in MODEL_TYPES:
         raise ValueError(
-            f"{source.name}: {PROCESSOR_NAME} names no {TYPE_KEYS[0]}, and the model type is {model_type!r}; "
+            f"{source.name}: {PROCESSOR_NAME} names no {TYPE_KEYS[0]}, and the model type is {shown(model_type)}; "
             "load it with ViTImageProcessor.from_pretrained if it suits the model."
         )
     return MODEL_TYPES[model_type]

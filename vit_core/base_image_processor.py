@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from vit_core.batch_feature import BatchFeature, check_tensor_type
+from vit_core.checks import shown
 from vit_core.file_names import PROCESSOR_NAME
 from vit_core.image_batch import process_batch
 from vit_core.image_processor_scripts import ScriptMethods
@@ -66,7 +67,7 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
             if name in CLASS_KEYS:
                 continue
             if hasattr(type(self), name):
-                raise ValueError(f"{name!r} is a part of {type(self).__name__} that cannot be set; remove it.")
+                raise ValueError(f"{shown(name)} is a part of {type(self).__name__} that cannot be set; remove it.")
             setattr(self, name, value)
         self._steps({})
 
@@ -259,4 +260,4 @@ def _as_json(value: Any) -> Any:
     """What JSON does not know and NumPy can say."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    raise TypeError(f"{value!r} cannot be saved: a {type(value).__name__} has no JSON form; keep it elsewhere.")
+    raise TypeError(f"{shown(value)} cannot be saved: a {type(value).__name__} has no JSON form; keep it elsewhere.")

@@ -24,6 +24,8 @@ from vit_core.weights_choice import WeightsChoice, checked_variant, variant_name
 SIZE_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
+LONGEST_NAME = 250  # letters; those of a wrapped model with its optimizer have a hundred
+
 Reader = Callable[[Path], Mapping[str, StoredTensor]]
 Writer = Callable[[Path, Mapping[str, StoredTensor]], None]
 
@@ -37,12 +39,24 @@ class OpenCheckpoint:
         tensors: the weights under the names the file gives them.
         files: where they come from: config, weights, index and shards.
         texts: of a model of images and texts, the names that the file gives the tensors of its text tower.
+
+    Raises:
+        ValueError: a tensor has a name that no model's has: too long, or with letters that cannot be shown.
     """
 
     config: dict[str, Any]
     tensors: Mapping[str, StoredTensor]
     files: tuple[Path, ...]
     texts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.tensors:
+            if len(name) > LONGEST_NAME or not name.isprintable():
+                where = f"{self.files[-1]} has" if self.files else "there is"
+                raise ValueError(
+                    f"{where} a tensor with the name {shown(name)}; names have at most {LONGEST_NAME} letters, and "
+                    f"none that steer a terminal."
+                )
 
 
 def open_checkpoint(
@@ -204,14 +218,28 @@ def _read_shards(source: ModelSource, index: Path, read: Reader) -> tuple[dict[s
     if missing := [name for name, path in paths.items() if path is None]:
         raise OSError(f"{source.name} lacks {missing[0]}, a shard that its {index.name} names; get it again.")
     shards = {name: read(path) for name, path in paths.items() if path}
+    _require_one_shard_each(index, shards)
     tensors: dict[str, StoredTensor] = {}
     for tensor, name in weight_map.items():
         spellings = (tensor, tensor.partition("/")[2])  # TensorFlow's index has the model's name in front
         stored = next((spelling for spelling in spellings if spelling in shards[name]), None)
         if stored is None:
             raise ValueError(f"{index} names {shown(tensor)} as a tensor of {name}, which does not hold it.")
+        if stored in tensors:
+            raise ValueError(f"{index} names {shown(stored)} twice, and nothing says which one counts; get it again.")
         tensors[stored] = shards[name][stored]
     return tensors, [index, *filter(None, paths.values())]
+
+
+def _require_one_shard_each(index: Path, shards: Mapping[str, Mapping[str, StoredTensor]]) -> None:
+    first: dict[str, str] = {}
+    for shard, names in shards.items():
+        for name in names:
+            if first.setdefault(name, shard) != shard:
+                raise ValueError(
+                    f"{index} has {shown(name)} in {first[name]} and in {shard}, and nothing says which one counts; "
+                    f"get it again."
+                )
 
 
 def _is_plain(name: str) -> bool:

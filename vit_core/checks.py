@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 import reprlib
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
@@ -11,19 +12,45 @@ if TYPE_CHECKING:
     from vit_core.config import PretrainedConfig
 
 
+LONGEST_LIST = 150  # letters after which a list says no more than how many there are
+LARGEST_FLOAT = 3.4e38  # of single precision, rounded
+LONGEST = 120  # letters of a stranger's word or value in a message
+
+
 def shown(value: Any) -> str:
     """What a stranger's file says, for a message: escaped and cut to a readable length."""
-    return _SHORT.repr(value)
+    text = _SHORT.repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}...{text[-17:]}"
 
 
+def listed(values: Iterable[Any], most: int = 6) -> str:
+    """The first few of many things that a stranger's file says, for a message; names without quotes if they are plain.
+
+    Args:
+        values: all of them.
+        most: how many are told.
+    """
+    values = list(values)
+    told = ""
+    for count, each in enumerate(values):
+        if count == most or len(told) > LONGEST_LIST:
+            return f"{told} and {len(values) - count} more"
+        word = each if isinstance(each, str) and _PLAIN.fullmatch(each) else shown(each)
+        told = f"{told}, {word}" if told else word
+    return told
+
+
+_PLAIN = re.compile(r"[\w./:* ()>,-]{1,120}")
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 120
+_SHORT.maxstring = _SHORT.maxother = LONGEST
+_SHORT.maxlong = 40
+_SHORT.maxlevel = 2
 
 
 def require_integer(name: str, value: Any, least: int, most: int) -> None:
     """Raise ValueError unless the value is a whole number in a range that includes both ends."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
-        raise ValueError(f"{name} is {value!r}; give a whole number from {least} to {most}.")
+        raise ValueError(f"{name} is {shown(value)}; give a whole number from {least} to {most}.")
 
 
 def require_number(name: str, value: Any, least: float, most: float, upper_included: bool = True) -> None:
@@ -31,20 +58,30 @@ def require_number(name: str, value: Any, least: float, most: float, upper_inclu
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not least <= value <= most or (value == most and not upper_included):
         below = "" if upper_included else "below "
-        raise ValueError(f"{name} is {value!r}; give a number from {least:g} to {below}{most:g}.")
+        raise ValueError(f"{name} is {shown(value)}; give a number from {least:g} to {below}{most:g}.")
+
+
+def as_float(name: str, value: Any) -> float:
+    """A number as a float.
+
+    Raises:
+        ValueError: it is no number that single precision can hold.
+    """
+    require_number(name, value, -LARGEST_FLOAT, LARGEST_FLOAT)
+    return float(value)
 
 
 def require_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
+        raise ValueError(f"{name} is {shown(value)}; choose one of {', '.join(choices)}.")
 
 
 def require_switches(config: PretrainedConfig, names: Iterable[str]) -> None:
     """Raise ValueError unless fields of a config are True or False."""
     for name in names:
         if not isinstance(value := getattr(config, name), bool):
-            raise ValueError(f"{name} is {value!r}; give True or False.")
+            raise ValueError(f"{name} is {shown(value)}; give True or False.")
 
 
 def require_quarters(config: PretrainedConfig) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 from vit_core.activations import ACTIVATION_NAMES
 from vit_core.architecture import Architecture
-from vit_core.checks import require_choice, require_integer, require_number
+from vit_core.checks import listed, require_choice, require_integer, require_number, shown
 from vit_core.config_scripts import GENERAL_SETTINGS, ScriptConfig
 from vit_core.file_names import CONFIG_NAME
 from vit_core.hub import ModelSource, locate
@@ -32,7 +32,8 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 IGNORED_LABEL = -100  # a label that counts for nothing, as in torch's cross_entropy
 
 #: No published model comes near these; a config that passes them is a mistake or an attack on this machine's memory.
-LARGEST_LAYER_COUNT = 10_000
+LARGEST_LAYER_COUNT = 1000  # DeepNet's (Wang et al. 2022), the deepest Transformer that was trained
+LARGEST_HEAD_COUNT = 2**12
 LARGEST_SIZE = 2**24
 LARGEST_LABEL_COUNT = 2**20
 
@@ -142,8 +143,8 @@ class PretrainedConfig(ScriptConfig, Pushable):
         model_type = kwargs.pop("model_type", self.model_type)
         if not self.describes(model_type):
             raise ValueError(
-                f"model_type is {model_type!r}, but a {type(self).__name__} describes models of type "
-                f"{self.model_type!r}."
+                f"model_type is {shown(model_type)}, but a {type(self).__name__} describes models of type "
+                f"{shown(self.model_type)}."
             )
         private_choice = kwargs.pop("_attn_implementation", None)
         self.attn_implementation = kwargs.pop("attn_implementation", None) or private_choice
@@ -167,7 +168,7 @@ class PretrainedConfig(ScriptConfig, Pushable):
             part = getattr(type(self), name, None)
             is_derived = isinstance(part, property) and part.fset is None
             if name.startswith("__") or callable(part) or is_derived:
-                raise ValueError(f"{name!r} is a part of {type(self).__name__} that cannot be set; remove it.")
+                raise ValueError(f"{shown(name)} is a part of {type(self).__name__} that cannot be set; remove it.")
             setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -274,6 +275,10 @@ class PretrainedConfig(ScriptConfig, Pushable):
         reads_dense = architecture.classifier_reads == "pooler" and architecture.pooler == "dense"
         return self.pooler_size if reads_dense else self.hidden_size
 
+    def kept_head_count(self, layer: int | None) -> int:
+        """How many attention heads of a layer are not pruned; all without a layer."""
+        return self.num_attention_heads - (0 if layer is None else len(set(self.pruned_heads.get(layer, ()))))
+
     def kept_heads(self, layer: int | None) -> list[int]:
         """The attention heads of a layer that are not pruned, in their original numbering; all without a layer."""
         pruned = set() if layer is None else set(self.pruned_heads.get(layer, ()))
@@ -298,8 +303,9 @@ class PretrainedConfig(ScriptConfig, Pushable):
         Raises:
             ValueError: a value is impossible; the message names the field and the value.
         """
-        for name in ("hidden_size", "num_attention_heads", "intermediate_size", "num_channels"):
-            require_integer(name, getattr(self, name), 1, LARGEST_SIZE)
+        for name in ("hidden_size", "intermediate_size", "num_channels"):
+            require_integer(name, getattr(self, name, None), 1, LARGEST_SIZE)
+        require_integer("num_attention_heads", self.num_attention_heads, 1, LARGEST_HEAD_COUNT)
         require_integer("num_hidden_layers", self.num_hidden_layers, 0, LARGEST_LAYER_COUNT)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
@@ -327,9 +333,12 @@ class PretrainedConfig(ScriptConfig, Pushable):
         if self.pooler_output_size is not None:
             require_integer("pooler_output_size", self.pooler_output_size, 1, LARGEST_SIZE)
         if not isinstance(self.classifier_uses_pooler, bool):
-            raise ValueError(f"classifier_uses_pooler is {self.classifier_uses_pooler!r}; give True or False.")
+            raise ValueError(f"classifier_uses_pooler is {shown(self.classifier_uses_pooler)}; give True or False.")
         require_integer("num_labels", self.num_labels, 0, LARGEST_LABEL_COUNT)
         require_choice("attn_implementation", self.attn_implementation, ATTENTION_IMPLEMENTATIONS)
+        named = self.architectures
+        if named is not None and not (isinstance(named, list | tuple) and all(isinstance(each, str) for each in named)):
+            raise ValueError(f"architectures is {shown(named)}; give a list of names of classes.")
         if self.problem_type is not None:
             require_choice("problem_type", self.problem_type, PROBLEM_TYPES)
         self.pruned_heads = _counted_from_the_first(self.pruned_heads, self.num_hidden_layers)
@@ -338,7 +347,7 @@ class PretrainedConfig(ScriptConfig, Pushable):
                 raise ValueError(
                     f"pruned_heads names head {bad[0]} of layer {layer}; a layer has {self.num_attention_heads} heads."
                 )
-            if not self.kept_heads(layer):
+            if not self.kept_head_count(layer):
                 raise ValueError(f"pruned_heads names every head of layer {layer}; at least one must stay.")
 
     def _set_labels(self, id2label: Any, label2id: Any, count: Any) -> None:
@@ -351,7 +360,9 @@ class PretrainedConfig(ScriptConfig, Pushable):
         try:
             self.id2label = {int(number): label for number, label in id2label.items()}
         except (TypeError, ValueError):
-            raise ValueError(f"id2label has the keys {list(id2label)[:5]}; give class numbers.") from None
+            raise ValueError(f"id2label has the keys {listed(id2label)}; give class numbers.") from None
+        if odd := [label for label in self.id2label.values() if isinstance(label, dict | list | set)]:
+            raise ValueError(f"id2label names a class {shown(odd[0])}; give text.")
         if count is not None and count != len(self.id2label):
             warnings.warn(f"num_labels={count} is ignored: id2label names {len(self.id2label)} classes.", stacklevel=4)
         if label2id is None:
@@ -523,7 +534,7 @@ class PretrainedConfig(ScriptConfig, Pushable):
         except TypeError:
             bad = next(name for name, value in values.items() if not _has_json_form(value))
             raise TypeError(
-                f"{bad} is {values[bad]!r}, which a JSON file cannot hold; use a name, number or list instead."
+                f"{bad} is {shown(values[bad])}, which a JSON file cannot hold; use a name, number or list instead."
             ) from None
 
     def __eq__(self, other: object) -> bool:
@@ -548,7 +559,7 @@ def _as_tuple(value: Any) -> Any:
 def _as_pair(value: Any, name: str = "size") -> tuple[int, int]:
     if isinstance(value, (tuple, list)):  # a union of types is not traced by torch 2.7
         if len(value) != 2:
-            raise ValueError(f"{name} is {value!r}; give one number or (height, width).")
+            raise ValueError(f"{name} is {shown(value)}; give one number or (height, width).")
         return value[0], value[1]
     return value, value
 
@@ -556,8 +567,8 @@ def _as_pair(value: Any, name: str = "size") -> tuple[int, int]:
 def _as_pruned_heads(value: Any) -> dict[int, list[int]]:
     try:
         return {int(layer): sorted(int(head) for head in heads) for layer, heads in (value or {}).items() if heads}
-    except (AttributeError, TypeError, ValueError):
-        raise ValueError(f"pruned_heads is {value!r}; give {{layer: [heads]}}.") from None
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise ValueError(f"pruned_heads is {shown(value)}; give {{layer: [heads]}}.") from None
 
 
 def _counted_from_the_first(pruned_heads: dict[int, list[int]], layers: int) -> dict[int, list[int]]:

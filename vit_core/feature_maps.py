@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from vit_core.checks import require_switches
+from vit_core.checks import require_switches, shown
 from vit_core.config import PretrainedConfig
 
 #: Fields that choose the stages that a backbone returns, one or the other.
@@ -54,7 +54,8 @@ def aligned(
         return [names[-1]], [len(names) - 1]
     if by_name is not None and by_number is not None and by_name != by_number:
         raise ValueError(
-            f"out_features {out_features!r} and out_indices {out_indices!r} are different stages; give one of them."
+            f"out_features {shown(out_features)} and out_indices {shown(out_indices)} are different stages; give "
+            f"one of them."
         )
     found = by_name or by_number or []
     return found, [names.index(name) for name in found] if out_indices is None else list(out_indices)
@@ -63,17 +64,17 @@ def aligned(
 def _checked(field: str, given: Any, known: Sequence[str] | Mapping[int, str], names: Sequence[str]) -> list[str]:
     """The names of stages that were given by name or by number."""
     if not isinstance(given, (list, tuple)) or not given:
-        raise ValueError(f"{field} is {given!r}; give a list of stages, such as {[*known][-1:]}.")
+        raise ValueError(f"{field} is {shown(given)}; give a list of stages, such as {[*known][-1:]}.")
     for each in given:
         if isinstance(each, bool) or not isinstance(each, (str, int)) or each not in known:
             first, last = (names[0], names[-1]) if field == "out_features" else (0, len(names) - 1)
-            raise ValueError(f"{field} has {each!r}, but the stages of this model go from {first!r} to {last!r}.")
+            raise ValueError(f"{field} has {shown(each)}, but the stages of this model go from {first!r} to {last!r}.")
     found = [known[each] for each in given] if isinstance(known, Mapping) else list(given)
     if repeated := [each for each, name in zip(given, found, strict=True) if found.count(name) > 1]:
-        raise ValueError(f"{field} has the stage {repeated[-1]!r} twice; each is returned once.")
+        raise ValueError(f"{field} has the stage {shown(repeated[-1])} twice; each is returned once.")
     if found != (ordered := sorted(found, key=names.index)):
         right = [given[found.index(name)] for name in ordered]
-        raise ValueError(f"{field} is {given!r}; give them in the order of the layers, {right!r}.")
+        raise ValueError(f"{field} is {shown(given)}; give them in the order of the layers, {shown(right)}.")
     return found
 
 
@@ -92,13 +93,13 @@ def last_layers(n: int | Sequence[int], layers: int) -> list[int]:
             raise ValueError(f"n is {n}; give how many of the model's {layers} layers, from 1 on, or a list of them.")
         return list(range(layers - n, layers))
     if not isinstance(n, Sequence) or isinstance(n, str) or not n:
-        raise ValueError(f"n is {n!r}; give how many of the last layers, or a list of numbers of layers.")
+        raise ValueError(f"n is {shown(n)}; give how many of the last layers, or a list of numbers of layers.")
     for each in n:
         if isinstance(each, bool) or not isinstance(each, int) or not -layers <= each < layers:
-            raise ValueError(f"n has the layer {each!r}, but the model's layers go from 0 to {layers - 1}.")
+            raise ValueError(f"n has the layer {shown(each)}, but the model's layers go from 0 to {layers - 1}.")
     found = sorted(each % layers for each in n)
     if len(set(found)) < len(found):
-        raise ValueError(f"n is {list(n)!r}, which has a layer twice; each is returned once.")
+        raise ValueError(f"n is {shown(list(n))}, which has a layer twice; each is returned once.")
     return found
 
 

@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from vit_core.checks import shown
 from vit_core.hub_client import LIBRARY_NAME, check_hub_id, endpoint, is_offline, root_cause, sentence
+from vit_core.links import require_inside
 from vit_core.saving import finish_interrupted_save
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -55,7 +57,7 @@ def locate(
         )
     if subfolder:
         _check_plain(subfolder)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         folder = _subfolder(path, subfolder)
         finish_interrupted_save(folder)
@@ -80,7 +82,7 @@ class ModelSource:
 
     Names of files are plain relative names such as "config.json" or "part/model.safetensors": a name that is absolute,
     climbs with "..", or has a backslash, a colon or a NUL raises ValueError, since names are read from files that
-    strangers wrote. Links inside a folder are followed: the Hub's cache is made of links.
+    strangers wrote. Links are followed as far as they stay in the folder; see `vit_core.links`.
 
     Attributes:
         name: what the user wrote.
@@ -103,15 +105,19 @@ class ModelSource:
             The path, or None if the source has no such file.
 
         Raises:
-            OSError: it could not be found out or downloaded (no network, no permission, no such model or revision).
+            OSError: it could not be found out or downloaded (no network, no permission, no such model or revision), or
+                is a link out of the folder.
             ValueError: the name could lead out of the source.
         """
+        if self.folder is not None and name == self.weights:  # the user wrote it, and may have any name
+            path = self.folder / name
+            return path if path.is_file() else None
         _check_plain(name)
         if self._repository is not None:
             return self._repository.file(name)
         assert self.folder is not None
         path = self.folder / name
-        return path if path.is_file() else None
+        return require_inside(path, self.folder) if path.is_file() else None
 
     def require(self, name: str) -> Path:
         """The local path of a file without which nothing can go on.
@@ -211,11 +217,19 @@ class _HubRepository:
         return f"{self.subfolder}/{name}" if self.subfolder else name
 
 
+def expanded(name: str) -> Path:
+    """A path in which `~` stands for a home, unless there is no such user: then it is a name like others."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def _subfolder(folder: Path, subfolder: str) -> Path:
     inner = folder / subfolder
     if not inner.is_dir():
         raise OSError(f"{folder} has no folder {subfolder}")
-    return inner
+    return require_inside(inner, folder)
 
 
 def _bundled_folder(name: str) -> Path:
@@ -234,6 +248,6 @@ def _looks_like_path(name: str) -> bool:
 def _check_plain(name: str) -> None:
     if any(part in ("", ".", "..") for part in name.split("/")) or any(character in name for character in "\\:\0"):
         raise ValueError(
-            f"{name!r} is not the name of a file inside a model; give a relative name such as 'config.json', "
+            f"{shown(name)} is not the name of a file inside a model; give a relative name such as 'config.json', "
             "without '..', backslashes or drive letters."
         )

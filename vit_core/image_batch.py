@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, TypeVar
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from vit_core.image_limits import PixelBudget
 from vit_core.image_settings import Steps
 from vit_core.image_transforms import (
     center_crop,
@@ -25,6 +28,7 @@ from vit_core.image_transforms import (
     value_table,
 )
 from vit_core.images import ChannelDimension, list_images
+from vit_core.memory import allowed_memory, in_gib
 
 ALREADY_SCALED = (
     "an image has only values from 0 to 1, which rescaling makes almost black; "
@@ -67,12 +71,21 @@ class _Batch:
         self._allocating = Lock()
         self._results: list[np.ndarray | None] = [None] * count
 
+    def _require_memory(self, size: int) -> None:
+        allowed, count = allowed_memory(), len(self._results)
+        if allowed is not None and count * size > allowed:
+            raise ValueError(
+                f"{count} images of {in_gib(size)} each are more than the {in_gib(allowed)} that this process may "
+                f"have; pass fewer at once, or a smaller size."
+            )
+
     def write(self, position: int, pixels: _Pixels) -> None:
         """Put an image in its place, from any thread."""
         height, width, channels = pixels.values.shape
         shape = (channels, height, width) if self._channels_first else (height, width, channels)
         with self._allocating:
             if self._rows is None:
+                self._require_memory(math.prod(shape) * pixels.dtype.itemsize)
                 self._rows = np.empty((len(self._results), *shape), pixels.dtype)
         is_alike = self._rows.shape[1:] == shape and self._rows.dtype == pixels.dtype
         out = self._rows[position] if is_alike else np.empty(shape, pixels.dtype)
@@ -119,10 +132,14 @@ def process_batch(images: Any, steps: Steps) -> np.ndarray | list[np.ndarray]:
     items = list_images(images)
     names = image_names(len(items))
     batch = _Batch(len(items), steps.data_format)
+    budget = PixelBudget()
 
     def process(position: int) -> bool:
-        pixels = _pixels(items[position], names[position], steps)
-        batch.write(position, pixels)
+        with ExitStack() as held:
+            pixels = _pixels(
+                items[position], names[position], steps, lambda count: held.enter_context(budget.of(count))
+            )
+            batch.write(position, pixels)
         return pixels.scaled
 
     # PIL's images are not made for being decoded by two threads at once: one that occurs twice is processed once.
@@ -142,8 +159,8 @@ def image_names(count: int) -> list[str]:
     return ["the image"] if count == 1 else [f"images[{index}]" for index in range(count)]
 
 
-def _pixels(image: Any, name: str, steps: Steps) -> _Pixels:
-    picture = steps.reader.read(image, name)
+def _pixels(image: Any, name: str, steps: Steps, admit: Callable[[int], object]) -> _Pixels:
+    picture = steps.reader.read(image, name, admit)
     fractions = scaled = False
     if isinstance(picture, np.ndarray) and picture.dtype != np.uint8:
         scaled = bool(picture.min() >= 0 and picture.max() <= 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vit_core.image_limits import IMAGE_LIMITS
 
 #: Formats whose decoder runs another program (Ghostscript) or the operating system's drawing code on the file.
 VECTOR_FORMATS = {"EPS", "WMF"}
@@ -38,13 +40,14 @@ def file_name(file: Any, name: str) -> str:
 
 
 @contextmanager
-def opened_picture(file: Any, name: str) -> Iterator[Image.Image]:
+def opened_picture(file: Any, name: str, admit: Callable[[int], object] = bool) -> Iterator[Image.Image]:
     """An image file's picture, decoded after what its header says was checked, and turned as its EXIF data say.
 
     Args:
         file: what `is_image_file` knows. An open file is read from its start if it can be rewound; of a row, the bytes
             come before the path.
         name: what to call it in an error.
+        admit: called with the number of its pixels before they are decoded; may wait.
 
     Raises:
         OSError: the file is missing, is empty, is cut short or is no image.
@@ -62,6 +65,7 @@ def opened_picture(file: Any, name: str) -> Iterator[Image.Image]:
             )
         if picture.format in VECTOR_FORMATS:
             raise ValueError(f"{name} is a drawing ({picture.format}), not pixels; convert it to PNG.")
+        admit(picture.width * picture.height)
         with reading(name):
             picture.load()
         with suppress(Exception):  # damaged EXIF data take nothing from the pixels
@@ -119,8 +123,7 @@ def _open(source: str | os.PathLike[str] | BytesIO, name: str) -> Image.Image:
             case IsADirectoryError():
                 raise IsADirectoryError(f"{name} is a folder; pass the image files in it.") from error
             case UnidentifiedImageError():
-                size = source.getbuffer().nbytes if isinstance(source, BytesIO) else os.path.getsize(source)
-                what = "not an image that PIL can read; convert it to PNG" if size else "empty; get it again"
+                what = "not an image that PIL can read; convert it to PNG" if _size(source) else "empty; get it again"
                 raise OSError(f"{name} is {what}.") from error
         raise
     # PIL only warns of some sizes. Making errors of its warnings, which are the whole process's, would take a lock, and
@@ -129,7 +132,18 @@ def _open(source: str | os.PathLike[str] | BytesIO, name: str) -> Image.Image:
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         picture.close()
         raise _too_large(name, f"{pixels} pixels, where {Image.MAX_IMAGE_PIXELS} are usual at most")
+    size = _size(source)
+    if pixels > max(IMAGE_LIMITS.harmless_pixels, IMAGE_LIMITS.pixels_per_byte * size):
+        picture.close()
+        raise ValueError(
+            f"{name} is suspiciously large ({pixels} pixels out of {size} bytes); make it smaller, or raise "
+            f"vit_core.image_limits.IMAGE_LIMITS.pixels_per_byte if you trust it."
+        )
     return picture
+
+
+def _size(source: str | os.PathLike[str] | BytesIO) -> int:
+    return source.getbuffer().nbytes if isinstance(source, BytesIO) else os.path.getsize(source)
 
 
 def _too_large(name: str, reason: object) -> ValueError:

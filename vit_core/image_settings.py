@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vit_core.checks import shown
+from vit_core.image_limits import IMAGE_LIMITS
 from vit_core.image_transforms import ChannelValues
 from vit_core.images import ChannelDimension, ImageReader
-
-#: Pixels of an image that comes out: 8192 x 8192, far above what any Vision Transformer sees. A size from a file must
-#: not be able to take all memory.
-LARGEST_IMAGE = 2**26
 
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
@@ -76,7 +74,7 @@ def target_size(size: Mapping[str, int], height: int, width: int, name: str) -> 
         return size["height"], size["width"]
     short = size[SHORTEST_EDGE]
     long = int(short * max(height, width) / min(height, width))
-    if short * long > LARGEST_IMAGE:
+    if short * long > IMAGE_LIMITS.result_pixels:
         raise ValueError(
             f"{name} is {width} x {height} and would become {short} x {long} with size={dict(size)}; crop it."
         )
@@ -155,12 +153,12 @@ def check_format(name: str, value: Any) -> ChannelDimension:
     try:
         return ChannelDimension(getattr(value, "value", value))
     except ValueError:
-        raise ValueError(f'{name} is {value!r}; it must be "channels_first" or "channels_last".') from None
+        raise ValueError(f'{name} is {shown(value)}; it must be "channels_first" or "channels_last".') from None
 
 
 def _flag(name: str, value: Any) -> bool | None:
     if not isinstance(value, bool | int | np.bool_ | None) or value not in (None, False, True):
-        raise TypeError(f"{name} is {value!r}; it must be True or False.")
+        raise TypeError(f"{name} is {shown(value)}; it must be True or False.")
     return None if value is None else bool(value)
 
 
@@ -171,22 +169,25 @@ def _size(name: str, value: Any) -> dict[str, int]:
         value = {"height": value[0], "width": value[1]}
     if not isinstance(value, Mapping) or set(value) not in (SIZE_KEYS, {SHORTEST_EDGE}):
         raise ValueError(
-            f'{name} is {value!r}; it must be {{"height": pixels, "width": pixels}}, one number for a square, '
+            f'{name} is {shown(value)}; it must be {{"height": pixels, "width": pixels}}, one number for a square, '
             f'or {{"{SHORTEST_EDGE}": pixels}}.'
         )
     for edge in value.values():
         if isinstance(edge, bool) or not isinstance(edge, numbers.Integral) or edge < 1:
-            raise ValueError(f"{name} is {dict(value)!r}; edges are whole numbers of pixels, at least 1.")
+            raise ValueError(f"{name} is {shown(dict(value))}; edges are whole numbers of pixels, at least 1.")
     area = math.prod(int(edge) for edge in value.values()) ** (2 // len(value))
-    if area > LARGEST_IMAGE:
-        raise ValueError(f"{name} is {dict(value)!r}; more than {LARGEST_IMAGE} pixels is beyond reason.")
+    if area > IMAGE_LIMITS.result_pixels:
+        raise ValueError(
+            f"{name} is {shown(dict(value))}; more than {IMAGE_LIMITS.result_pixels} pixels is beyond reason "
+            f"(vit_core.image_limits.IMAGE_LIMITS.result_pixels)."
+        )
     return {key: int(edge) for key, edge in value.items()}
 
 
 def _crop_size(name: str, value: Any) -> dict[str, int]:
     size = _size(name, value)
     if set(size) != SIZE_KEYS:
-        raise ValueError(f'{name} is {size!r}; it must be {{"height": pixels, "width": pixels}}.')
+        raise ValueError(f'{name} is {shown(size)}; it must be {{"height": pixels, "width": pixels}}.')
     return size
 
 
@@ -195,13 +196,13 @@ def _resample(name: str, value: Any) -> Image.Resampling:
         return Image.Resampling(value)
     except ValueError:
         filters = ", ".join(f"{one.value} ({one.name.lower()})" for one in Image.Resampling)
-        raise ValueError(f"{name} is {value!r}; it must be one of PIL's filters: {filters}.") from None
+        raise ValueError(f"{name} is {shown(value)}; it must be one of PIL's filters: {filters}.") from None
 
 
 def _number(name: str, value: Any) -> int | float:
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or not abs(value) <= LARGEST_NUMBER:  # NaN is not below either
-        raise ValueError(f"{name} is {value!r}; it must be a number that a 32-bit float can hold.")
+        raise ValueError(f"{name} is {shown(value)}; it must be a number that a 32-bit float can hold.")
     return value.item() if isinstance(value, np.number) else value
 
 
@@ -218,7 +219,7 @@ def _mean(name: str, value: Any) -> float | list[float]:
 def _std(name: str, value: Any) -> float | list[float]:
     std = _mean(name, value)
     if np.any(np.asarray(std, np.float32) <= 0):
-        raise ValueError(f"{name} is {std!r}; pixels are divided by it, so it must be above 0.")
+        raise ValueError(f"{name} is {shown(std)}; pixels are divided by it, so it must be above 0.")
     return std
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from vit_core.images import PIL_MODES
+from vit_core.images import PIL_MODES, strips
 
 #: Mean and standard deviation, one value for each channel or one for all.
 ChannelValues = tuple[float, ...] | float
@@ -132,7 +132,10 @@ def crop_window(length: int, target: int) -> tuple[slice, slice]:
 
 def rescale(pixels: np.ndarray, factor: float) -> np.ndarray:
     """Multiply in float64 and round to float32."""
-    return (pixels.astype(np.float64) * factor).astype(np.float32)
+    scaled = np.empty(pixels.shape, np.float32)
+    for rows in strips(pixels.shape):
+        scaled[rows] = pixels[rows].astype(np.float64) * factor
+    return scaled
 
 
 def rescale_and_normalize(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -18,6 +19,10 @@ PIL_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 #: Modes whose colors are multiplied by alpha, and where they are not: PIL converts these no further.
 PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
+
+
+#: Values of an image that are computed with at once.
+STRIP = 2**20
 
 
 class ChannelDimension(StrEnum):
@@ -103,13 +108,14 @@ class ImageReader:
     array_format: ChannelDimension | None = None
     convert_rgb: bool = False
 
-    def read(self, image: Any, name: str) -> Image.Image | np.ndarray:
+    def read(self, image: Any, name: str, admit: Callable[[int], object] = bool) -> Image.Image | np.ndarray:
         """Read one image.
 
         Args:
             image: a PIL image (its current frame, as it is), an image file (a path, its bytes, an open file, or a row
                 {"bytes": ..., "path": ...}; turned as its EXIF data say), or a 2-D or 3-D array or tensor.
             name: what to call the image in an error, unless it has a path.
+            admit: called with the number of a file's pixels before they are decoded; may wait.
 
         Returns:
             A loaded PIL image of one of `PIL_MODES`, or an array of shape (height, width, channels) and its own dtype.
@@ -127,7 +133,7 @@ class ImageReader:
             return self._array(as_array(image, name), name)
         if is_image_file(image):
             name = file_name(image, name)
-            with opened_picture(image, name) as picture:
+            with opened_picture(image, name, admit) as picture:
                 return self._picture(picture, name)
         raise TypeError(
             f"{name} is a {type(image).__name__}; an image is a PIL image, a path, the bytes of an image file, "
@@ -233,12 +239,23 @@ def _scaled_to_8_bit(picture: Image.Image, name: str) -> Image.Image:
     """Gray of 16 bits, or of integers or floats in a range that is plain to see, as gray of 8 bits."""
     values = as_array(np.asarray(picture), name)
     low, high = values.min(), values.max()
-    if values.dtype.kind == "f":
-        levels = values * 255 if high <= 1 else values
-    else:
-        levels = values / 257 if picture.mode != "I" or high > 255 else values  # 65535 is 255 * 257
-    if low < 0 or levels.max() > 255:
+
+    def levels(values: np.ndarray) -> np.ndarray:
+        if values.dtype.kind == "f":
+            return values * 255 if high <= 1 else values
+        return values / 257 if picture.mode != "I" or high > 255 else values  # 65535 is 255 * 257
+
+    if low < 0 or levels(high) > 255:
         raise ValueError(
             f"{name} has values from {low} to {high}, which are neither 8-bit nor 16-bit gray; scale it to 0..255."
         )
-    return Image.fromarray(np.rint(levels).astype(np.uint8))
+    scaled = np.empty(values.shape, np.uint8)
+    for rows in strips(values.shape):
+        scaled[rows] = np.rint(levels(values[rows]))
+    return Image.fromarray(scaled)
+
+
+def strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Some rows after the other, so that what is computed of them never takes as much memory as the image."""
+    step = max(1, STRIP // max(1, math.prod(shape[1:])))
+    return (slice(start, start + step) for start in range(0, shape[0], step))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vit_core.checkpoint import OpenCheckpoint
-from vit_core.checks import shown
+from vit_core.checks import listed
 from vit_core.config import PretrainedConfig
 from vit_core.loading_options import PATCH_RESAMPLINGS, PatchResampling
+from vit_core.memory import allowed_memory, in_gib
 from vit_core.parameters import Parameter
+from vit_core.renaming import renamed
 from vit_core.resampling import require_trained_patches, resampled, sees_pixels
 from vit_core.stored_tensor import StoredTensor
 
@@ -25,8 +26,6 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 
 #: What older checkpoints of transformers hold although it follows from sizes, by the last part of its name.
 COMPUTED = ("relative_position_index", "position_ids")
-
-NAMES_SHOWN = 6  # in a warning; a model has hundreds
 
 
 class ShapeError(ValueError, RuntimeError):
@@ -90,7 +89,7 @@ class LoadingPlan:
             ],
             "are in the checkpoint, but this model has no such tensors": info["unexpected_keys"],
         }
-        told = [f"{some(names)} {sentence}" for sentence, names in sentences.items() if names]
+        told = [f"{listed(names)} {sentence}" for sentence, names in sentences.items() if names]
         if self.texts:
             told.append(f"the text tower, {len(self.texts)} tensors, is left out")
         if told:
@@ -134,7 +133,7 @@ def plan_loading(
     stored_names = _stored_names(wanted, available, prefix or usual, usual)
     if wanted and not stored_names:
         raise ValueError(
-            f"{source} holds no tensor of this model: it has {some(available)}, where {next(iter(wanted))} and "
+            f"{source} holds no tensor of this model: it has {listed(available)}, where {next(iter(wanted))} and "
             f"others like it are needed."
         )
     rows = {row.name: row for row in table}
@@ -181,30 +180,30 @@ def unwrapped(tensors: Mapping[str, T], known: Iterable[str]) -> dict[str, T]:
     Args:
         tensors: by name.
         known: the model's own names, which stay as they are.
+
+    Raises:
+        TwoNamesError: two names become one.
     """
     known = set(known)
-    return {
-        name if name in known else ".".join(part for part in name.split(".") if part not in WRAPPERS): tensor
-        for name, tensor in tensors.items()
-    }
+    return renamed(
+        tensors,
+        lambda name: name if name in known else ".".join(part for part in name.split(".") if part not in WRAPPERS),
+    )
 
 
 def require_memory(rows: Iterable[Parameter], config: PretrainedConfig) -> None:
-    """Check that the machine can hold such parameters in float32, before they are made.
+    """Check that this process can have such parameters in float32, before they are made.
 
     Raises:
         ValueError: it cannot.
     """
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needed = 4 * sum(row.size for row in rows)
-    if needed > memory:
+    memory, needed = allowed_memory(), 4 * sum(row.size for row in rows)
+    if memory is not None and needed > memory:
         raise ValueError(
             f"a config with hidden_size={config.hidden_size}, intermediate_size={config.intermediate_size}, "
             f"num_hidden_layers={config.num_hidden_layers}, image_size={config.image_size} and {config.num_labels} "
-            f"labels asks for {needed / 2**30:.0f} GiB of new weights, but this machine has {memory / 2**30:.0f} GiB; "
-            f"check the config."
+            f"labels asks for {in_gib(needed)} of new weights, but this process may have {in_gib(memory)}; check the "
+            f"config."
         )
 
 
@@ -241,10 +240,3 @@ def _any_starts(names: Iterable[str], prefix: str) -> bool:
 
 def _without(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     return [name for name in names if not any(re.search(pattern, name) for pattern in patterns)]
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few of many names, for a message."""
-    names = list(names)
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(name if name.isprintable() else shown(name) for name in names[:NAMES_SHOWN]) + more

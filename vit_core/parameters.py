@@ -254,7 +254,7 @@ def _layers(config: PretrainedConfig, stack: Stack) -> Iterator[Parameter]:
 def _layer(config: PretrainedConfig, number: int, **where: Any) -> Iterator[Parameter]:
     architecture = config.architecture
     hidden, mlp = {"hidden": config.hidden_size}, {"mlp": config.intermediate_size}
-    heads = {"heads": len(config.kept_heads(number)) * config.head_dim}
+    heads = {"heads": config.kept_head_count(number) * config.head_dim}
     has_bias = {"query": architecture.query_bias, "key": architecture.key_bias, "value": architecture.value_bias}
     for projection, bias in has_bias.items():
         name = f"attention.attention.{projection}"
@@ -284,7 +284,7 @@ def _layer(config: PretrainedConfig, number: int, **where: Any) -> Iterator[Para
 
 def _relative_positions(config: PretrainedConfig, owner: str, layer: int | None = None) -> Parameter:
     length = table_length(config.grid, config.architecture.num_prefix_tokens)
-    axes = {"distances": length, "head": len(config.kept_heads(layer))}
+    axes = {"distances": length, "head": config.kept_head_count(layer)}
     return _row(f"{owner}.relative_position_bias.relative_position_bias_table", axes, "table", part="encoder")
 
 

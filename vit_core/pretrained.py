@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vit_core.checkpoint import OpenCheckpoint, read_config
+from vit_core.checks import shown
 from vit_core.config import PretrainedConfig
 from vit_core.hub import locate
 from vit_core.loading_options import PATCH_RESAMPLINGS, PatchResampling, Request
@@ -112,6 +113,8 @@ def prepare_loading(
             known = {**({} if given is None else given.to_dict()), **request.config_overrides}
             checkpoint = opener(source, known, choice=request.choice, config_class=config_class, mmap=request.mmap)
     final = config_for_loading(checkpoint, name, given, request.config_overrides, config_class)
+    if given is None and state_dict is None:
+        _require_layers(final, checkpoint, name, request.config_overrides)
     final.name_or_path = name if pretrained_model_name_or_path is not None else ""
     patch_resampling = request.patch_resampling
     if patch_resampling is None and "patch_size" in request.config_overrides and not ignore_mismatched_sizes:
@@ -134,6 +137,19 @@ def _warn_of_other_patches(source: str, checkpoint: OpenCheckpoint, config: Pret
             f"more.",
             stacklevel=4,
         )
+
+
+def _require_layers(
+    config: PretrainedConfig, checkpoint: OpenCheckpoint, source: str, overrides: Mapping[str, Any]
+) -> None:
+    """Check, before there is a model of so many layers, that the weights may be of as many as the files say."""
+    for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
+        count = getattr(config, name, 0)
+        if name not in overrides and count > len(checkpoint.tensors):
+            raise ValueError(
+                f"{source} has a config with {name}={count}, but holds {len(checkpoint.tensors)} tensors, not one for "
+                f"each layer; get it again, or give {name}."
+            )
 
 
 def config_for_loading(
@@ -163,4 +179,4 @@ def config_for_loading(
 def require_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> None:
     """Raise TypeError if a name is no field of the config."""
     if unknown := [name for name in overrides if not hasattr(config, name)]:
-        raise TypeError(f"from_pretrained has no option {unknown[0]!r}, nor is it a field of the config.")
+        raise TypeError(f"from_pretrained has no option {shown(unknown[0])}, nor is it a field of the config.")

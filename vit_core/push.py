@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vit_core.file_names import MODEL_CARD_NAME, OTHER_FILES, WEIGHTS_NAME
 from vit_core.hub_client import LIBRARY_NAME, check_hub_id, endpoint, root_cause, sentence
+from vit_core.links import require_inside
 from vit_core.saving import finish_interrupted_save
 from vit_core.weights_choice import kind_of
 
@@ -54,7 +55,8 @@ def push_to_hub(
         The URL of the commit.
 
     Raises:
-        OSError: the folder has no such file, or the Hub could not be reached or refused.
+        OSError: the folder has no such file, or one that is a link out of it, or the Hub could not be reached or
+            refused.
     """
     files = _checkpoint_files(Path(folder))
     check_hub_id(repo_id)
@@ -207,7 +209,7 @@ def _checkpoint_files(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if path.is_file() and _is_of_a_checkpoint(path.name))
     if not files:
         raise OSError(f"{folder} has neither weights nor {', '.join(OTHER_FILES)} to push; save_pretrained first.")
-    return files
+    return [require_inside(file, folder) for file in files]
 
 
 def _is_of_a_checkpoint(name: str) -> bool:

@@ -22,6 +22,7 @@ import numpy as np
 from vit_core.array_bytes import steps_of
 from vit_core.checks import shown
 from vit_core.file_bytes import file_bytes
+from vit_core.json_file import parse_json
 from vit_core.stored_tensor import DTYPES, StoredTensor
 
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors package
@@ -118,19 +119,12 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int, int]:
             f"{LARGEST_HEADER} are accepted; it is truncated or no safetensors file, get it again."
         )
     try:
-        header = json.loads(file.read(header_length).decode(), object_pairs_hook=_unique_names)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(file.read(header_length), strict=True)
+    except ValueError as error:
         raise ValueError(f"{path} has a corrupt header ({error}); it is no safetensors file, get it again.") from error
     if not isinstance(header, dict):
         raise ValueError(f"{path} has a header that is no JSON object; it is no safetensors file, get it again.")
     return header, 8 + header_length, length
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = dict(pairs)
-    if len(names) != len(pairs):
-        raise ValueError("it has a name twice")
-    return names
 
 
 def _checked_entry(path: Path, name: str, entry: Any) -> Entry:

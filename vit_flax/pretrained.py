@@ -28,6 +28,7 @@ from vit_core.file_names import FLAX_NAME
 from vit_core.hub import ModelSource
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan
+from vit_core.memory import explaining_shortage
 from vit_core.parameters import Parameter
 from vit_core.pretrained import Loading, prepare_loading
 from vit_core.push import PushableModel, push_if_asked
@@ -173,11 +174,12 @@ class FlaxPreTrainedModel(Model, ScriptMethods, PushableModel):
         plan = model._plan(loading)
         if device is not None and model.partitioning is not None:
             raise ValueError("device_map and partitioning both say where the model's arrays lie; give one of them.")
-        with contextlib.nullcontext() if device is None else jax.default_device(device):
-            leaves = model._loaded(plan, do_init, param_dtype)
-        if device is not None:  # to stay there, whatever is computed with them
-            leaves = jax.device_put(leaves, device)
-            model.hf_device_map = {"": device}
+        with explaining_shortage(f"loading {loading.source}"):
+            with contextlib.nullcontext() if device is None else jax.default_device(device):
+                leaves = model._loaded(plan, do_init, param_dtype)
+            if device is not None:  # to stay there, whatever is computed with them
+                leaves = jax.device_put(leaves, device)
+                model.hf_device_map = {"": device}
         plan.warn(cls.__name__, loading.source, (), cls._keys_to_ignore_on_load_unexpected or ())
         if not is_auto and param_dtype is None:
             _warn_of_half_precision(cls.__name__, loading.source, leaves)

@@ -25,6 +25,7 @@ from vit_core.families.vision_transformer import VisionTransformerConfig
 from vit_core.layouts import KERAS
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan
+from vit_core.memory import explaining_shortage
 from vit_core.parameters import Parameter, Task, parameters
 from vit_core.pretrained import PARTS, Loading, prepare_loading
 from vit_core.push import PushableModel, push_if_asked
@@ -282,10 +283,11 @@ class PreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, Push
             parts = {name: value for name, value in {**named, **model_arguments}.items() if name in PARTS}
             if "__init__" in vars(cls) and is_ours(cls):
                 loading.plan(parameters(loading.config, cls.task, **parts))
-        with left_unfilled(), tf.device(device), default_policy(policy):
-            model = cls(loading.config, *model_args, **model_arguments)
-            model.build_missing()
-        plan = model._filled(loading)
+        with explaining_shortage(f"loading {loading.source}"):
+            with left_unfilled(), tf.device(device), default_policy(policy):
+                model = cls(loading.config, *model_args, **model_arguments)
+                model.build_missing()
+            plan = model._filled(loading)
         plan.warn(
             cls.__name__,
             loading.source,

@@ -15,7 +15,6 @@ from conversion.plan import Plan
 from conversion.published import as_published
 from vit_core import PretrainedConfig
 from vit_core.checkpoint import parse_size, save_checkpoint
-from vit_core.families import family_of
 from vit_core.file_names import TENSORFLOW_NAME
 from vit_core.parameters import Task
 from vit_core.stored_tensor import StoredTensor
@@ -39,22 +38,16 @@ def save(
         task: which model they are of; None for a subclass with a head of its own.
         max_shard_size: see `vit_core.checkpoint.save_checkpoint`; HDF5 is written in one file.
         variant: likewise.
-        safe_serialization: False writes `tf_model.h5`, which transformers' TensorFlow models read.
+        safe_serialization: False writes `tf_model.h5`, which transformers' TensorFlow models read where it has such a
+            model; otherwise its names are ours.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
-        ValueError: HDF5 is not written for such a model or has no place for something, or the model is larger than
-            `max_shard_size`.
+        ValueError: HDF5 has no place for something, or the model is larger than `max_shard_size`.
     """
     if safe_serialization:
         save_checkpoint(folder, config, as_published(tensors, config), max_shard_size, variant)
         return
-    family = family_of(config)
-    if family.model_type not in TRANSFORMERS_TF.models:
-        raise ValueError(
-            f"{TENSORFLOW_NAME} is not written for {family.title}; leave out safe_serialization=False, and "
-            f"model.safetensors holds everything."
-        )
     checkpoint = Checkpoint(config, tensors, task or "model", TRANSFORMERS.name, {}, (), (), "", ())
     plan = Plan.of(checkpoint, Cast(None, allow_nan=True), TRANSFORMERS_TF)
     if plan.left_out:
@@ -70,7 +63,7 @@ def save(
     if plan.notes:
         warnings.warn(f"{TENSORFLOW_NAME}: {'; '.join(plan.notes)}.", stacklevel=3)
     spelt = plan.spelt()
-    attributes = TRANSFORMERS_TF.attributes(spelt) if TRANSFORMERS_TF.attributes else None
+    attributes = plan.form.attributes(spelt) if plan.form.attributes else None
     config = plan.config.replaced(architectures=config.architectures)
     save_checkpoint(
         folder, config, spelt, size + 1, variant, TENSORFLOW_NAME, lambda path, part: write_hdf5(path, part, attributes)

@@ -22,6 +22,7 @@ from vit_core import PretrainedConfig
 from vit_core.families import family_of, require_config
 from vit_core.loading_options import request
 from vit_core.loading_plan import LoadingPlan, unwrapped
+from vit_core.memory import explaining_shortage
 from vit_core.parameters import BARE, Parameter, Task, parameters
 from vit_core.pretrained import Loading, prepare_loading
 from vit_core.push import PushableModel, push_if_asked
@@ -243,12 +244,13 @@ class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
         device = single_device(device_map)
 
         build = partial(cls, loading.config, *model_args, **model_arguments)
-        model = build_to_fill(build, found)
-        plan = model._plan(loading)
-        if not can_be_filled(model, plan) and torch.get_default_device().type != "meta":
-            model = build_for_real(build, found)
-        exact = model._keep_in_fp32_modules if found == torch.float16 else None
-        fill(model, plan, device or torch.get_default_device(), found, exact or ())
+        with explaining_shortage(f"loading {loading.source}"):
+            model = build_to_fill(build, found)
+            plan = model._plan(loading)
+            if not can_be_filled(model, plan) and torch.get_default_device().type != "meta":
+                model = build_for_real(build, found)
+            exact = model._keep_in_fp32_modules if found == torch.float16 else None
+            fill(model, plan, device or torch.get_default_device(), found, exact or ())
         model.tie_weights()
         model.eval()
         if device_map is not None:

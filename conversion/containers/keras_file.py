@@ -8,7 +8,6 @@ legacy_h5_format.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from conversion.containers.zip_file import open_zip
 from vit_core.families import FAMILIES
 from vit_core.file_bytes import file_bytes
 from vit_core.file_names import CONFIG_NAME, KERAS_NAME
+from vit_core.json_file import parse_json
 from vit_core.stored_tensor import StoredTensor
 
 WHAT = "Keras file"
@@ -75,8 +75,8 @@ def _attribute(data: np.ndarray) -> bytes:
 
 def _config_in(text: bytes) -> dict[str, Any]:
     try:
-        described = json.loads(text)
-    except (ValueError, RecursionError):
+        described = parse_json(text)
+    except ValueError:
         return {}
     configs = list(_vit_configs(described))
     return configs[0] if configs and all(config == configs[0] for config in configs) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from conversion.containers.keras_file import described_in_hdf5, described_in_ker
 from conversion.containers.msgpack_file import read_msgpack, write_msgpack
 from conversion.containers.npz_file import read_npz, write_npz
 from conversion.containers.torch_file import read_torch_file, write_torch_file
+from conversion.containers.zip_file import open_zip
 from vit_core.file_names import KERAS_NAME
 from vit_core.safetensors_file import map_safetensors, write_safetensors
 from vit_core.stored_tensor import StoredTensor
@@ -117,9 +117,8 @@ def container_for(path: Path) -> str | None:
 
 def _kind_of_archive(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        names = open_zip(path, "zip archive")
+    except ValueError:  # its reader says so
         kind = SUFFIXES.get(path.suffix.lower())
         return kind if kind in ("npz", "keras") else "torch"
     if KERAS_NAME in names:

@@ -25,7 +25,7 @@ from vit_core.file_bytes import file_bytes
 
 STORED, DEFLATED = 0, 8
 LARGEST_COUNT = 100_000  # entries; a ViT-H with its optimizer has some thousand
-LARGEST_DIRECTORY = 100_000_000  # bytes
+LARGEST_DIRECTORY = 2**25  # bytes
 LARGEST_COMMENT = 0xFFFF
 #: Deflate makes at most 1032 bytes of one: of zeros. A head that starts as zeros shrinks that far, but it lies among
 #: weights whose mantissas do not shrink, and random weights of which 99 in 100 are zero keep a twelfth of their size.
@@ -287,6 +287,8 @@ def _find_directory(file: BinaryIO) -> _Directory:
             f"its directory claims {count} entries in {size} bytes; at most {LARGEST_COUNT} in {LARGEST_DIRECTORY} are "
             f"accepted"
         )
+    if count * _ENTRY.size > size:
+        raise ValueError(f"its directory claims {count} entries in {size} bytes; it is corrupt, get it again")
     return _Directory(count, size, offset)
 
 

@@ -17,7 +17,7 @@ from conversion.formats.timm_relatives import DEIT_DISTILLED, TIMM_BEIT, TIMM_DE
 from conversion.formats.torchvision import TORCHVISION
 from conversion.formats.transformers import TRANSFORMERS, TRANSFORMERS_5, TRANSFORMERS_BIN
 from conversion.formats.transformers_flax import FLAX_CLIP, FLAX_DINOV2, TRANSFORMERS_FLAX
-from conversion.formats.transformers_tf import TRANSFORMERS_TF
+from conversion.formats.transformers_tf import TF_CLIP, TRANSFORMERS_TF
 
 FORMATS: dict[str, Format] = {
     each.name: each
@@ -26,6 +26,7 @@ FORMATS: dict[str, Format] = {
         TRANSFORMERS_5,
         TRANSFORMERS,
         TRANSFORMERS_BIN,
+        TF_CLIP,
         TRANSFORMERS_TF,
         FLAX_DINOV2,
         FLAX_CLIP,

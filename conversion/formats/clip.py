@@ -15,6 +15,7 @@ from conversion.formats.published import CLIP_CROP
 from conversion.formats.rules import TORCH_LEAVES, DropFirstAxis, Module, Rule, Transpose, rules
 from vit_core.config import PretrainedConfig
 from vit_core.parameters import Task
+from vit_core.renaming import renamed
 from vit_core.stored_tensor import from_numpy
 
 BLOCK = "transformer.resblocks.*"
@@ -43,10 +44,10 @@ def _with_resolution(tensors: Tensors, config: PretrainedConfig) -> Tensors:
 def _projection_outside(tensors: Tensors) -> Tensors:
     """With the projection's name outside the image tower, where a model has its head."""
     end = f"{TOWER}{PROJECTION}"
-    return {
-        name.removesuffix(end) + PROJECTION if f".{name}".endswith((f".{end}", f"/{end}")) else name: tensor
-        for name, tensor in tensors.items()
-    }
+    return renamed(
+        tensors,
+        lambda name: name.removesuffix(end) + PROJECTION if f".{name}".endswith((f".{end}", f"/{end}")) else name,
+    )
 
 
 def _clip(name: str, title: str, **more: Any) -> Format:

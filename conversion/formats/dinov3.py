@@ -7,7 +7,7 @@ rope_position_encoding.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from conversion.formats.published_names import ATTENTION, GATE, IF_GATED
 from conversion.formats.rules import TORCH_LEAVES, Module, rules
 from conversion.formats.timm_names import CLASS_TOKEN, QUERY_KEY_VALUE
 from vit_core.config import PretrainedConfig
+from vit_core.renaming import distinct
 from vit_core.rotary import Rotary
 from vit_core.stored_tensor import DTYPES, StoredTensor, from_numpy
 
@@ -36,16 +37,17 @@ def _split_biases(tensors: Tensors) -> Tensors:
     """The biases of queries, keys and values one by one, and none for keys where `bias_mask` makes it zero."""
     if not any(name.endswith(PERIODS) for name in tensors):
         return tensors
-    found: dict[str, StoredTensor] = {}
-    for name, tensor in tensors.items():
-        match = FUSED_BIAS.fullmatch(name)
-        if match and len(tensor.shape) == 1 and tensor.shape[0] % 3 == 0:
-            mask = _mask(tensors.get(f"{name}_mask"), tensor)
-            kept = [part for part, factors in zip(PARTS, np.split(mask, 3), strict=True) if factors.any()]
-            found |= {f"{match['attention']}{part}_bias": _masked(tensor, mask, part) for part in kept}
-        elif not name.endswith("attn.qkv.bias_mask"):
-            found[name] = tensor
-    return found
+    return distinct(entry for name in tensors for entry in _biases(name, tensors))
+
+
+def _biases(name: str, tensors: Tensors) -> Iterator[tuple[str, str, StoredTensor]]:
+    match, tensor = FUSED_BIAS.fullmatch(name), tensors[name]
+    if match and len(tensor.shape) == 1 and tensor.shape[0] % 3 == 0:
+        mask = _mask(tensors.get(f"{name}_mask"), tensor)
+        kept = [part for part, factors in zip(PARTS, np.split(mask, 3), strict=True) if factors.any()]
+        yield from ((name, f"{match['attention']}{part}_bias", _masked(tensor, mask, part)) for part in kept)
+    elif not name.endswith("attn.qkv.bias_mask"):
+        yield name, name, tensor
 
 
 def _as_the_authors(tensors: Tensors, config: PretrainedConfig) -> Tensors:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from conversion.formats.names_by_start import NamesByStart
 from conversion.formats.preprocessing import PLAIN, Preprocessing
 from conversion.formats.rules import Rule
 from vit_core.architecture import Resampling
 from vit_core.config import PretrainedConfig
 from vit_core.families import FAMILIES, Family
 from vit_core.parameters import Task
+from vit_core.renaming import TwoNamesError
 from vit_core.stored_tensor import StoredTensor
 
 Tensors = Mapping[str, StoredTensor]
@@ -51,6 +53,7 @@ class Found:
         base_prefix: that prefix, "" where there is none.
         beside: what else is in the same dictionary and not under the wrapper, such as a head of someone's own.
         others: places of the file's other models, if this one was preferred to them and nobody has named it.
+        twice: why it cannot be read, if the file has one of its tensors under two names.
     """
 
     wrapper: str
@@ -60,6 +63,7 @@ class Found:
     base_prefix: str
     beside: Tensors
     others: tuple[str, ...] = ()
+    twice: TwoNamesError | None = None
 
 
 def _as_they_are(tensors: Tensors) -> Tensors:
@@ -212,37 +216,63 @@ class Format:
         defaults = family.config_class() if self.keeps_defaults else None
         return {name: getattr(defaults, name, value) for name, value in self.conventions.items()}
 
-    def find(self, stored: Tensors, metadata: Settings) -> list[Found]:
+    def find(self, stored: Tensors, metadata: Settings, taken: Collection[str] = ()) -> list[Found]:
         """The models of this format in a file, each without its wrapper.
 
         Args:
             stored: the file's tensors.
             metadata: what the `config.json` beside it says.
+            taken: places that are not looked at, since models of other formats were found there.
 
         Raises:
             ValueError: there are more than any file holds.
         """
-        stored = self.normalised(stored)
+        twice: TwoNamesError | None = None
+        try:
+            stored = self.normalised(stored)
+        except TwoNamesError as error:  # which counts only if there is such a model
+            stored, twice = error.renamed, error
         first = self.signature[0]
         starts = [name.removesuffix(first) for name in stored if name.endswith(first)]
         starts = [start for start in starts if start[-1:] in ("", ".", "/") and not _is_optimizers(start)]
+        starts = [start for start in starts if self._place(start) not in taken and self._is_signed(start, stored)]
         if len(starts) > MOST_MODELS:
             raise ValueError(f"it holds {len(starts)} models, more than the {MOST_MODELS} that are looked at.")
-        models = (self._at(start, stored) for start in starts)
-        return [model for model in models if self._is_one(model, metadata)]
+        if not starts:
+            return []
+        names = NamesByStart(stored)
+        models: dict[str, Found] = {}
+        for start in starts:
+            found = self._at(start, stored, names, twice)
+            if not self.claims(found, metadata):
+                continue
+            if same := models.get(found.place):
+                both = TwoNamesError(same.wrapper + first, start + first, first, stored)
+                models[found.place] = replace(same, twice=both)
+            else:
+                models[found.place] = found
+        return list(models.values())
 
-    def _at(self, wrapper: str, stored: Tensors) -> Found:
+    def _place(self, wrapper: str) -> str:
+        return self._without_base_prefix(wrapper).strip("./").replace("/", ".")
+
+    def _is_signed(self, wrapper: str, stored: Tensors) -> bool:
         outer = self._without_base_prefix(wrapper)
-        whole = {name.removeprefix(outer): tensor for name, tensor in stored.items() if name.startswith(outer)}
+        return all(wrapper + name in stored or outer + name in stored for name in self.signature)
+
+    def _at(self, wrapper: str, stored: Tensors, names: NamesByStart, twice: TwoNamesError | None) -> Found:
+        outer = self._without_base_prefix(wrapper)
+        inside = names.under(outer)
+        whole = {name.removeprefix(outer): stored[name] for name in inside}
         base_prefix = wrapper.removeprefix(outer)
         tensors = {name.removeprefix(base_prefix): tensor for name, tensor in whole.items()}
         level = outer[: outer.rfind("/") + 1]
         beside = {
-            name.removeprefix(level): tensor
-            for name, tensor in stored.items()
-            if name.startswith(level) and not name.startswith(outer) and "/" not in name.removeprefix(level)
+            name.removeprefix(level): stored[name] for name in names.on_level(level) if not name.startswith(outer)
         }
-        return Found(wrapper, outer.strip("./").replace("/", "."), tensors, whole, base_prefix, beside)
+        if twice is not None and not twice.name.startswith(outer):
+            twice = None
+        return Found(wrapper, self._place(wrapper), tensors, whole, base_prefix, beside, twice=twice)
 
     def _without_base_prefix(self, wrapper: str) -> str:
         for prefix in self.base_prefixes.values():
@@ -250,9 +280,6 @@ class Format:
             if outer != wrapper and outer[-1:] in ("", ".", "/"):  # "my_vit." is another name than "vit."
                 return outer
         return wrapper
-
-    def _is_one(self, model: Found, metadata: Settings) -> bool:
-        return all(name in model.tensors for name in self.signature) and self.claims(model, metadata)
 
 
 def words(name: str) -> list[str]:

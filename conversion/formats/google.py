@@ -9,7 +9,7 @@ Reference: vit_jax/models_vit.py of that repository, and big_vision/models/vit.p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -19,11 +19,14 @@ from conversion.formats.published import SQUASHED
 from conversion.formats.rules import FoldClassPosition, Module, Rule, rules
 from vit_core.config import LARGEST_LAYER_COUNT
 from vit_core.layouts import FLAX
+from vit_core.renaming import distinct
 from vit_core.stored_tensor import StoredTensor
 
 #: Flax' GELU is the tanh approximation unless asked otherwise, and its LayerNorm's epsilon 1e-6.
 CONVENTIONS = {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}
 ENCODER = "Transformer/encoderblock_*"
+MOST_PARTS = 2**15  # of scanned tensors in a file; 48 layers with an optimizer's averages are two thousand
+PATCHES = "embedding/kernel"
 SCANNED = re.compile(r"(?P<before>.*Transformer/encoderblock)(?P<after>/.+)")
 
 POSITIONS = [
@@ -55,15 +58,25 @@ COUNTED_BY_KIND = list(_modules("MultiHeadDotProductAttention_0", "LayerNorm_1",
 
 def _unstacked(tensors: Tensors) -> Tensors:
     """Each layer's tensors, of models whose layers were scanned and lie in one array."""
-    found: dict[str, StoredTensor] = {}
-    for name, tensor in tensors.items():
-        match = SCANNED.fullmatch(name)
-        if not match or not tensor.shape or tensor.shape[0] > LARGEST_LAYER_COUNT:
-            found[name] = tensor
-            continue
-        for layer in range(tensor.shape[0]):
-            found[f"{match['before']}_{layer}{match['after']}"] = _part(tensor, layer)
-    return found
+    counts = (tensor.shape[0] for name, tensor in tensors.items() if _is_scanned(name, tensor))
+    if not any(name.endswith(PATCHES) for name in tensors) or sum(counts) > MOST_PARTS:
+        return tensors
+    return distinct(entry for name, tensor in tensors.items() for entry in _layers(name, tensor))
+
+
+def _layers(name: str, tensor: StoredTensor) -> Iterator[tuple[str, str, StoredTensor]]:
+    """The name of a tensor, and those of its layers if it has any with something in them."""
+    match = SCANNED.fullmatch(name)
+    if not match or not _is_scanned(name, tensor):
+        yield name, name, tensor
+        return
+    for layer in range(tensor.shape[0]):
+        yield name, f"{match['before']}_{layer}{match['after']}", _part(tensor, layer)
+
+
+def _is_scanned(name: str, tensor: StoredTensor) -> bool:
+    shape = tensor.shape
+    return bool(SCANNED.fullmatch(name) and shape) and 0 not in shape and shape[0] <= LARGEST_LAYER_COUNT
 
 
 def _part(stack: StoredTensor, layer: int) -> StoredTensor:
@@ -78,7 +91,7 @@ def _google(name: str, title: str, table: tuple[Rule, ...], signature: tuple[str
         name=name,
         title=title,
         rules=table,
-        signature=("cls", "embedding/kernel", "Transformer/encoder_norm/scale", *signature),
+        signature=("cls", PATCHES, "Transformer/encoder_norm/scale", *signature),
         conventions=CONVENTIONS,
         files={"npz": f"{name}.npz"},
         refused={
@@ -141,7 +154,7 @@ BIG_VISION_SIGLIP = Format(
         ],
     ),
     models={"siglip_vision_model": ("model",)},
-    signature=("pos_embedding", "embedding/kernel", "MAPHead_0/probe", "Transformer/encoder_norm/scale"),
+    signature=("pos_embedding", PATCHES, "MAPHead_0/probe", "Transformer/encoder_norm/scale"),
     conventions=CONVENTIONS,
     preprocessing=SQUASHED,
     files={"npz": "big-vision-siglip.npz"},

@@ -22,6 +22,7 @@ from conversion.formats.transformers_tf import snake_case
 from vit_core.families import FAMILIES
 from vit_core.layouts import KERAS as LAYOUT
 from vit_core.parameters import STACKS
+from vit_core.renaming import renamed
 
 CLASSIFIER = "tf_vi_t_for_image_classification"
 #: The groups of base models in models with a head, by model type.
@@ -73,13 +74,19 @@ _VARIABLES = re.compile(r"(?P<where>.*embeddings/)vars/(?P<number>\d)")
 def _normalised(tensors: Tensors) -> Tensors:
     if not any(name.endswith(_NORMS) for name in tensors):
         return tensors
+    heads: list[tuple[str, str]] = []
     if any(name.startswith("vit/embeddings/vars/") for name in tensors):  # tf-keras' classifier, by itself
-        tensors = {re.sub("^layers/dense/", "classifier/", name): tensor for name, tensor in tensors.items()}
+        heads += [("^layers/dense/", "classifier/")]
     if any(_SCALED in name for name in tensors):
-        heads = {f"{_LINEAR}0": "lm_head/kernel", f"{_LINEAR}1": "lm_head/bias"}
-        tensors = {heads.get(name, name): tensor for name, tensor in tensors.items()}
-    found = {_spelt(name): tensor for name, tensor in tensors.items()}
-    return {_of_embeddings(name, found): tensor for name, tensor in found.items()}
+        heads += [(f"^{_LINEAR}0$", "lm_head/kernel"), (f"^{_LINEAR}1$", "lm_head/bias")]
+    names = {}
+    for name in tensors:
+        spelling = name
+        for theirs, ours in heads:
+            spelling = re.sub(theirs, ours, spelling)
+        names[name] = _spelt(spelling)
+    found = {names[name]: tensor for name, tensor in tensors.items()}
+    return renamed(tensors, lambda name: _of_embeddings(names[name], found))
 
 
 def _spelt(name: str) -> str:

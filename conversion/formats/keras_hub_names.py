@@ -9,7 +9,6 @@ keras/src/saving/saving_lib.py.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +21,7 @@ from conversion.formats.rules import DropFirstAxis, Module, Shape
 from vit_core.config import PretrainedConfig
 from vit_core.layouts import KERAS, Leaf
 from vit_core.parameters import Kind
+from vit_core.renaming import renamed
 from vit_core.stored_tensor import StoredTensor
 
 VARIABLES: Mapping[str, str] = {"kernel": "vars/0", "bias": "vars/1", "gamma": "vars/0", "beta": "vars/1"}
@@ -81,14 +81,15 @@ class Paths:
         """Names with a number for the first block too, and with names instead of numbers of weights."""
         if not any(f"/{self.block}/" in name for name in tensors):
             return tensors
-        found = {name.replace(f"/{self.block}/", f"/{self.block}_0/"): tensor for name, tensor in tensors.items()}
+        found = renamed(tensors, lambda name: name.replace(f"/{self.block}/", f"/{self.block}_0/"))
         first = f"{self.embeddings}/vars/0"
         for start in [name.removesuffix("vars/0") for name in found if self.own and name.endswith(first)]:
             numbered = [f"{start}vars/{number}" for number in range(len(self.own))]
             there = [name for name in numbered if name in found]
-            renamed = dict(zip(there, self._own([found[name].shape for name in there]), strict=False))
-            found = {start + renamed[name] if name in renamed else name: each for name, each in found.items()}
-            if PLACES in renamed.values() and start + TABLE in found:
+            own = dict(zip(there, self._own([found[name].shape for name in there]), strict=False))
+            names = {name: start + own[name] if name in own else name for name in found}
+            found = renamed(found, names.__getitem__)
+            if PLACES in own.values() and start + TABLE in found:
                 found[start + TABLE] = _looked_up(found[start + TABLE], found[start + PLACES])
         return found
 
@@ -132,11 +133,10 @@ def vit_normalised(tensors: Tensors) -> Tensors:
     What is before the logits is a part of the base model here, and in KerasHub of the head.
     """
     found = VIT_PATHS.normalised(tensors)
-    if any("layers/dense_1/" in name for name in found):  # the first of two dense layers is before the logits
-        of_base = VIT_BACKBONE if any(VIT_BACKBONE in name for name in found) else ""  # which a preset has by itself
-        found = {re.sub("layers/dense/", f"{of_base}pre_logits/", name): tensor for name, tensor in found.items()}
-        return {re.sub("layers/dense_1/", "head/", name): tensor for name, tensor in found.items()}
-    return {re.sub("layers/dense/", "head/", name): tensor for name, tensor in found.items()}
+    has_two = any("layers/dense_1/" in name for name in found)  # the first of two dense layers is before the logits
+    of_base = VIT_BACKBONE if any(VIT_BACKBONE in name for name in found) else ""  # which a preset has by itself
+    first = f"{of_base}pre_logits/" if has_two else "head/"
+    return renamed(found, lambda name: name.replace("layers/dense/", first).replace("layers/dense_1/", "head/"))
 
 
 def vit_spelt(tensors: Tensors, config: PretrainedConfig) -> Tensors:

@@ -175,7 +175,7 @@ def config_fields(metadata: Settings) -> dict[str, Any] | None:
         return None
     pooling = _as_dict(_as_dict(metadata.get(TASK_KEY)).get("config")).get("pooling", "token")
     if pooling != "token":
-        raise ValueError(f"its head reads the tokens by pooling={pooling!r}, not the class token.")
+        raise ValueError(f"its head reads the tokens by pooling={shown(pooling)}, not the class token.")
     fields = {ours: arguments[theirs] for theirs, ours in preset.arguments.items() if theirs in arguments}
     if preset.activation in arguments:
         fields["hidden_act"] = _our_activation(preset, arguments[preset.activation])

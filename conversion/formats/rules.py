@@ -20,6 +20,7 @@ from conversion.canonical import LAYER, every_row, is_of_base, without_layer
 from vit_core.config import LARGEST_LAYER_COUNT
 from vit_core.layouts import Leaf
 from vit_core.parameters import Kind
+from vit_core.renaming import TwoNamesError
 from vit_core.stored_tensor import StoredTensor
 
 Shape = tuple[int, ...]
@@ -344,6 +345,7 @@ def read(table: Iterable[Rule], stored: Mapping[str, StoredTensor], base_prefix:
         base_prefix: what stands before the names of the base model, and not before those of a head.
 
     Raises:
+        TwoNamesError: a canonical tensor is there under two names.
         ValueError: a shape cannot be, or layers differ in their number of heads.
     """
     inside = {name.removeprefix(base_prefix): tensor for name, tensor in stored.items() if name.startswith(base_prefix)}
@@ -364,6 +366,8 @@ def read(table: Iterable[Rule], stored: Mapping[str, StoredTensor], base_prefix:
             except ValueError as error:
                 raise ValueError(f"{names[-1]} has shape {found[-1].shape}, where {error} is needed.") from None
             ours = [key.replace(LAYER, number) for key in rule.ours]
+            if again := next((key for key in ours if key in tensors), None):
+                raise TwoNamesError(sources[again], names[-1], again, stored)
             tensors |= zip(ours, canonical, strict=True)
             sources |= zip(ours, names if len(names) == len(ours) else names[-1:] * len(ours), strict=True)
             if (split := rule.heads(found)) is not None:
@@ -372,6 +376,21 @@ def read(table: Iterable[Rule], stored: Mapping[str, StoredTensor], base_prefix:
                 heads = split
             used.update(prefix + name for name in names)
     return Reading(tensors, sources, heads, tuple(name for name in stored if name not in used))
+
+
+def require_other_names(unused: Iterable[str], used: Iterable[str], prefixes: Collection[str]) -> None:
+    """Raise TwoNamesError if a name that no rule reads is one that a rule has read, but for what stands before it.
+
+    Args:
+        unused: the names that no rule reads and no such model has for something else.
+        used: those that rules have read.
+        prefixes: what may stand before the names of a base model, "" among it.
+    """
+    read = {name.removeprefix(prefix): name for name in used for prefix in prefixes if name.startswith(prefix)}
+    for name in unused:
+        for rest in (name.removeprefix(prefix) for prefix in prefixes if name.startswith(prefix)):
+            if rest in read:
+                raise TwoNamesError(read[rest], name, rest, {})
 
 
 def write(

@@ -122,7 +122,7 @@ def fields(metadata: Settings, names: Mapping[str, str] = MODEL_ARGUMENTS) -> di
     activation = arguments.get("act_layer")
     if activation is not None:
         if not isinstance(activation, str) or activation not in ACTIVATIONS:
-            raise ValueError(f"config.json asks for act_layer={activation!r}, which Trivit does not have.")
+            raise ValueError(f"config.json asks for act_layer={shown(activation)}, which Trivit does not have.")
         fields["hidden_act"] = ACTIVATIONS[activation]
     if isinstance(labels := metadata.get("label_names"), list):
         described = metadata.get("label_descriptions")

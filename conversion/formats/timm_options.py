@@ -164,7 +164,7 @@ def _activation(arguments: Settings) -> str:
         return "silu"
     name = str(arguments.get("act_layer") or "gelu")
     if name not in timm_config.ACTIVATIONS:
-        raise ValueError(f"config.json asks for act_layer={name!r}, which Trivit does not have.")
+        raise ValueError(f"config.json asks for act_layer={shown(name)}, which Trivit does not have.")
     return timm_config.ACTIVATIONS[name]
 
 

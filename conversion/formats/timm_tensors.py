@@ -15,6 +15,7 @@ import numpy as np
 
 from conversion.formats.format import Tensors
 from vit_core.config import LARGEST_LAYER_COUNT, PretrainedConfig
+from vit_core.renaming import distinct
 from vit_core.stored_tensor import StoredTensor
 
 #: The name, between those of the file and the rules, of a layer that holds gate and value.
@@ -41,20 +42,24 @@ _PARALLEL = {
 
 def normalised(tensors: Tensors) -> Tensors:
     """With the names and tensors of the rules."""
-    found: dict[str, StoredTensor] = {}
+    return distinct(_entries(tensors))
+
+
+def _entries(tensors: Tensors) -> Iterator[tuple[str, str, StoredTensor]]:
+    """For each tensor its name in the file, that in the rules, and itself."""
     for name, tensor in tensors.items():
         match = _LAYER.fullmatch(name)
         layer, part = (match["layer"], match["part"]) if match else ("", name)
         if f"{layer}in_proj.weight" in tensors and match:
-            found |= {layer + own: each for own, each in _of_parallel(layer, part, tensor, tensors)}
+            yield from ((name, layer + own, each) for own, each in _of_parallel(layer, part, tensor, tensors))
         elif name.endswith(_FREQUENCIES) and len(tensor.shape) == 4 and tensor.shape[1] <= LARGEST_LAYER_COUNT:
             start = name.removesuffix(_FREQUENCIES)
-            found |= {f"{start}blocks.{number}.attn.rope_freqs": each for number, each in enumerate(_by_layer(tensor))}
+            for number, each in enumerate(_by_layer(tensor)):
+                yield name, f"{start}blocks.{number}.attn.rope_freqs", each
         elif part in ("mlp.fc1.weight", "mlp.fc1.bias") and _is_packed(tensor, tensors.get(f"{layer}mlp.fc2.weight")):
-            found[layer + part.replace("fc1", PACKED)] = tensor
+            yield name, layer + part.replace("fc1", PACKED), tensor
         else:
-            found[name] = tensor
-    return found
+            yield name, name, tensor
 
 
 def _is_packed(first: StoredTensor, second: StoredTensor | None) -> bool:

@@ -9,6 +9,7 @@ from conversion.formats.format import ALL_MODELS, Format, Found, Settings, Tenso
 from conversion.formats.published import CONVENTIONS, IMAGENET, PREFIXES, PUBLISHED, UNSURE
 from conversion.formats.rules import KINDS, TORCH_LEAVES, Module, Rule, rules
 from vit_core.parameters import STACKS
+from vit_core.renaming import renamed
 
 PATCHES = "embeddings.patch_embeddings.projection.weight"
 
@@ -28,12 +29,13 @@ def _as_published(tensors: Tensors) -> Tensors:
     decoder = f"decoder.decoder_{start}"
     bare = {name for name in tensors if name.startswith(start)}
     prefix = next((each for each in PREFIXES.values() if bare and each + PATCHES in tensors), "")
-    return {
-        f"{STACKS['decoder']}.{name.removeprefix(decoder)}"
-        if name.startswith(decoder)
-        else (prefix + name if name in bare else name): tensor
-        for name, tensor in tensors.items()
-    }
+
+    def spelling(name: str) -> str:
+        if name.startswith(decoder):
+            return f"{STACKS['decoder']}.{name.removeprefix(decoder)}"
+        return prefix + name if name in bare else name
+
+    return renamed(tensors, spelling)
 
 
 TRANSFORMERS = Format(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +11,7 @@ from conversion.canonical import rows
 from conversion.checkpoint import model_in
 from vit_core import ViTConfig
 from vit_core.families import FAMILIES, Family, family_of
-from vit_core.hub import locate
+from vit_core.hub import expanded, locate
 from vit_core.loading_options import place_and_rest
 from vit_core.parameters import BARE
 
@@ -55,7 +54,7 @@ def encoder_of(package: ModuleType, source: str, options: Mapping[str, Any]) -> 
 def _family(package: ModuleType, source: str, options: Mapping[str, Any]) -> tuple[Family, str]:
     """Whose model a checkpoint holds, and the class that its `config.json` names, if any."""
     location, _ = place_and_rest(options)
-    if not Path(source).expanduser().is_file():  # a config.json beside it may be about another model
+    if not expanded(str(source)).is_file():  # a config.json beside it may be about another model
         with contextlib.suppress(OSError, ValueError):
             config = package.AutoConfig.from_pretrained(source, **location)
             return family_of(config), next(iter(config.architectures or []), "")

@@ -263,8 +263,8 @@ def test_a_config_that_is_no_json_is_named(fixture_folder: Path, tmp_path: Path)
 def test_names_of_a_stranger_do_not_fill_the_screen(tmp_path: Path) -> None:
     evil: dict[str, Any] = {"x" * 100_000 + "\x1b[2J": np.zeros(1, "f4"), "\u202e\n": np.zeros(1, "f4")}
     save_file(evil, tmp_path / "vit.safetensors")
-    with pytest.raises(ValueError, match="no format") as caught:
+    with pytest.raises(ValueError, match="names have at most 250 letters") as caught:
         conversion.load(tmp_path / "vit.safetensors")
-    assert len(str(caught.value)) < 3000
+    assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)
     assert "\x1b" not in str(caught.value)

@@ -50,10 +50,7 @@ ALL = [CLASSIFIER, POOLING, BARE, POOLED, MASKABLE, MASKED, HEADLESS]
 HELD: dict[str, list[dict[str, Any]]] = {
     "transformers": [*ALL, *EVERY_RELATIVE],
     "transformers-bin": [*ALL, *EVERY_RELATIVE],
-    "transformers-tf": [
-        *(CLASSIFIER, POOLING, BARE, POOLED),
-        *(model for name in ("deit", "vit_mae", "data2vec-vision") for model in RELATIVES[name]),
-    ],
+    "transformers-tf": [*ALL, *EVERY_RELATIVE],
     "transformers-flax": [*ALL, *EVERY_RELATIVE],
     "google": [CLASSIFIER, POOLING, BARE],
     "google-linen": [CLASSIFIER, POOLING, BARE],

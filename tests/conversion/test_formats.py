@@ -356,9 +356,8 @@ def test_a_file_in_no_known_format_is_told_what_was_looked_for(lone: Any) -> Non
     message = str(caught.value)
     assert str(file) in message
     assert "backbone.conv1.weight" in message
-    for title, name in [("timm", "pos_embed"), ("torchvision", "class_token"), ("Google", "embedding/kernel")]:
-        assert title in message
-        assert name in message
+    assert "names that end in embeddings.patch_embeddings.projection.weight, " in message
+    assert len(message) < 500
     assert message.count("\n") == 0
 
 

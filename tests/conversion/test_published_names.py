@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import conversion
 from conversion.checkpoint import open_for_loading
+from conversion.formats import WRITABLE
 from conversion.published import as_canonical, as_published
 from vit_core.families import FAMILIES, family_of
 from vit_core.hub import locate
@@ -121,20 +122,48 @@ def test_large_models_are_written_in_shards_with_published_names(
         np.testing.assert_array_equal(tensor.read(), theirs[name])
 
 
+TOWER = "clip/tfclip_vision_model/clip/vision_model"
+
+
 @pytest.mark.parametrize(
-    ("source", "form", "name"),
+    ("source", "to", "form", "name"),
     [
-        ("hf_dinov2", "transformers-flax-dinov2", "dinov2/encoder/layer/0/layer_scale1/lambda1"),
-        ("hf_clip_vision", "transformers-flax-clip", "vision_model/embeddings/position_embedding/embedding"),
-        ("hf_clip_classifier", "transformers-flax-clip", "classifier/kernel"),
+        ("hf_dinov2", "transformers-flax", "transformers-flax-dinov2", "dinov2/encoder/layer/0/layer_scale1/lambda1"),
+        (
+            "hf_clip_vision",
+            "transformers-flax",
+            "transformers-flax-clip",
+            "vision_model/embeddings/position_embedding/embedding",
+        ),
+        ("hf_clip_classifier", "transformers-flax", "transformers-flax-clip", "classifier/kernel"),
+        (
+            "hf_clip_vision",
+            "transformers-tf",
+            "transformers-tf-clip",
+            f"{TOWER}/encoder/layers_._1/self_attn/q_proj/kernel:0",
+        ),
+        (
+            "hf_clip_full",
+            "transformers-tf",
+            "transformers-tf-clip",
+            "clip/tfclip_vision_model_with_projection/clip/visual_projection/kernel:0",
+        ),
+        (
+            "hf_siglip_vision",
+            "transformers-tf",
+            "transformers-tf",
+            "vision_model/tf_siglip_vision_model/vision_model/pooler/probe:0",
+        ),
     ],
 )
-def test_flaxs_file_has_flaxs_published_names(
-    fixture_folder: Path, convert: Any, names_in: Callable[[Path], set[str]], source: str, form: str, name: str
+def test_tensorflows_and_flaxs_files_have_their_published_names(
+    fixture_folder: Path, convert: Any, names_in: Callable[[Path], set[str]], source: str, to: str, form: str, name: str
 ) -> None:
-    written = convert(fixture_folder / source, "transformers-flax")
-    assert name in names_in(written / "flax_model.msgpack")
+    written = convert(fixture_folder / source, to)
+    (weights,) = (written / each for each in WRITABLE[to].files.values())
+    assert name in names_in(weights)
     found, whole = conversion.load(written), conversion.load(fixture_folder / source)
     assert (found.format, found.config) == (form, whole.config)
+    assert found.preprocessing == whole.preprocessing
     for key, tensor in whole.tensors.items():
         np.testing.assert_array_equal(found.tensors[key].read(), tensor.read())

@@ -155,7 +155,8 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are(lone: Write, a
 
 
 def test_a_file_of_very_many_models_is_refused(lone: Write) -> None:
-    one = {"vit.embeddings.cls_token": np.zeros((1, 1, 4), np.float32)}
+    names = ("embeddings.cls_token", "embeddings.patch_embeddings.projection.weight")
+    one = {f"vit.{name}": np.zeros((1, 1, 4), np.float32) for name in names}
     with pytest.raises(ValueError, match="65 models, more than the 64"):
         conversion.load(lone({f"m{i}/": one for i in range(65)}))
 

@@ -78,6 +78,7 @@ def their_model(side, task, config):
 def our_model(task, source, **fields):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*the text tower, .* is left out")
         return getattr(vit_torch, task).from_pretrained(source, **fields)
 
 
@@ -205,7 +206,7 @@ def test_shards_of_theirs_load_here(side, task, safe, tmp_path):
     assert_same_results(our_model(task, tmp_path), theirs, side)
 
 
-# Relatives of ViT, of which transformers had DeiT, MAE and data2vec in TensorFlow, and BEiT in Flax
+# Relatives of ViT, of which transformers had DeiT, MAE, data2vec and CLIP in TensorFlow; BEiT, DINOv2 and CLIP in Flax
 
 RELATIVES = {
     "TF": {
@@ -220,6 +221,7 @@ RELATIVES = {
             "decoder_intermediate_size": 40,
         },
         "Data2VecVisionForImageClassification": {"use_relative_position_bias": True, "use_mask_token": True},
+        "CLIPVisionModel": {},
     },
     "Flax": {
         "BeitModel": {"use_relative_position_bias": True},
@@ -230,6 +232,9 @@ RELATIVES = {
             "use_mean_pooling": False,
             "vocab_size": 20,
         },
+        "CLIPVisionModel": {},
+        "Dinov2Model": {},
+        "Dinov2ForImageClassification": {"num_labels": 10},
     },
 }
 OF_SIDES = [pytest.param(side, task, id=side + task) for side, tasks in RELATIVES.items() for task in tasks]
@@ -238,7 +243,8 @@ OF_SIDES = [pytest.param(side, task, id=side + task) for side, tasks in RELATIVE
 @pytest.mark.parametrize(("side", "task"), OF_SIDES, indirect=["side"])
 def test_relatives_travel_in_both_directions(side, task, tmp_path):
     config_class = task.partition("For")[0].removesuffix("Model") + "Config"
-    sizes = {name: size for name, size in SIZES.items() if name != "encoder_stride"} | RELATIVES[side][task]
+    dropped = ("encoder_stride", "intermediate_size") if "Dinov2" in task else ("encoder_stride",)
+    sizes = {name: size for name, size in SIZES.items() if name not in dropped} | RELATIVES[side][task]
     theirs = their_model(side, task, getattr(transformers, config_class)(**sizes))
     theirs.save_pretrained(tmp_path / "theirs", safe_serialization=False)
     ours = our_model(task, tmp_path / "theirs")
@@ -259,3 +265,34 @@ def assert_same_relatives(ours, theirs):
     expected = np.asarray(other[name])
     assert expected.std() > 0.1  # otherwise much would be equal
     np.testing.assert_allclose(mine[name].numpy(), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_whole_clip_of_theirs_opens_as_its_image_tower(side, safe, tmp_path):
+    sizes = {name: size for name, size in SIZES.items() if name != "encoder_stride"}
+    text = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "eos_token_id": 2}
+    config = transformers.CLIPConfig(text_config=text, vision_config=sizes, projection_dim=20)
+    rng = np.random.default_rng(0)
+    pixel_values = rng.standard_normal((2, 3, 32, 32), np.float32)
+    if side == "TF":
+        import tensorflow as tf
+
+        given = tf.constant(pixel_values)  # no array, in this method alone
+        theirs = transformers.TFCLIPModel(config)
+        theirs.build_in_name_scope()
+        theirs.set_weights([w + SPREAD * rng.standard_normal(w.shape, np.float32) for w in theirs.get_weights()])
+    else:
+        import jax
+
+        given = pixel_values
+        theirs = transformers.FlaxCLIPModel(config, input_shape=((1, 1), (1, 32, 32, 3)))
+        theirs.params = jax.tree_util.tree_map(
+            lambda array: array + SPREAD * rng.standard_normal(array.shape, np.float32), theirs.params
+        )
+    theirs.save_pretrained(tmp_path, safe_serialization=safe)
+    ours = our_model("CLIPVisionModelWithProjection", tmp_path).eval()
+    with torch.no_grad():
+        mine = ours(torch.from_numpy(pixel_values)).image_embeds.numpy()
+    expected = np.asarray(theirs.get_image_features(pixel_values=given))
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(mine, expected, atol=1e-5, rtol=0)

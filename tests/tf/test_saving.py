@@ -11,7 +11,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("model_class", [TFViTModel, TFViTForImageClassification])
+@pytest.mark.parametrize("model_class", [TFViTModel, TFViTForImageClassification, TFViTForMaskedImageModeling])
 def test_hdf5_is_written_as_the_converter_writes_it(tiny_config, tmp_path, model_class, dtype):
     model = model_class(tiny_config, dtype=dtype)
     model.save_pretrained(tmp_path / "model")
@@ -39,11 +39,9 @@ def test_what_has_no_place_in_hdf5_is_refused(tiny_config, tmp_path):
             self.features = layers.Dense(3)
             self.features.build((None, 5))
 
-    models = (TFViTForMaskedImageModeling(tiny_config), WithHead(tiny_config))
-    for model, name in zip(models, ("decoder.0.weight", "features.kernel"), strict=True):
-        with pytest.raises(ValueError, match=rf"tf_model.h5 has no place for .*{name}.*safe_serialization=False"):
-            model.save_pretrained(tmp_path / "model", safe_serialization=False)
-        assert not (tmp_path / "model").exists()
+    with pytest.raises(ValueError, match=r"tf_model.h5 has no place for .*features\.kernel.*safe_serialization=False"):
+        WithHead(tiny_config).save_pretrained(tmp_path / "model", safe_serialization=False)
+    assert not (tmp_path / "model").exists()
 
 
 def test_hdf5_is_written_in_one_piece(tiny_config, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vit_core.architecture import Architecture
-from vit_core.checks import require_integer, require_number, require_switches
+from vit_core.checks import as_float, require_integer, require_number, require_switches
 from vit_core.config import LARGEST_SIZE, PretrainedConfig
 from vit_core.families.family import Family
 
@@ -19,8 +19,8 @@ SWITCHES = (
 )
 
 
-def _as_float(value: Any) -> Any:
-    return float(value) if type(value) is int else value
+def _as_float(name: str, value: Any) -> Any:
+    return as_float(name, value) if type(value) is int else value
 
 
 class RelativePositionConfig(PretrainedConfig):
@@ -59,8 +59,8 @@ class RelativePositionConfig(PretrainedConfig):
         self.use_relative_position_bias = use_relative_position_bias
         self.use_shared_relative_position_bias = use_shared_relative_position_bias
         # Whole numbers as floats, since transformers 5 refuses a file with others.
-        self.layer_scale_init_value = _as_float(layer_scale_init_value)
-        self.drop_path_rate = _as_float(drop_path_rate)
+        self.layer_scale_init_value = _as_float("layer_scale_init_value", layer_scale_init_value)
+        self.drop_path_rate = _as_float("drop_path_rate", drop_path_rate)
         self.use_mean_pooling = use_mean_pooling
         super().__init__(*sizes, **fields)
 

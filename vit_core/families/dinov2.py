@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from vit_core.architecture import MOST_REGISTERS, Architecture, Resampling, choices
-from vit_core.checks import require_choice, require_integer, require_number, require_switches
+from vit_core.checks import as_float, require_choice, require_integer, require_number, require_switches
 from vit_core.config import SizePair
 from vit_core.families.family import Family
 from vit_core.feature_maps import BackboneConfig
@@ -75,8 +75,8 @@ class BaseDinov2Config(BackboneConfig):
     ) -> None:
         self.mlp_ratio = mlp_ratio
         self.qkv_bias = qkv_bias
-        self.layerscale_value = float(layerscale_value)
-        self.drop_path_rate = float(drop_path_rate)
+        self.layerscale_value = as_float("layerscale_value", layerscale_value)
+        self.drop_path_rate = as_float("drop_path_rate", drop_path_rate)
         self.use_swiglu_ffn = use_swiglu_ffn
         self.apply_layernorm = apply_layernorm
         self.reshape_hidden_states = reshape_hidden_states

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from vit_core.architecture import MOST_REGISTERS, Architecture
-from vit_core.checks import require_integer, require_number, require_quarters, require_switches
+from vit_core.checks import as_float, require_integer, require_number, require_quarters, require_switches
 from vit_core.config import SizePair
 from vit_core.families.family import Family
 from vit_core.feature_maps import BackboneConfig
@@ -87,14 +87,14 @@ class DINOv3ViTConfig(BackboneConfig):
         pos_embed_rescale: float | None = 2.0,
         **fields: Any,
     ) -> None:
-        self.rope_theta = float(rope_theta)
+        self.rope_theta = as_float("rope_theta", rope_theta)
         self.query_bias = query_bias
         self.key_bias = key_bias
         self.value_bias = value_bias
         self.proj_bias = proj_bias
         self.mlp_bias = mlp_bias
-        self.layerscale_value = float(layerscale_value)
-        self.drop_path_rate = float(drop_path_rate)
+        self.layerscale_value = as_float("layerscale_value", layerscale_value)
+        self.drop_path_rate = as_float("drop_path_rate", drop_path_rate)
         self.use_gated_mlp = use_gated_mlp
         self.num_register_tokens = num_register_tokens
         self.pos_embed_shift = pos_embed_shift

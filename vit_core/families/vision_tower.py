@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from vit_core.config import PretrainedConfig, SizePair
 
 VISION, TEXT = "vision_config", "text_config"
+#: Fields that no tensor tells. transformers 4 leaves out of what it says of a tower whatever is its default.
+UNTOLD = ("num_attention_heads", "hidden_act", "layer_norm_eps")
 
 
 class VisionTowerConfig(PretrainedConfig):
@@ -79,7 +81,8 @@ class VisionTowerConfig(PretrainedConfig):
 
     @classmethod
     def _of_both(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        tower = {**_as_dict(VISION, values.get(VISION) or {}), **values}  # what is said of both, is said of this one
+        defaults = {name: getattr(cls(), name) for name in UNTOLD}
+        tower = {**defaults, **_as_dict(VISION, values.get(VISION) or {}), **values}  # what is said of both, too
         return {name: value for name, value in tower.items() if name in cls.tower_fields}
 
 

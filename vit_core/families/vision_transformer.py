@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vit_core.architecture import Architecture, choices, option_names
-from vit_core.checks import require_choice, require_integer, require_number, require_quarters
+from vit_core.checks import require_choice, require_integer, require_number, require_quarters, shown
 from vit_core.config import LARGEST_SIZE, SizePair
 from vit_core.families.family import Family
 from vit_core.feature_maps import BackboneConfig
@@ -94,7 +94,7 @@ class VisionTransformerConfig(BackboneConfig):
             )
         require_number("rope_theta", self.rope_theta, 1.0, 1e12)
         if len(reference := rotary_reference(self)) != 2:
-            raise ValueError(f"rotary_grid is {reference!r}; give one number or (rows, columns).")
+            raise ValueError(f"rotary_grid is {shown(reference)}; give one number or (rows, columns).")
         for length in reference:
             require_integer("rotary_grid", length, 1, LARGEST_SIZE)
         require_quarters(self)

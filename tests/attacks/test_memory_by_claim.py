@@ -1,0 +1,249 @@
+"""Small files that claim, or unpack to, a thousand times what they hold; each is opened in a process of its own.
+
+The kinds: zip and JSON bombs (CWE-409, CVE-2019-9674), decompression bombs of images (CVE-2014-9601, CVE-2023-44271),
+work that grows with the square of what a name repeats (CWE-407), and sizes in a config (CVE-2024-8768's kind).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import struct
+import sys
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import conversion
+from conversion.checkpoint import open_for_loading
+from vit_cli.info import describe
+from vit_core import AutoImageProcessor, ViTConfig, parameters
+from vit_core.hub import locate
+from vit_core.loading_options import request
+from vit_core.pretrained import prepare_loading
+
+MOST_MEMORY, MOST_SECONDS = 300 * 2**20, 6  # of processor time; each has taken less than two, and before, seventeen
+MIB = 2**20
+EXPECTED = (ValueError, TypeError, OSError)
+SIZES = {"hidden_size": 12, "num_attention_heads": 3, "intermediate_size": 20, "image_size": 16, "patch_size": 8}
+CONFIG = {"model_type": "vit", "num_hidden_layers": 3, **SIZES, "architectures": ["ViTModel"]}
+
+
+def safetensors(entries: dict[str, list[int]], data: bytes = b"") -> bytes:
+    """Tensors of no bytes, but for the first one, which has them all."""
+    header = {name: {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]} for name, shape in entries.items()}
+    for each in list(header.values())[:1]:
+        each["data_offsets"] = [0, len(data)]
+    for each in list(header.values())[1:]:
+        each["data_offsets"] = [len(data), len(data)]
+    return framed(json.dumps(header, separators=(",", ":")).encode()) + data
+
+
+def framed(header: bytes) -> bytes:
+    return struct.pack("<Q", len(header)) + header
+
+
+def png(width: int, height: int, bits: int, color: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row, packer = bytes(1 + width * bits // 8 * (4 if color == 6 else 1)), zlib.compressobj(9)
+    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def opened(path: Path) -> None:
+    """Whatever opens a checkpoint without reading its values."""
+    for open_it in (conversion.load, lambda source: open_for_loading(locate(source), {}), describe):
+        with contextlib.suppress(*EXPECTED):
+            open_it(str(path))
+
+
+def loaded(path: Path) -> None:
+    opened(path)
+    prepare_loading(
+        path, request({}), config=None, config_class=ViTConfig, ignore_mismatched_sizes=False, opener=open_for_loading
+    )
+
+
+def file(name: str, content: bytes) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return write
+
+
+def sparse_directory(folder: Path) -> Path:
+    """Eight kilobytes on the disk, and a directory of six gigabytes by what its end says."""
+    size = 6 * 2**30
+    with open(folder / "vit.npz", "wb") as out:
+        out.write(b"PK\x03\x04" + bytes(4092))
+        out.seek(4096 + size)
+        out.write(b"PK\x06\x06" + struct.pack("<QHHIIQQQQ", 44, 45, 45, 0, 0, 1, 1, size, 4096))
+        out.write(b"PK\x06\x07" + struct.pack("<IQI", 0, 4096 + size, 1))
+        out.write(b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+    return folder / "vit.npz"
+
+
+def with_config(config: dict, weights: bytes) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "model.safetensors").write_bytes(weights)
+        return folder
+
+    return write
+
+
+def vit(layers: int) -> bytes:
+    config = ViTConfig(**{**SIZES, "num_hidden_layers": layers})
+    rows = parameters(config, "model", add_pooling_layer=False)
+    at, header = 0, {}
+    for row in rows:
+        header[row.name] = {"dtype": "F32", "shape": row.shape, "data_offsets": [at, at + 4 * row.size]}
+        at += 4 * row.size
+    return framed(json.dumps(header).encode()) + bytes(at)
+
+
+PATCHES = "embeddings.patch_embeddings.projection.weight"
+SCANNED = "Transformer/encoderblock/"
+GOOGLE = {"cls": [1, 1, 8], "embedding/kernel": [4, 4, 3, 8], "Transformer/encoder_norm/scale": [8]}
+GOOGLE |= {"Transformer/posembed_input/pos_embedding": [1, 5, 8]}
+#: Names that each format looks for, so that all of them look.
+SIGNED = sorted({name for form in conversion.formats.FORMATS.values() for name in form.signature})
+
+#: {what it is: (what writes it, what opens it)}
+ATTACKS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None]]] = {
+    "zip directory of 6 GB": (sparse_directory, opened),
+    "scanned layers without values": (
+        file(
+            "vit.safetensors",
+            safetensors({f"{SCANNED}{i}": [9999, 0] for i in range(100)} | {name: [0] for name in GOOGLE}),
+        ),
+        opened,
+    ),
+    "scanned layers of one value": (
+        file(
+            "vit.safetensors",
+            framed(
+                json.dumps(
+                    {
+                        name: {"dtype": "U8", "shape": shape, "data_offsets": [start, start + 1000]}
+                        for i in range(900)
+                        for name, shape, start in [(f"{SCANNED}{i}", [1000, 1], 1000 * i)]
+                    }
+                    | {name: {"dtype": "U8", "shape": [0], "data_offsets": [900_000, 900_000]} for name in GOOGLE}
+                ).encode()
+            )
+            + bytes(900_000),
+        ),
+        opened,
+    ),
+    "8000 wrappers": (
+        file("vit.safetensors", safetensors({f"w{i}.{name}": [0] for i in range(8000) for name in [PATCHES]})),
+        opened,
+    ),
+    "64 wrappers in one another": (
+        file(
+            "vit.safetensors",
+            safetensors(
+                {"a." * depth + name: [0] for depth in range(1, 64) for name in SIGNED}
+                | {"a." * 63 + f"x{i}": [0] for i in range(3000)}
+            ),
+        ),
+        opened,
+    ),
+    "a name of dots": (file("vit.safetensors", safetensors({"." * 500_000 + PATCHES: [0], PATCHES: [0]})), opened),
+    "config of 2**24 heads": (
+        with_config({**CONFIG, "hidden_size": 2**24, "num_attention_heads": 2**24, "pruned_heads": {"0": [1]}}, vit(3)),
+        loaded,
+    ),
+    "config of 10000 layers": (with_config({**CONFIG, "num_hidden_layers": 10_000}, vit(3)), loaded),
+    "config of 1000 layers": (with_config({**CONFIG, "num_hidden_layers": 1000}, vit(3)), loaded),
+    "config of nothing but lists": (
+        file("config.json", b'{"a":[' + b"[]," * 5_000_000 + b"[]]}"),
+        ViTConfig.from_pretrained,
+    ),
+    "header of nothing but lists": (file("vit.safetensors", framed(b'{"a":[' + b"[]," * 30_000_000 + b"[]]}")), opened),
+    "settings of 8192 x 8192": (
+        file(
+            "preprocessor_config.json", json.dumps({"image_processor_type": "ViTImageProcessor", "size": 8192}).encode()
+        ),
+        lambda path: AutoImageProcessor.from_pretrained(path)([np.zeros((8, 8, 3), np.uint8)] * 8),
+    ),
+    "settings of 2896 x 2896": (
+        file(
+            "preprocessor_config.json", json.dumps({"image_processor_type": "ViTImageProcessor", "size": 2896}).encode()
+        ),
+        lambda path: AutoImageProcessor.from_pretrained(path)(np.zeros((8, 8, 3), np.uint8)),
+    ),
+}
+
+
+def processed(path: Path) -> None:
+    AutoImageProcessor.from_pretrained("bundled/vit-digits")([path, *map(Path, [str(path)] * 3)], return_tensors="np")
+
+
+def webp(size: int) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        Image.new("RGB", (size, size)).save(folder / "image.webp", quality=0, method=0)
+        return folder / "image.webp"
+
+    return write
+
+
+IMAGES = {
+    "PNG of 89 million gray pixels": file("image.png", png(9400, 9400, 16, 0)),
+    "PNG of 16 million gray pixels": file("image.png", png(4000, 4000, 16, 0)),
+    "PNG of 16 million colors": file("image.png", png(4000, 4000, 8, 6)),
+    "WebP of 89 million pixels": webp(9400),
+    "WebP of 16 million pixels": webp(4000),
+}
+
+
+def peak(action: Callable[[], object]) -> tuple[int, float]:
+    """The memory that an action takes beyond what there is, and its seconds of processor time."""
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+        status = 1
+        try:
+            warnings.simplefilter("ignore")
+            action()
+            status = 0
+        except EXPECTED:
+            status = 0
+        except BaseException as error:
+            print(repr(error)[:2000], file=sys.stderr)
+        finally:
+            os._exit(status)
+    _, status, used = os.wait4(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    return 1024 * used.ru_maxrss - before, used.ru_utime + used.ru_stime
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_a_small_file_takes_little_memory_and_time(kind: str, tmp_path: Path) -> None:
+    write, open_it = ATTACKS[kind]
+    path = write(tmp_path)
+    memory, seconds = peak(lambda: open_it(path))
+    print(f"\n{kind}: {memory / MIB:.0f} MiB, {seconds:.2f} s")
+    assert memory < MOST_MEMORY
+    assert seconds < MOST_SECONDS
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_a_small_image_file_takes_little_memory_beside_its_pixels(kind: str, tmp_path: Path) -> None:
+    path = IMAGES[kind](tmp_path)
+    memory, seconds = peak(lambda: processed(path))
+    print(f"\n{kind}: {path.stat().st_size} bytes, {memory / MIB:.0f} MiB, {seconds:.2f} s")
+    assert memory < MOST_MEMORY + 4 * 4 * 2**24
