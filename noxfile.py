@@ -94,6 +94,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def kills(session: nox.Session) -> None:
+    """Kill saves of every framework and of trivit convert a thousand times; after --: --kills N, --savers, --disks."""
+    install(session, *BACKENDS, "cli")
+    session.run("python", "tests/attacks/kills.py", *session.posargs, env={"TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff."""
     session.install("-c", "constraints.txt", *nox.project.dependency_groups(GROUPS, "lint"))
