@@ -160,6 +160,15 @@ def test_results_with_a_mask(load, name):
     assert_results(outputs, expected, "masked/")
 
 
+@pytest.mark.parametrize("name", ["hf_dinov2_registers", "hf_dinov3_gated", "hf_siglip_vision", "hf_clip_projection"])
+def test_half_precision_stays_near(load, name):
+    model, expected = load(name, dtype="bfloat16")
+    for key, value in model(expected["pixel_values"]).items():
+        assert value.dtype == "bfloat16"
+        difference = np.abs(tf.cast(value, "float32").numpy() - expected[key]).max()
+        assert difference <= 2e-2 * np.ptp(expected[key]), key
+
+
 @pytest.mark.filterwarnings("ignore:.*the text tower, .* is left out")
 @pytest.mark.parametrize(
     ("name", "models"),

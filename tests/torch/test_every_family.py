@@ -136,7 +136,8 @@ every_whole_model = each(
 
 def config_of(config_class, fields, **more):
     follows = {"intermediate_size"} if config_class.model_type.startswith("dinov2") else set()
-    return config_class(**{name: value for name, value in SIZES.items() if name not in follows}, **fields, **more)
+    sizes = {name: value for name, value in SIZES.items() if name not in follows}
+    return config_class(**{**sizes, **fields, **more})
 
 
 #: One of each kind of parts and of heads, for what takes seconds to compile; the fixtures are compiled in
@@ -379,23 +380,26 @@ def test_a_checkpoint_loads_for_another_image_size_as_it_resamples(build, tmp_pa
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize(
-    "name",
+    ("model_type", "task"),
     [
-        *("DeiTForImageClassificationWithTeacher", "BeitForImageClassification", "ViTMAEForPreTraining"),
-        *("IJepaForImageClassification", "BeitForMaskedImageModeling"),
+        *(("vit_mae", "pre-training"), ("beit", "masked-token-modeling"), ("dinov2", "backbone")),
+        *(("dinov2_with_registers", "model"), ("dinov3_vit", "model")),
+        *(("siglip_vision_model", "model"), ("clip_vision_model", "image-projection")),
     ],
 )
-def test_a_model_exports_to_onnx(build, tmp_path, name):
+def test_a_model_exports_to_onnx(build, tmp_path, model_type, task):
     onnxruntime = pytest.importorskip("onnxruntime")
-    model, inputs = build(*next(case for case in CASES if case[0] == name))
+    family, (fields, *_) = FAMILIES[model_type], FIELDS.get(model_type, [{}])
+    model, inputs = build(family.models[task], task, family.config_class, {**fields, "num_hidden_layers": 1})
     inputs = {key: value for key, value in inputs.items() if key != "labels"}
     with torch.no_grad():
         program = torch.onnx.export(model, (), kwargs=inputs, dynamo=True, verbose=False)
     program.save(tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     results = session.run(None, {key: value.numpy() for key, value in inputs.items()})
-    for result, expected in zip(results, model(**inputs).to_tuple(), strict=True):
-        np.testing.assert_allclose(result, expected.detach().numpy(), atol=1e-5, rtol=0)
+    expected = torch.utils._pytree.tree_leaves(model(**inputs).to_tuple())
+    for result, tensor in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, tensor.detach().numpy(), atol=1e-5, rtol=0)
 
 
 # Drop path

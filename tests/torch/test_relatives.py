@@ -174,6 +174,18 @@ def test_the_image_tower_of_a_model_of_images_and_texts(fixture_folder, name, mo
 
 
 @pytest.mark.parametrize("name", FIXTURES)
+def test_half_precision_stays_near(loaded, name):
+    model, inputs, expected = loaded(name, dtype=torch.bfloat16)
+    inputs["pixel_values"] = inputs["pixel_values"].bfloat16()
+    with torch.no_grad():
+        outputs = model(**inputs)
+    for key in set(outputs) - {"loss", "mask", "ids_restore"}:
+        assert outputs[key].dtype == torch.bfloat16
+        difference = (outputs[key].float() - expected[key]).abs().max()
+        assert difference <= 2e-2 * (expected[key].max() - expected[key].min()), key
+
+
+@pytest.mark.parametrize("name", FIXTURES)
 def test_a_checkpoint_is_written_as_it_was_read(loaded, fixture_folder, tmp_path, name):
     model, inputs, _ = loaded(name)
     model.save_pretrained(tmp_path)
