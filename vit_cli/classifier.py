@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,11 @@ from vit_cli.attention_maps import class_token_rollout
 from vit_cli.attention_picture import PicturedImage, PicturedMap
 from vit_cli.image_batches import Images
 from vit_cli.picture import shortened, unprocess
+from vit_core import PretrainedConfig
+from vit_core.file_names import PROCESSOR_NAME
 
+#: How many times the pixels that a model was trained with may be meant, of models that resample their positions.
+LARGER = 64
 LONGEST_LABEL = 20  # characters of a label that fit above an image, with its probability
 
 
@@ -65,6 +70,7 @@ class Classifier:
             raise ValueError(f"{name} is no trained classifier: it lacks {missing[0]}; choose a fine-tuned model")
         if model.config.num_labels < 2 or model.config.problem_type == "regression":
             raise ValueError(f"{name} has {model.config.num_labels} label(s), so it predicts numbers, not classes")
+        _require_like_size(processor, model.config, name)
         return cls(model, fit_channels(processor, model.config, name), backend)
 
     def answer(self, images: Images, top_k: int, is_pictured: bool) -> list[Answer]:
@@ -91,3 +97,14 @@ class Classifier:
                 )
             answers.append(Answer(file, predictions, pictured))
         return answers
+
+
+def _require_like_size(processor: Any, config: PretrainedConfig, name: str) -> None:
+    """Check that images come out as large as the model takes them, or nearly, before a batch of them is made."""
+    size = processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size
+    height, width = size.get("height", size.get("shortest_edge")), size.get("width", size.get("shortest_edge"))
+    if processor.do_resize and height * width > LARGER * math.prod(config.image_shape):
+        raise ValueError(
+            f"{name} takes images of {config.image_shape[1]} x {config.image_shape[0]}, but its {PROCESSOR_NAME} makes "
+            f"them {width} x {height}; set its size"
+        )

@@ -17,14 +17,14 @@ class ImageLimits:
 
     Attributes:
         harmless_pixels: up to here (4096 x 4096) a file may unpack to whatever it claims.
-        pixels_per_byte: beyond that, at most so many for each byte of the file. Photographs have two to twenty, at the
-            lowest quality fifty; images of one color have a thousand and more.
+        pixels_per_byte: beyond that, at most so many for each byte of the file. Photographs have two to twenty;
+            images of one color have a thousand and more.
         pixels_at_once: of the files of a batch that are decoded side by side; one that has more is decoded alone.
         result_pixels: of an image that comes out of the preprocessing (2896 x 2896), whatever a file of settings says.
     """
 
     harmless_pixels: int = 2**24
-    pixels_per_byte: float = 64
+    pixels_per_byte: float = 25
     pixels_at_once: int = 2**27
     result_pixels: int = 2**23
 

@@ -7,9 +7,11 @@ work that grows with the square of what a name repeats (CWE-407), and sizes in a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
+import shutil
 import struct
 import sys
 import warnings
@@ -23,10 +25,12 @@ from PIL import Image
 
 import conversion
 from conversion.checkpoint import open_for_loading
+from vit_cli import main
 from vit_cli.info import describe
 from vit_core import AutoImageProcessor, ViTConfig, parameters
 from vit_core.hub import locate
 from vit_core.loading_options import request
+from vit_core.loading_plan import require_memory
 from vit_core.pretrained import prepare_loading
 
 MOST_MEMORY, MOST_SECONDS = 300 * 2**20, 6  # of processor time; each has taken less than two, and before, seventeen
@@ -247,3 +251,26 @@ def test_a_small_image_file_takes_little_memory_beside_its_pixels(kind: str, tmp
     memory, seconds = peak(lambda: processed(path))
     print(f"\n{kind}: {path.stat().st_size} bytes, {memory / MIB:.0f} MiB, {seconds:.2f} s")
     assert memory < MOST_MEMORY + 4 * 4 * 2**24
+
+
+def test_settings_are_compared_with_the_model_before_images_are_made(
+    tmp_path: Path, fixture_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(fixture_folder / "hf_vit_classifier", tmp_path / "vit")
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps({**settings, "size": {"height": 2896, "width": 2896}}))
+    image = fixture_folder / "image_processing/photo.jpg"
+    assert main(["classify", *[str(image)] * 32, "--model", str(folder)]) == 1
+    assert "preprocessor_config.json makes them 2896 x 2896" in capsys.readouterr().err
+
+
+def test_new_weights_are_weighed_against_what_the_process_may_have() -> None:
+    config = ViTConfig(hidden_size=2**14, num_attention_heads=1, intermediate_size=2**14)  # some 70 GiB
+    row = parameters(config)[-1]
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
+        with pytest.raises(ValueError, match=r"of new weights, but this process may have \d"):
+            require_memory([dataclasses.replace(row, shape=(2**16, 2**15))], config)  # 8 GiB
+
+    peak(limited)
