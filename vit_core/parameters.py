@@ -265,7 +265,7 @@ def _layer(config: PretrainedConfig, number: int, **where: Any) -> Iterator[Para
         table = _relative_positions(config, "attention.attention", number)
         yield replace(table, **where)
     if architecture.rotary_positions == "mixed":
-        of_heads = {"coordinates": 2, "head": len(config.kept_heads(number)), "frequencies": config.head_dim // 2}
+        of_heads = {"coordinates": 2, "head": config.kept_head_count(number), "frequencies": config.head_dim // 2}
         yield _row("attention.attention.rope.frequencies", of_heads, "frequencies", **where)
     if architecture.attention_norm:
         yield from _norm(config, "attention.output.layernorm", heads, **where)
