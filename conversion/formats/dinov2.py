@@ -70,6 +70,7 @@ DINOV2_REGISTERS = _dinov2(
     "dinov2_with_registers",
     [Module("embeddings.register_tokens", "register_tokens")],
     "register_tokens",
+    needs=(("embeddings.register_tokens",),),
 )
 DINOV2 = _dinov2(
     "dinov2",

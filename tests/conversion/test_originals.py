@@ -258,6 +258,7 @@ def test_texts_go_where_their_names_are_known(fixture_folder: Path, tmp_path: Pa
     ("model_type", "to", "fields", "what"),
     [
         ("dinov2", "dinov2", {"image_size": (16, 8)}, "positions of 2 x 1 patches, which are no square"),
+        ("dinov2_with_registers", "dinov2", {"num_register_tokens": 0}, r".* without embeddings\.register_tokens"),
         ("clip_vision_model", "clip", {"patch_size": (8, 4)}, r"patches of 8 x 4 pixels, which are no squares"),
         ("clip_vision_model", "clip", {}, "an MLP of 20 in layers of 12, which is not 4 times as wide"),
         ("clip_vision_model", "open-clip", {"num_channels": 1}, "images of 1 channels"),
