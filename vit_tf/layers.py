@@ -25,7 +25,7 @@ from vit_tf.parts import Linear, Part, run_part
 from vit_tf.position import is_same_grid
 from vit_tf.relative_position import relative_position_index, resample_table
 from vit_tf.rematerialization import recomputed
-from vit_tf.rotary import MixedRotary, Rotating, turned
+from vit_tf.rotary import MixedRotary, turned
 
 Shape = tuple[int | None, ...]
 Grid = tuple[int | Tensor, int | Tensor]
@@ -120,7 +120,7 @@ class ViTSelfAttention(Part):
         prefix_only: bool = False,
         relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
         grid: Grid | None = None,
-        rotary: Rotating | None = None,
+        rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
     ) -> tuple[Float[Tensor, "batch queries width"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
         """Attend.
 
@@ -130,7 +130,7 @@ class ViTSelfAttention(Part):
             output_attentions: whether to return attention maps as well.
             prefix_only: whether to compute the tokens before the patches alone.
             relative_position_bias: what to add to the scores, for all heads, where one table is for all layers.
-            grid: rows and columns of patches, where the layer has a table of its own; the config's unless given.
+            grid: rows and columns of patches, where the layer has positions of its own; the config's unless given.
             rotary: by what queries and keys are turned; see `vit_tf.rotary`.
         """
         queried = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
@@ -140,8 +140,9 @@ class ViTSelfAttention(Part):
         )
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
+        if self.rope is not None:
+            rotary = self.rope(grid=grid)
         if rotary is not None:
-            rotary = rotary if self.rope is None else self.rope(rotary)
             key = turned(self.rotary_positions, key, rotary)
             query = query if prefix_only else turned(self.rotary_positions, query, rotary)  # only patches are turned
         scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1))) * self.head_dim**-0.5
@@ -217,7 +218,7 @@ class ViTAttention(Part):
         prefix_only: bool = False,
         relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
         grid: Grid | None = None,
-        rotary: Rotating | None = None,
+        rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
     ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
         """Attend and project; the arguments are those of `ViTSelfAttention.call`."""
         context, probabilities = run_part(
@@ -314,7 +315,7 @@ class ViTLayer(Part):
         prefix_only: bool = False,
         relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
         grid: Grid | None = None,
-        rotary: Rotating | None = None,
+        rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
     ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"] | None, ...]]:
         """Run the layer; the arguments are those of `ViTSelfAttention.call`."""
         read = self._read(hidden_states)

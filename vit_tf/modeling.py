@@ -70,7 +70,7 @@ class ViTEncoder(LayerStack):
         )
         self.rotary_tables = (
             RotaryTables(config, name="rotary_tables", dtype=self.dtype_policy)
-            if architecture.rotary_positions is not None
+            if architecture.rotary_positions not in (None, "mixed")
             else None
         )
 

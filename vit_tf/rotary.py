@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 MOVES = {"pos_embed_shift": 0.0, "pos_embed_jitter": 1.0, "pos_embed_rescale": 1.0}
 
 
-#: What layers turn queries and keys by: tables, or coordinates of which each makes its own.
-Rotating = Float[Tensor, "2 tokens head_dim"] | Float[Tensor, "tokens 2"]
-
-
 class RotaryTables(Part):
     """By what the channels of a head are turned, for each token: cosines, and sines with their signs.
 
@@ -46,14 +42,9 @@ class RotaryTables(Part):
         self.moves = {name: size for name, size in moves.items() if size is not None and size != MOVES[name]}
         self.seed = keras.random.SeedGenerator() if self.moves else None
 
-    def call(self, grid: Grid | None = None, training: bool = False) -> Rotating:
-        """The tables for a grid of patches, the config's unless given; constants where nothing is open.
-
-        Where each layer makes its own, see `MixedRotary`, the coordinates of the tokens.
-        """
+    def call(self, grid: Grid | None = None, training: bool = False) -> Float[Tensor, "2 tokens head_dim"]:
+        """The tables for a grid of patches, the config's unless given; constants where nothing is open."""
         grid = self.grid if grid is None else grid
-        if self.rotary.kind == "mixed":
-            return ops.pad(self._coordinates(grid), ((self.num_prefix_tokens, 0), (0, 0)))
         moves = training and bool(self.moves)
         if is_known(grid) and not moves:
             tables = constant_tables(self.rotary, grid, self.num_prefix_tokens)
@@ -93,23 +84,28 @@ class RotaryTables(Part):
         return ops.tile(angles, (1, 2)) if self.rotary.kind == "centres" else ops.repeat(angles, 2, axis=1)
 
 
-class MixedRotary(Part):
-    """The trained frequencies of a layer, one for each pair of channels of each head and either coordinate (Heo et al.
-    2024, https://arxiv.org/abs/2403.13298, section 3.2).
+class MixedRotary(RotaryTables):
+    """The same by trained frequencies of a layer, one for each pair of channels of each head and either coordinate (Heo
+    et al. 2024, https://arxiv.org/abs/2403.13298, section 3.2).
     """
 
     def __init__(self, config: PretrainedConfig, layer: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.rotary, self.num_heads = Rotary.of(config), len(config.kept_heads(layer))
+        super().__init__(config, **kwargs)
+        self.num_heads = len(config.kept_heads(layer))
 
     def build(self, input_shape: Any = None) -> None:
         shape = (2, self.num_heads, self.rotary.head_dim // 2)
-        self.frequencies = self.add_weight(name="frequencies", shape=shape, initializer=Frequencies(self.rotary))
+        self.frequencies = self.add_weight(
+            name="frequencies", shape=shape, initializer=Frequencies(self.rotary), autocast=False
+        )
 
-    def call(self, coordinates: Float[Tensor, "tokens 2"]) -> Float[Tensor, "2 tokens heads head_dim"]:
-        """Cosines, and sines with their signs, for each head."""
+    def call(  # type: ignore[override]
+        self, grid: Grid | None = None
+    ) -> Float[Tensor, "2 tokens heads head_dim"]:
+        """The tables of each head, whose angles are computed in float32."""
         first, second = ops.cast(self.frequencies, "float32")
-        coordinates = ops.cast(coordinates, "float32")
+        coordinates = self._coordinates(self.grid if grid is None else grid)
+        coordinates = ops.pad(coordinates, ((self.num_prefix_tokens, 0), (0, 0)))
         angles = ops.repeat(coordinates[:, :1, None] * first + coordinates[:, 1:, None] * second, 2, axis=-1)
         tables = ops.stack([ops.cos(angles), ops.sin(angles) * _signs(self.rotary)])
         return ops.cast(tables, self.compute_dtype)

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from vit_core import DINOv3ViTConfig, VisionTransformerConfig
 from vit_core.rotary import Rotary, rotated
-from vit_tf.rotary import RotaryTables, turned
+from vit_tf.rotary import MixedRotary, RotaryTables, turned
 
 SIZES = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "image_size": 32, "patch_size": 8}
 HEADS = np.random.default_rng(0).normal(size=(2, 17, 2, 8)).astype(np.float32)
@@ -43,6 +44,18 @@ def test_a_grid_that_a_graph_leaves_open(tables):
     run = tf.function(lambda rows, columns: tables(grid=(rows, columns)))
     found = run(tf.constant(3), tf.constant(5))
     np.testing.assert_allclose(found, tables(grid=(3, 5)), atol=1e-5)
+
+
+def test_trained_frequencies_turn_each_head_and_stay_exact_in_half_precision():
+    config = VisionTransformerConfig(**SIZES, rotary_positions="mixed", rotary_first="columns", rotary_grid=(5, 7))
+    core, rope = Rotary.of(config), MixedRotary(config, dtype="mixed_bfloat16")
+    found = np.asarray(ops.cast(rope(grid=(3, 5)), "float32"))
+    known = core.mixed_tables(core.coordinates((3, 5)), core.starting_frequencies(2))
+    np.testing.assert_allclose(found[0, 1:].transpose(1, 0, 2), known[0], atol=2**-8)
+    np.testing.assert_array_equal(found[:, 0], [np.ones((2, 8)), np.zeros((2, 8))])
+    expected = rotated("mixed", HEADS[:, 1:16].transpose(0, 2, 1, 3), known).transpose(0, 2, 1, 3)
+    rope = MixedRotary(config)
+    np.testing.assert_allclose(turned("mixed", HEADS[:, :16], rope(grid=(3, 5)))[:, 1:], expected, atol=1e-5)
 
 
 def moved(training=True, **fields):
