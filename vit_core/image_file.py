@@ -15,6 +15,10 @@ from vit_core.image_limits import IMAGE_LIMITS
 #: Formats whose decoder runs another program (Ghostscript) or the operating system's drawing code on the file.
 VECTOR_FORMATS = {"EPS", "WMF"}
 
+#: Formats with files of others inside, of another size than their own header says if a stranger wants it so. PIL
+#: decodes some of them as it opens them, so that they have to be left out before.
+NESTING_FORMATS = {"ICO", "ICNS", "BLP"}
+
 #: Several frames, of which the first is the photograph and the others are its depth map, preview or second eye.
 ONE_PHOTO_FORMATS = {"MPO"}
 
@@ -113,7 +117,7 @@ def _of_row(row: Mapping[str, Any]) -> Any:
 def _open(source: str | os.PathLike[str] | BytesIO, name: str) -> Image.Image:
     try:
         with reading(name):
-            picture = Image.open(source)
+            picture = _opened(source)
     except OSError as error:
         match error.__cause__:
             case FileNotFoundError() if name.startswith(("http://", "https://")):
@@ -140,6 +144,17 @@ def _open(source: str | os.PathLike[str] | BytesIO, name: str) -> Image.Image:
             f"vit_core.image_limits.IMAGE_LIMITS.pixels_per_byte if you trust it."
         )
     return picture
+
+
+def _opened(source: str | os.PathLike[str] | BytesIO) -> Image.Image:
+    """What PIL opens, of any format but those that nest others."""
+    Image.preinit()
+    try:
+        return Image.open(source, formats=[each for each in Image.ID if each not in NESTING_FORMATS])
+    except UnidentifiedImageError:
+        if not Image.init():  # all that PIL knows has been tried
+            raise
+        return Image.open(source, formats=[each for each in Image.ID if each not in NESTING_FORMATS])
 
 
 def _size(source: str | os.PathLike[str] | BytesIO) -> int:

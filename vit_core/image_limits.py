@@ -25,7 +25,7 @@ class ImageLimits:
 
     harmless_pixels: int = 2**24
     pixels_per_byte: float = 25
-    pixels_at_once: int = 2**27
+    pixels_at_once: int = 2**26
     result_pixels: int = 2**23
 
 

@@ -193,7 +193,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None]]] = {
 
 
 def processed(path: Path) -> None:
-    AutoImageProcessor.from_pretrained("bundled/vit-digits")([path, *map(Path, [str(path)] * 3)], return_tensors="np")
+    AutoImageProcessor.from_pretrained("bundled/vit-digits")(path, return_tensors="np")
 
 
 def webp(size: int) -> Callable[[Path], Path]:
@@ -204,7 +204,14 @@ def webp(size: int) -> Callable[[Path], Path]:
     return write
 
 
+def icon(inner: bytes) -> bytes:
+    """An icon of 16 x 16 pixels, by its header, which PIL believes until it decodes what is inside."""
+    entry = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(inner), 22)
+    return struct.pack("<HHH", 0, 1, 1) + entry + inner
+
+
 IMAGES = {
+    "icon with 169 million pixels inside": file("icon.ico", icon(png(13000, 13000, 8, 6))),
     "PNG of 89 million gray pixels": file("image.png", png(9400, 9400, 16, 0)),
     "PNG of 16 million gray pixels": file("image.png", png(4000, 4000, 16, 0)),
     "PNG of 16 million colors": file("image.png", png(4000, 4000, 8, 6)),
@@ -250,7 +257,7 @@ def test_a_small_image_file_takes_little_memory_beside_its_pixels(kind: str, tmp
     path = IMAGES[kind](tmp_path)
     memory, seconds = peak(lambda: processed(path))
     print(f"\n{kind}: {path.stat().st_size} bytes, {memory / MIB:.0f} MiB, {seconds:.2f} s")
-    assert memory < MOST_MEMORY + 4 * 4 * 2**24
+    assert memory < MOST_MEMORY + 4 * 2**24
 
 
 def test_settings_are_compared_with_the_model_before_images_are_made(
