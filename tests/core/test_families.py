@@ -237,3 +237,8 @@ def test_a_siglip_without_a_head_says_so_and_one_with_a_head_does_not():
         assert not any(row.part == "pooler" for row in parameters(config, "image-classification"))
     with pytest.raises(ValueError, match="vision_use_head is 1; give True or False"):
         SiglipVisionConfig(vision_use_head=1)
+
+
+def test_a_whole_ratio_is_written_as_a_whole_number():
+    config = FAMILIES["dinov2"].config_class(mlp_ratio=4.0)  # which transformers 5 refuses to read
+    assert '"mlp_ratio": 4,' in config.to_json_string()

@@ -3,6 +3,8 @@
 Run by `nox -s interop`, which installs transformers 4.47.1, 4.57.6 and the newest 5.
 """
 
+import json
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -42,7 +44,11 @@ VARIANTS = {
         {"use_gated_mlp": True, "hidden_act": "silu", "num_register_tokens": 3, "key_bias": True, "rope_theta": 50.0},
         {"num_register_tokens": 1, **dict.fromkeys(["query_bias", "value_bias", "proj_bias", "mlp_bias"], False)},
     ],
-    "siglip_vision_model": [{}, {"hidden_act": "gelu", "layer_norm_eps": 1e-3, "num_channels": 1}],
+    "siglip_vision_model": [
+        {},
+        {"hidden_act": "gelu", "layer_norm_eps": 1e-3, "num_channels": 1},
+        {"vision_use_head": False},
+    ],
     "clip_vision_model": [{}, {"hidden_act": "gelu", "projection_dim": 20}],
 }
 IS_5 = transformers.__version__.startswith("5.")
@@ -110,6 +116,16 @@ def assert_same_results(ours, theirs, name):
             torch.testing.assert_close(here, there, atol=1e-5, rtol=0)
 
 
+def assert_same_fields(written, config):
+    """That what a file says means the same to who read it; a dtype has another name in newer versions."""
+    written.pop("torch_dtype")
+    assert str(config.torch_dtype if hasattr(config, "torch_dtype") else config.dtype) == "torch.float32"
+    read = json.loads(config.to_json_string(use_diff=False))
+    tower = written.pop("vision_config", {})
+    assert {name: read.get(name) for name in written} == written
+    assert {name: read["vision_config"].get(name) for name in tower} == tower
+
+
 def wide(model):
     """With parameters that all show in the answers."""
     with torch.no_grad():
@@ -129,6 +145,7 @@ def test_what_we_save_loads_in_transformers(model_type, name, fields, tmp_path):
     theirs, info = other.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert_same_results(ours, theirs, name)
+    assert_same_fields(json.loads((tmp_path / "config.json").read_text()), theirs.config)
 
 
 @pytest.mark.parametrize(("model_type", "name", "fields"), CASES)

@@ -73,7 +73,8 @@ class BaseDinov2Config(BackboneConfig):
         use_mask_token: bool = True,
         **fields: Any,
     ) -> None:
-        self.mlp_ratio = mlp_ratio
+        # A file that says 4.0 of it is refused by transformers 5.
+        self.mlp_ratio = int(mlp_ratio) if isinstance(mlp_ratio, float) and mlp_ratio.is_integer() else mlp_ratio
         self.qkv_bias = qkv_bias
         self.layerscale_value = as_float("layerscale_value", layerscale_value)
         self.drop_path_rate = as_float("drop_path_rate", drop_path_rate)
