@@ -171,9 +171,8 @@ def _stage(folder: Path, is_folder: bool) -> tuple[Path, int | None]:
             _remove(staging)
             raise
         granted = try_lock(descriptor)
-        with contextlib.suppress(FileNotFoundError):
-            if granted and os.path.samestat(os.stat(lock_file), os.fstat(descriptor)):
-                return staging, descriptor
+        if granted and lock_file.exists():  # nobody else makes a file of that name
+            return staging, descriptor
         unlock(descriptor)
         if granted is None:
             say_unlockable(folder)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import mmap
 import os
 import random
@@ -122,8 +123,10 @@ def convert() -> Save:
         source = Path(tempfile.gettempdir()) / f"source-of-{folder.name}-{number}"
         save_source(source, number, WHOLE)
         try:
-            if vit_cli.main(["convert", str(source), str(folder), "--overwrite", "--max-shard-size", largest]):
-                raise OSError("trivit convert failed")
+            with contextlib.redirect_stderr(io.StringIO()) as said:
+                status = vit_cli.main(["convert", str(source), str(folder), "--overwrite", "--max-shard-size", largest])
+            if status:
+                raise OSError(said.getvalue())
         finally:
             shutil.rmtree(source)
 

@@ -87,11 +87,14 @@ def test_save_killed_before_it_had_its_lock_is_cleaned_up(tmp_path):
 
 
 def test_forked_child_keeps_no_lock_of_a_parent_that_was_killed(tmp_path):
-    worker = "    if os.fork() == 0:\n        os._exit(len(sys.stdin.read()))\n    os._exit(9)"
+    worker = (
+        "    if os.fork() == 0:\n        os.write(1, b'.')\n        os._exit(len(sys.stdin.read()))\n    os._exit(9)"
+    )
     script = KILLED.replace("    os._exit(9)", worker)
-    with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdin=subprocess.PIPE) as process:
-        while process.poll() is None:
-            time.sleep(0.01)
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script, tmp_path], **options) as process:
+        process.wait()
+        assert process.stdout.read(1) == b"."  # of the child, which lives
         assert len(stagings(tmp_path)) == 1
         write_file(tmp_path / "config.json", b"{}")
         assert not stagings(tmp_path)
