@@ -18,6 +18,8 @@ from vit_core.parameters import Parameter
 from vit_core.resampling import usual_patch_resampling
 from vit_core.stored_tensor import StoredTensor, first_float_name
 
+HARMLESS_LAYERS = 64  # of which a file may lack all, as of a backbone's head alone; they start at random
+
 #: Arguments of base models that decide which parameters there are.
 PARTS = ("add_pooling_layer", "use_mask_token")
 
@@ -145,7 +147,7 @@ def _require_layers(
     """Check, before there is a model of so many layers, that the weights may be of as many as the files say."""
     for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
         count = getattr(config, name, 0)
-        if name not in overrides and count > len(checkpoint.tensors):
+        if name not in overrides and count > max(HARMLESS_LAYERS, len(checkpoint.tensors)):
             raise ValueError(
                 f"{source} has a config with {name}={count}, but holds {len(checkpoint.tensors)} tensors, not one for "
                 f"each layer; get it again, or give {name}."
