@@ -19,6 +19,7 @@ ARCHITECTURES = {
     ("vit", 1e-6, "layer", "usual"): "vit_base_patch16_224",
     ("vit", 1e-5, "layer", "usual"): "vit_base_patch16_clip_224",
     ("vit", 1e-6, "rms", "usual"): "test_vit4",
+    ("vit", 1e-6, "layer", "gated"): "vit_giant_patch14_dinov2",
     ("vit", 1e-5, "rms", "gated, with normed patches"): "aimv2_large_patch14_224",
     ("vit", 1e-6, "layer", "post-norm"): "vit_base_patch16_rpn_224",
     ("vit", 1e-6, "layer", "parallel"): "vit_pwee_patch16_reg1_gap_256",
@@ -113,7 +114,6 @@ def _of_vit(config: PretrainedConfig) -> tuple[dict[str, Any], dict[str, bool]]:
         config.intermediate_size,
     )
     lacking = {
-        "such gated MLPs": options.gated_mlp and not options.patch_norm,
         "norms of tokens and of what its head reads": has_norm and options.final_norm,
         f"hidden_act={config.hidden_act!r}": activation is None,
         f"output_bias={options.output_bias} beside mlp_bias={options.mlp_bias}": options.output_bias
@@ -126,7 +126,7 @@ def _of_vit(config: PretrainedConfig) -> tuple[dict[str, Any], dict[str, bool]]:
         "halves='parallel' without biases": is_parallel and not options.mlp_bias,
         "a pooler with sizes of its own": POOLINGS.get(str(options.pooler)) == "map" and has_own_sizes,
     }
-    arguments = {
+    arguments: dict[str, Any] = {
         "pos_embed": "none" if options.absolute_positions is None else "learn",
         "reg_tokens": options.register_tokens,
         "pre_norm": options.embedding_norm,
@@ -138,6 +138,8 @@ def _of_vit(config: PretrainedConfig) -> tuple[dict[str, Any], dict[str, bool]]:
         "act_layer": activation,
         "pool_include_prefix": options.pooler == "attention" and options.num_prefix_tokens > 0,
     }
+    if options.gated_mlp and not options.patch_norm:  # then one layer holds gate and value, and timm counts both
+        arguments["mlp_ratio"] = timm_config.ratio(2 * config.intermediate_size, config.hidden_size)
     return arguments, lacking
 
 

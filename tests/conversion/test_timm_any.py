@@ -128,7 +128,7 @@ def test_timm_has_no_place_for_every_combination(tmp_path: Path, write_checkpoin
         [
             ({"layer_norm_eps": 1e-3, "pooler": None}, "layer_norm_eps=0.001 with norm='layer'"),
             ({"pooler": None, "layer_norm_eps": 1e-6, "relative_positions": "layers"}, "relative positions"),
-            ({"pooler": None, "layer_norm_eps": 1e-6, "gated_mlp": True}, "such gated MLPs"),
+            ({"pooler": None, "layer_norm_eps": 1e-5, "gated_mlp": True}, r"such layers \(gated\)"),
             ({"pooler": None, "layer_norm_eps": 1e-6, "patch_norm": True}, r"such layers \(with normed patches\)"),
             ({**ATTENDS, "pooler_attention_heads": 2}, "a pooler with sizes of its own"),
             ({**ATTENDS, "pooler": "patch-attention", "rotary_positions": "indices"}, "attends to patches alone"),
