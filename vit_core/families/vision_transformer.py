@@ -21,8 +21,8 @@ class VisionTransformerConfig(BackboneConfig):
         encoder_stride: pixels to a patch's side in the decoder of masked image modeling.
         vocab_size: how many visual tokens there are, which masked token modeling predicts.
         rope_theta: the base of the rotary positions' frequencies.
-        rotary_grid: rows and columns of patches to which rotary positions of "indices" stretch any other grid, one
-            number for a square; those of `image_size` unless given.
+        rotary_grid: rows and columns of patches to which rotary positions of "indices" and "mixed" stretch any other
+            grid, one number for a square; those of `image_size` unless given, and kept where that is set anew.
         pooler_attention_heads: heads of a pooler that attends; `num_attention_heads` unless given.
         pooler_intermediate_size: width of its MLP; `intermediate_size` unless given.
         **fields: the options of `vit_core.architecture.Architecture` by name, and see `PretrainedConfig`.
@@ -58,6 +58,8 @@ class VisionTransformerConfig(BackboneConfig):
         for name in option_names():
             setattr(self, name, fields.pop(name, getattr(options, name)))
         super().__init__(*sizes, **fields)
+        if self.rotary_grid is None and self.rotary_positions in ("indices", "mixed") and self.rotary_stretch:
+            self.rotary_grid = self.grid  # of training, whatever size is set later
 
     @property
     def architecture(self) -> Architecture:
