@@ -12,6 +12,7 @@ from torch.export import Dim
 import vit_torch
 from vit_core.auto import AutoConfig
 from vit_core.families import FAMILIES, family_of
+from vit_core.rotary import Rotary
 from vit_torch.layers import DropPath, ScaledLayer
 
 TOLERANCE = 1e-5
@@ -84,6 +85,7 @@ FIELDS = {
             "mlp_norm": True,
             "halves": "parallel",
             "rotary_positions": "mixed",
+            "rotary_stretch": False,
             "position_resampling": "antialiased",
         },
         {
@@ -206,6 +208,9 @@ def test_new_weights_start_as_the_table_says(name, task, config_class, fields):
             assert (parameter[:, : model.config.architecture.num_positioned_prefix_tokens] == 0).all()
         elif row.initializer == "normal":
             assert 0 < parameter.abs().max() <= 2
+        elif row.initializer == "rotary":
+            expected = Rotary.of(model.config).starting_frequencies(model.config.num_attention_heads)
+            torch.testing.assert_close(parameter.detach(), torch.from_numpy(expected).float())
         else:
             assert (parameter == {"zeros": 0.0, "ones": 1.0}.get(row.initializer, row.initializer)).all(), row.name
 
