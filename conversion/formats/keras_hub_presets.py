@@ -17,6 +17,7 @@ from conversion.sources import TASK_KEY
 from vit_core.activations import canonical
 from vit_core.checks import shown
 from vit_core.config import PretrainedConfig
+from vit_core.families import family_of
 
 PACKAGE = "keras_hub>"
 #: What a serialized object of Keras says.
@@ -226,7 +227,7 @@ def _has_channels_first(shape: list[Any]) -> bool:
 
 
 def _preset_of(config: PretrainedConfig) -> Preset:
-    return PRESETS[config.model_type.removesuffix("_with_registers")]
+    return PRESETS[family_of(config).model_type.removesuffix("_with_registers")]
 
 
 def _our_activation(preset: Preset, name: Any) -> str:
