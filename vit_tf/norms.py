@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 from jaxtyping import Float
 from keras import layers, ops
 from tensorflow import Tensor
 
 from vit_core import PretrainedConfig
+from vit_tf.fast_graph import has_fast_graph
 from vit_tf.parts import Part
 
 
@@ -28,8 +30,22 @@ class RMSNorm(Part):
         return ops.cast(exact * ops.rsqrt(size + self.epsilon) * ops.cast(self.gamma, exact.dtype), inputs.dtype)
 
 
+@keras.saving.register_keras_serializable("trivit")
+class LayerNorm(layers.LayerNormalization):
+    """Keras' LayerNormalization, which reads the tokens once less."""
+
+    def call(self, inputs: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
+        """Norm; computed in float32 if the inputs are in less."""
+        exact = inputs if inputs.dtype == "float64" else ops.cast(inputs, "float32")
+        centred = exact - ops.mean(exact, axis=-1, keepdims=True)
+        size = ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + self.epsilon)
+        gamma, beta = (ops.cast(each, exact.dtype) for each in (self.gamma, self.beta))
+        return ops.cast(centred * size * gamma + beta, inputs.dtype)
+
+
 def norm_of(config: PretrainedConfig, name: str, dtype: Any) -> layers.LayerNormalization | RMSNorm:
     """The norm that the architecture names; under half-precision policies it still computes in float32."""
     if config.architecture.norm == "rms":
         return RMSNorm(config, name=name, dtype=dtype)
-    return layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=dtype)
+    made = LayerNorm if has_fast_graph(config) else layers.LayerNormalization
+    return made(epsilon=config.layer_norm_eps, name=name, dtype=dtype)

@@ -73,11 +73,11 @@ class Linear(keras.layers.Dense):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """See `keras.layers.Dense.call`."""
-        return _by_rows(lambda rows: super(Linear, self).call(rows, training), inputs)
+        return by_rows(lambda rows: super(Linear, self).call(rows, training), inputs)
 
     def quantized_call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The same once the layer is quantized."""
-        return _by_rows(lambda rows: super(Linear, self).quantized_call(rows, *args, **kwargs), inputs)
+        return by_rows(lambda rows: super(Linear, self).quantized_call(rows, *args, **kwargs), inputs)
 
     def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
         """See `keras.layers.Dense.quantize`, which otherwise refuses every subclass."""
@@ -118,7 +118,13 @@ def run_part(
     return hidden_states, others[0] if others else None
 
 
-def _by_rows(multiply: Callable[[Any], Any], inputs: Any) -> Any:
+def by_rows(multiply: Callable[[Any], Any], inputs: Any) -> Any:
+    """What a function of rows makes of tokens, which are the rows of one matrix for it.
+
+    Args:
+        multiply: takes and returns (rows, width), of any two widths.
+        inputs: (batch, tokens, width), or already rows.
+    """
     if len(inputs.shape) == 2:
         return multiply(inputs)
     _, *between, width = keras.ops.shape(inputs)
