@@ -161,8 +161,9 @@ def that_fits(to: str, model: dict[str, Any]) -> dict[str, Any]:
         return model | squares | {"num_channels": 3, "intermediate_size": 4 * model["hidden_size"]}
     if to == "open-clip":
         return model | {"num_channels": 3}
-    is_square = to == "dinov2" or (to == "keras-hub" and model.get("model_type") in IN_KERAS_HUB)
-    return model | squares if is_square else model
+    if to == "keras-hub" and model.get("model_type") in IN_KERAS_HUB:
+        return model | squares | {"hidden_act": "relu"}  # which all of its classes with an argument for it take
+    return model | squares if to == "dinov2" else model
 
 
 def folded(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
