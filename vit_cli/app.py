@@ -9,10 +9,10 @@ import typer
 
 from conversion.format_names import WRITABLE_NAMES
 from conversion.proof.frameworks import FRAMEWORKS
+from vit_cli.feature_kinds import KINDS
 
 DEFAULT_MODEL = "bundled/vit-digits"
 DTYPES = ("float16", "bfloat16", "float32")
-KINDS = ("class", "mean", "patches", "pooled")  # of features
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode="markdown", context_settings={"help_option_names": ["-h", "--help"]}

@@ -45,8 +45,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model with its preprocessing, in one framework."""
+    """A model with its preprocessing, in one framework; `name` is what the user calls it."""
 
+    name: str
     model: Any
     processor: Any
     backend: Framework
@@ -71,13 +72,16 @@ class Classifier:
         if model.config.num_labels < 2 or model.config.problem_type == "regression":
             raise ValueError(f"{name} has {model.config.num_labels} label(s), so it predicts numbers, not classes")
         _require_like_size(processor, model.config, name)
-        return cls(model, fit_channels(processor, model.config, name), backend)
+        return cls(name, model, fit_channels(processor, model.config, name), backend)
 
     def answer(self, images: Images, top_k: int, is_pictured: bool) -> list[Answer]:
         """Run the model on a batch."""
         output = self.backend.forward(self.model, {"pixel_values": images.pixel_values}, is_pictured, False)
         config = self.model.config
-        scores = probabilities(np.asarray(output.logits), config.problem_type)
+        logits = np.asarray(output.logits)
+        if not np.isfinite(logits).all():
+            raise ValueError(f"the logits of {self.name} are not finite; its weights are damaged")
+        scores = probabilities(logits, config.problem_type)
         looked: Iterable[np.ndarray | None] = [None] * len(images.files)
         if is_pictured:
             attentions = [self.backend.to_numpy(attention) for attention in output.attentions]

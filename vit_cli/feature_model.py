@@ -15,14 +15,6 @@ from conversion.proof.model_choice import encoder_of
 from vit_cli.fitting_processor import fitting_processor
 from vit_core import PretrainedConfig
 
-#: Kinds of features, and what to call them.
-KINDS = {
-    "class": "class tokens",
-    "mean": "means of the patches",
-    "patches": "patches",
-    "pooled": "pooled features",
-}
-
 #: Poolers that were trained to say what is on the whole image, in SigLIP and in CLIP: their output is the default.
 SUMMARIES = ("attention", "class-norm")
 
@@ -33,7 +25,7 @@ class FeatureModel:
 
     Attributes:
         name: what the user calls it.
-        kind: the features that are wanted of it, one of `KINDS`.
+        kind: the features that are wanted of it, one of `vit_cli.feature_kinds.KINDS`.
         model: the framework's base model.
         processor: its image processor.
         backend: the framework.

@@ -13,7 +13,8 @@ import numpy as np
 from conversion.proof.frameworks import FRAMEWORKS, choose_framework
 from conversion.sources import open_files
 from vit_cli.feature_files import check_format
-from vit_cli.feature_model import KINDS, FeatureModel
+from vit_cli.feature_kinds import KINDS
+from vit_cli.feature_model import FeatureModel
 from vit_cli.feature_picture import BRIGHTEST, COLOURS, DARKEST, PicturedFeatures, draw_features
 from vit_cli.image_batches import Images, Unreadable, progress, read_batch
 from vit_cli.image_files import find_images

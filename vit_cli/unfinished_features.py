@@ -29,7 +29,7 @@ import numpy as np
 from vit_cli.feature_files import DTYPE, Features, write_features
 from vit_cli.principal_components import Moments
 from vit_core.locks import lockable, say_unlockable, try_lock
-from vit_core.saving import write_file, write_flushed
+from vit_core.saving import STAGING, write_file
 
 RUN, VALUES, DONE = "run.json", "features.f32", "done.jsonl"
 
@@ -73,7 +73,9 @@ class UnfinishedFeatures:
         _append(self.folder / DONE, json.dumps(line).encode() + b"\n")
         if self.moments is not None:
             _moments_file(self.folder, self.done).unlink(missing_ok=True)
-        self.done, self.files, self.unreadable = done, [*self.files, *files], [*self.unreadable, *unreadable]
+        self.done = done
+        self.files += files
+        self.unreadable += unreadable
 
     def finish(self, output: Path, about: Mapping[str, Any]) -> None:
         """Write what there is to a file, in the format of its suffix, and drop what was kept.
@@ -135,7 +137,7 @@ def unfinished_features(
 
     Raises:
         OSError: the folder cannot be written, or another process is at it.
-        ValueError: a run that was stopped was another one.
+        ValueError: a run that was stopped was another one, or the folder is somebody's own.
     """
     folder = folder_of(output)
     with _explained(folder):
@@ -152,9 +154,9 @@ def unfinished_features(
                 file.unlink()
         with _explained(folder):
             if not (folder / RUN).exists():
-                for name in (VALUES, DONE):
-                    write_flushed(folder / name, b"")
                 write_file(folder / RUN, json.dumps(run).encode())
+            for name in (VALUES, DONE):
+                (folder / name).touch()
         try:
             unfinished._go_on(patch_width is not None)
         except (OSError, ValueError, LookupError, TypeError) as error:
@@ -175,6 +177,10 @@ def _difference(folder: Path, run: Mapping[str, Any]) -> str | None:
     try:
         before = json.loads((folder / RUN).read_bytes())
     except FileNotFoundError:
+        if others := [file.name for file in folder.iterdir() if not file.name.startswith(STAGING)]:
+            raise ValueError(
+                f"{folder} has no {RUN}, but {others[0]}, so no run left it; move it, or choose another --output"
+            ) from None
         return None
     except ValueError:
         before = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
 from jaxtyping import Float
 from keras import ops
 from tensorflow import Tensor
@@ -160,7 +161,7 @@ class AttentionPooler(Part):
         self.output_.build((None, self.config.pooler_mlp_size))
 
     def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch hidden"]:
-        gathered = self.attention(ops.convert_to_tensor(self.probe), hidden_states)
+        gathered = self.attention(tf.convert_to_tensor(self.probe), hidden_states)
         return gathered + self.output_(self.activation(self.intermediate(self.layernorm(gathered))))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,9 +19,7 @@ from vit_tf.initialization import Frequencies
 from vit_tf.parts import Part
 from vit_tf.position import is_known
 
-if TYPE_CHECKING:
-    Grid = tuple[int | Tensor, int | Tensor]
-
+Grid = tuple[int | Tensor, int | Tensor]
 #: How the config says that coordinates are moved in training, and what moves nothing.
 MOVES = {"pos_embed_shift": 0.0, "pos_embed_jitter": 1.0, "pos_embed_rescale": 1.0}
 

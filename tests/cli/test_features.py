@@ -259,6 +259,14 @@ def test_a_state_that_is_damaged_is_named(trivit: Run, stops: Any) -> None:
     assert result.err == "trivit: a.npz.unfinished is damaged; remove it, and the run begins anew\n"
 
 
+def test_a_folder_that_no_run_left_is_not_touched(trivit: Run) -> None:
+    Path("a.npz.unfinished").mkdir()
+    Path("a.npz.unfinished/mine").write_text("mine")
+    result = trivit("features", NAMES[0], "-o", "a.npz", "--overwrite")
+    assert "no run left it" in result.err
+    assert Path("a.npz.unfinished/mine").read_text() == "mine"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks")
 def test_two_runs_do_not_write_one_file(trivit: Run) -> None:
     import fcntl

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import conversion
-from conversion.formats import WRITABLE
+from conversion.formats import WRITABLE, timm_config
 from vit_core.families import FAMILIES
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 
@@ -680,9 +680,7 @@ def test_the_config_of_timm_builds_the_model(write_checkpoint: Folder, convert: 
 
 @given(wide=st.integers(1, 20_000), narrow=st.integers(1, 5_000))
 def test_the_ratio_of_an_mlp_gives_its_width_again(wide: int, narrow: int) -> None:
-    from conversion.formats.timm_config import _ratio
-
-    assert int(narrow * _ratio(wide, narrow)) == wide
+    assert int(narrow * timm_config.ratio(wide, narrow)) == wide
 
 
 @pytest.mark.parametrize(("fraction", "mode"), [(0.9, "center"), (0.875, "center"), (1.0, "center"), (1.0, "squash")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,15 +13,26 @@ import pytest
 from conversion.format_names import WRITABLE_NAMES
 
 SEEDS = ("0", "1", "2")
+#: The checkpoint that is written; and, in formats that have no place for a ViT, another.
+SOURCE = "hf_vit_classifier"
+SOURCES = {
+    "mae": "hf_vit_mae",
+    "clip": "hf_clip_projection",
+    "open-clip": "hf_clip_projection",
+    "dinov2": "hf_dinov2",
+    "dinov3": "hf_dinov3",
+    "big-vision-siglip": "hf_siglip_vision",
+}
 PROGRAM = """
+import json
 import sys
 import conversion
-from conversion.format_names import WRITABLE_NAMES
 from vit_core import ViTConfig, ViTImageProcessor
 
-source, autoencoder, folder = sys.argv[1:]
-for name in WRITABLE_NAMES:
-    conversion.convert(autoencoder if name == "mae" else source, f"{folder}/{name}", to=name, compare=False)
+fixtures, source, sources, folder = sys.argv[1:]
+for name, each in json.loads(sources).items():
+    conversion.convert(f"{fixtures}/{each}", f"{folder}/{name}", to=name, compare=False)
+source = f"{fixtures}/{source}"
 config = ViTConfig.from_pretrained(source, problem_type="multi_label_classification", output_attentions=True)
 config.save_pretrained(f"{folder}/config")
 ViTImageProcessor.from_pretrained(source, do_resize=False).save_pretrained(f"{folder}/processor")
@@ -33,9 +45,10 @@ def written(fixture_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> l
     found = []
     for seed in SEEDS:
         folder = tmp_path_factory.mktemp(f"seed{seed}")
-        sources = [str(fixture_folder / name) for name in ("hf_vit_classifier", "hf_vit_mae")]
+        sources = json.dumps({name: SOURCES.get(name, SOURCE) for name in WRITABLE_NAMES})
+        arguments = [str(fixture_folder), SOURCE, sources, str(folder)]
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", PROGRAM, *sources, str(folder)], env=environment, check=True)
+        subprocess.run([sys.executable, "-c", PROGRAM, *arguments], env=environment, check=True)
         files = (path for path in folder.rglob("*") if path.is_file())
         found.append({str(path.relative_to(folder)): path.read_bytes() for path in files})
     return found

@@ -7,20 +7,24 @@ import sys
 CHECKED_CALLS = """
 import inspect
 import beartype, jaxtyping, keras, numpy as np, tensorflow as tf
-from vit_tf import ViTConfig, ViTForImageClassification, ViTForMaskedImageModeling, ViTModel, losses, modeling, position
+from vit_tf import ViTConfig, ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
+from vit_tf import CLIPVisionModelWithProjection, Dinov2WithRegistersForImageClassification, DINOv3ViTModel
+from vit_tf import SiglipVisionModel
+from vit_tf import embeddings, image_projection, layers, losses, modeling, norms, poolers, position, rotary
 
 checked = jaxtyping.jaxtyped(typechecker=beartype.beartype)
-for module in (modeling, losses, position):
+of_layers = (embeddings, image_projection, layers, modeling, norms, poolers, rotary)
+for module in (*of_layers, losses, position):
     for name, found in list(vars(module).items()):
         if not (found.__module__ if hasattr(found, "__module__") else "").startswith("vit_tf."):
             continue
         if inspect.isfunction(found):
             setattr(module, name, checked(found))
-        elif inspect.isclass(found) and "call" in vars(found) and module is modeling:
+        elif inspect.isclass(found) and "call" in vars(found) and module in of_layers:
             found.call = checked(found.call)
 
-config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-                   image_size=(32, 48), patch_size=8, encoder_stride=8, num_labels=5)
+sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": (32, 48), "patch_size": 8}
+config = ViTConfig(**sizes, intermediate_size=48, encoder_stride=8, num_labels=5)
 random = np.random.default_rng(0)
 def images(*shape):
     return tf.constant(random.normal(size=shape), "float32")
@@ -32,6 +36,11 @@ ViTForMaskedImageModeling(config)(pixel_values, mask, **everything)
 for labels in (tf.constant([0, 1]), images(2, 5)):
     ViTForImageClassification(config)(pixel_values, labels=labels)
 ViTForImageClassification(config, dtype="bfloat16")(pixel_values)
+for each in (CLIPVisionModelWithProjection, Dinov2WithRegistersForImageClassification, SiglipVisionModel):
+    each(each.config_class(**sizes))(pixel_values, **everything)
+dinov3 = DINOv3ViTModel(DINOv3ViTModel.config_class(**sizes, num_register_tokens=2, use_gated_mlp=True))
+dinov3(pixel_values, training=True)
+dinov3(images(2, 3, 40, 40))
 try:
     ViTModel(config).pooler(tf.zeros(3))
 except Exception as error:
