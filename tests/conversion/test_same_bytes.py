@@ -17,8 +17,8 @@ SEEDS = ("0", "1", "2")
 SOURCE = "hf_vit_classifier"
 SOURCES = {
     "mae": "hf_vit_mae",
-    "clip": "hf_clip_projection",
-    "open-clip": "hf_clip_projection",
+    "clip": "clip_original/clip.pt",
+    "open-clip": "clip_original/clip.pt",
     "dinov2": "hf_dinov2",
     "dinov3": "hf_dinov3",
     "big-vision-siglip": "hf_siglip_vision",
