@@ -101,7 +101,8 @@ class MixedRotary(RotaryTables):
         self, grid: Grid | None = None
     ) -> Float[Tensor, "2 tokens heads head_dim"]:
         """The tables of each head, whose angles are computed in float32."""
-        first, second = ops.cast(self.frequencies, "float32")
+        frequencies = ops.cast(self.frequencies, "float32")
+        first, second = frequencies[0], frequencies[1]
         coordinates = self._coordinates(self.grid if grid is None else grid)
         coordinates = ops.pad(coordinates, ((self.num_prefix_tokens, 0), (0, 0)))
         angles = ops.repeat(coordinates[:, :1, None] * first + coordinates[:, 1:, None] * second, 2, axis=-1)

@@ -354,7 +354,8 @@ class ScaledLayer(ViTLayer):
         return nn.Parameter(torch.empty(self.config.hidden_size)) if has_factors else None
 
     def _added(self, factors: Tensor | None, branch: Tensor, hidden_states: Tensor) -> Tensor:
-        return self.drop_path(branch if factors is None else factors * branch) + hidden_states
+        kept = self.drop_path(branch)
+        return kept + hidden_states if factors is None else torch.addcmul(hidden_states, factors, kept)
 
 
 class PostNormLayer(ScaledLayer):

@@ -33,6 +33,9 @@ from vit_core.loading_options import request
 from vit_core.loading_plan import require_memory
 from vit_core.pretrained import prepare_loading
 
+# What the child runs needs no thread of the libraries that other tests have started.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning")
+
 MOST_MEMORY, MOST_SECONDS = 300 * 2**20, 6  # of processor time; each has taken less than two, and before, seventeen
 MIB = 2**20
 EXPECTED = (ValueError, TypeError, OSError)

@@ -82,6 +82,7 @@ KERAS_HUB = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*the text tower, .* is left out")
 @pytest.mark.parametrize("name", KERAS_HUB)
 def test_a_preset_of_keras_hub_gives_its_own_answers(run: Runs, expected: Any, name: str) -> None:
     """The smaller images have another size than DINOv2's positions are for, and DINOv3's larger ones are no square."""

@@ -1,8 +1,7 @@
 """How much memory a process may have, and what is said when there is none left."""
 
-import os
-import resource
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
@@ -32,16 +31,23 @@ def test_limits_of_control_groups_and_of_those_around_them_hold(monkeypatch, tmp
     assert allowed_memory() == 100 * MIB
 
 
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from vit_core.memory import allowed_memory
+
+kind = sys.argv[1]
+used = [int(pages) * resource.getpagesize() for pages in Path("/proc/self/statm").read_text().split()]
+taken = used[0] if kind == "RLIMIT_AS" else used[5]
+resource.setrlimit(getattr(resource, kind), (taken + 100 * 2**20,) * 2)
+print(allowed_memory())
+"""
+
+
 @pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
 def test_what_the_process_has_counts_towards_its_own_limit(kind):
-    used = [int(pages) * resource.getpagesize() for pages in Path("/proc/self/statm").read_text().split()]
-    taken = used[0] if kind == "RLIMIT_AS" else used[5]
-    child = os.fork()
-    if child == 0:
-        resource.setrlimit(getattr(resource, kind), (taken + 100 * MIB,) * 2)
-        allowed = allowed_memory()
-        os._exit(0 if allowed is not None and 60 * MIB < allowed <= 100 * MIB else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    run = subprocess.run([sys.executable, "-c", LIMITED, kind], capture_output=True, text=True, check=True)
+    assert 60 * MIB < int(run.stdout) <= 100 * MIB
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ def model():
 def test_attributes_are_there(model):
     assert model.framework == "pt"
     assert model.main_input_name == "pixel_values"
-    assert model._no_split_modules == ["ViTEmbeddings", "MaskedEmbeddings", "ViTLayer", "ScaledLayer"]
+    assert model._no_split_modules == [
+        *("ViTEmbeddings", "MaskedEmbeddings", "ViTLayer", "ScaledLayer", "PostNormLayer", "ParallelLayer")
+    ]
     assert model.supports_gradient_checkpointing
     assert model._supports_sdpa
     assert not any((model.can_generate(), model.is_parallelizable, model.is_gradient_checkpointing))
