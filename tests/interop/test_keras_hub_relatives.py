@@ -125,6 +125,7 @@ def our_model(name, source):
     options = {"add_pooling_layer": False} if name.endswith("DeiTModel") else {}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*the text tower, .* is left out")
         return getattr(vit_tf, name).from_pretrained(source, **CHANNELS_LAST, **options)
 
 
