@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from vit_core.checks import require_choice
+from vit_core.checks import require_choice, shown
 from vit_core.weights_choice import WeightsChoice
 
 #: How patches are thought to be resized where the projection of a checkpoint's patches is resampled for patches of
@@ -114,10 +114,11 @@ def request(options: Mapping[str, Any]) -> Request:
     """Sort the options of a model's `from_pretrained`.
 
     Raises:
-        ValueError: an option asks for what Trivit does not have, or a variant or a way of resampling is impossible.
+        ValueError: an option asks for what Trivit does not have, or has an impossible value.
     """
     location, rest = place_and_rest(options)
-    mmap = bool(rest.pop("mmap", True))
+    if not isinstance(mmap := rest.pop("mmap", True), bool):
+        raise ValueError(f"mmap is {shown(mmap)}; give True or False.")
     if (patch_resampling := rest.pop(PATCH_RESAMPLING, None)) is not None:
         require_choice(PATCH_RESAMPLING, patch_resampling, PATCH_RESAMPLINGS)
     choice = WeightsChoice.from_options(**{name: rest.pop(name) for name in CHOICE if name in rest})

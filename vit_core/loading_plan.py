@@ -14,7 +14,7 @@ from vit_core.config import PretrainedConfig
 from vit_core.loading_options import PATCH_RESAMPLINGS, PatchResampling
 from vit_core.memory import allowed_memory, in_gib
 from vit_core.parameters import Parameter
-from vit_core.renaming import renamed
+from vit_core.renaming import TwoNamesError, renamed
 from vit_core.resampling import require_trained_patches, resampled, sees_pixels
 from vit_core.stored_tensor import StoredTensor
 
@@ -125,7 +125,8 @@ def plan_loading(
 
     Raises:
         ShapeError: a shape does not fit; both are named.
-        ValueError: nothing fits at all, or what is missing would need more memory than the machine has.
+        ValueError: nothing fits at all, a tensor is there under two names, or what is missing would need more memory
+            than the machine has.
     """
     wanted = {row.name: row.shape for row in table} | dict(extras or {})
     available = unwrapped(checkpoint.tensors, wanted)
@@ -164,6 +165,7 @@ def plan_loading(
     missing = tuple(row for row in table if row.name not in tensors)
     require_memory((*missing, *changed), config)
     used = set(stored_names.values())
+    _require_one_name_each(available, used, (prefix or usual, usual), source)
     return LoadingPlan(
         tensors,
         missing,
@@ -232,6 +234,20 @@ def _stored_names(wanted: Iterable[str], tensors: Collection[str], prefix: str, 
     found = {name: begin + rest for name, rest in bare.items() if begin + rest in tensors}
     taken = set(found.values())
     return found | {name: name for name in wanted if name in tensors and name not in taken}
+
+
+def _require_one_name_each(names: Iterable[str], used: Collection[str], prefixes: Iterable[str], source: str) -> None:
+    """Raise ValueError if a tensor is there with and without what a base model's names start with in one with a head.
+
+    Norms are not looked at: a head may have one of the base model's name.
+    """
+    for name in names:
+        if name in used:
+            continue
+        for prefix in prefixes:
+            other = name.removeprefix(prefix) if name.startswith(prefix) else prefix + name
+            if other in used and min(name, other, key=len).startswith(("embeddings.", "encoder.", "classifier.")):
+                raise ValueError(f"{source}: {TwoNamesError(other, name, name, {})}")
 
 
 def _any_starts(names: Iterable[str], prefix: str) -> bool:

@@ -19,7 +19,8 @@ import conversion
 from conversion.checkpoint import open_for_loading
 from conversion.containers.weights_file import read_weights
 from vit_core.hub import locate
-from vit_core.loading_plan import unwrapped
+from vit_core.loading_plan import plan_loading, unwrapped
+from vit_core.parameters import parameters
 from vit_core.renaming import TwoNamesError
 
 HEADS = {"num_attention_heads": 4}
@@ -101,6 +102,32 @@ def test_published_and_canonical_names_of_one_tensor_are_refused(fixture_folder:
     save_file({**arrays, other: arrays[name] + 1}, file)
     with pytest.raises(ValueError, match="two names of one tensor"):
         open_for_loading(locate(folder), {}, config_class=config)
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "added"),
+    [
+        ("hf_vit_model", "embeddings.cls_token", "vit.embeddings.cls_token"),
+        ("hf_vit_classifier", "vit.encoder.layer.0.output.dense.bias", "encoder.layer.0.output.dense.bias"),
+        ("hf_vit_classifier", "classifier.bias", "vit.classifier.bias"),
+        ("hf_dinov2", "dinov2.embeddings.position_embeddings", "embeddings.position_embeddings"),
+    ],
+)
+def test_a_models_own_folder_with_two_spellings_is_refused(
+    fixture_folder: Path, tmp_path: Path, name: str, there: str, added: str
+) -> None:
+    folder = shutil.copytree(fixture_folder / name, tmp_path / "model")
+    arrays = load_file(folder / "model.safetensors")
+    save_file({**arrays, added: arrays[there] + 1}, folder / "model.safetensors")
+    config = conversion.load(fixture_folder / name).config
+
+    def load() -> None:
+        checkpoint = open_for_loading(locate(folder), {}, config_class=type(config))
+        plan_loading(parameters(config, "image-classification"), checkpoint, config, "the folder")
+
+    with pytest.raises(ValueError, match="two names of one tensor") as caught:
+        load()
+    assert all(f"'{each}'" in str(caught.value) for each in (there, added))
 
 
 def test_a_tensor_in_two_shards_is_refused(fixture_folder: Path, tmp_path: Path) -> None:
