@@ -118,7 +118,7 @@ def test_losses_and_every_gradient(pair, name, problem, tmp_path):
         for model in (ours, theirs)
     )
     assert max(gradient.abs().max() for gradient in expected.values()) > 0.01
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in CLASSIFIERS])
@@ -132,7 +132,7 @@ def test_every_gradient_of_a_model_without_a_head(pair, name, tmp_path):
         type(ours).from_pretrained(files_of_gradients(model, tmp_path / type(model).__module__)).state_dict()
         for model in (ours, theirs)
     )
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["Dinov2ForImageClassification", "Dinov2WithRegistersModel"])
