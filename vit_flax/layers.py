@@ -6,6 +6,7 @@ from the canonical names. An option that is off has no module and costs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import KW_ONLY
 from functools import partial
 from typing import Any, ClassVar
@@ -350,6 +351,10 @@ class DropPath(nn.Module):
         return (hidden_states * (is_kept / (1 - rate))).astype(hidden_states.dtype)
 
 
+#: Adds what a half makes, by its trained factors, to the hidden states.
+Added = Callable[[Array | None, Array, Array], Array]
+
+
 class ScaledLayer(FlaxViTLayer):
     """A transformer layer that scales what its halves add, channel by channel, and leaves them out now and then."""
 
@@ -376,16 +381,24 @@ class ScaledLayer(FlaxViTLayer):
     ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
         """See `FlaxViTLayer`; `drop_path_rate` is how often a layer without a number is skipped for an image."""
         options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
-        added = partial(self._added, deterministic, drop_path_rate)
-        attended, *attentions = self.attention(
-            self.layernorm_before(hidden_states), deterministic, output_attentions, **options
-        )
+        read = self._read(hidden_states)
+        attended, *attentions = self.attention(read, deterministic, output_attentions, **options)
         if prefix_only:
             hidden_states = hidden_states[:, : self.config.architecture.num_prefix_tokens]
+        added = partial(self._added, deterministic, drop_path_rate)
+        return (self._halves(hidden_states, attended, read, deterministic, added), *attentions)
+
+    @nn.nowrap
+    def _read(self, hidden_states: Array) -> Array:
+        """What attention reads."""
+        return self.layernorm_before(hidden_states)
+
+    @nn.nowrap
+    def _halves(self, hidden_states: Array, attended: Array, read: Array, deterministic: bool, added: Added) -> Array:
+        """The hidden states with what attention adds to them, and then with what the MLP adds."""
         hidden_states = added(self.lambda_1, attended, hidden_states)
-        mlp = self.intermediate(self.layernorm_after(hidden_states))
-        mlp = self.output(mlp, deterministic=deterministic)  # type: ignore[call-arg]
-        return (added(self.lambda_2, mlp, hidden_states), *attentions)
+        mlp = self.output(self.intermediate(self.layernorm_after(hidden_states)), deterministic=deterministic)  # type: ignore[call-arg]
+        return added(self.lambda_2, mlp, hidden_states)
 
     @nn.nowrap
     def _added(
@@ -411,26 +424,15 @@ class PostNormLayer(ScaledLayer):
     Liu et al. 2021, https://arxiv.org/abs/2111.09883, section 3.2.
     """
 
-    def __call__(
-        self,
-        hidden_states: Float[Array, "batch tokens hidden"],
-        deterministic: bool = True,
-        output_attentions: bool = False,
-        *,
-        head_mask: Shaped[Array, " heads"] | None = None,
-        prefix_only: bool = False,
-        drop_path_rate: Float[Array, ""] | None = None,
-        **relative: Any,
-    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
-        """See `ScaledLayer`."""
-        options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
-        added = partial(self._added, deterministic, drop_path_rate)
-        attended, *attentions = self.attention(hidden_states, deterministic, output_attentions, **options)
-        if prefix_only:
-            hidden_states = hidden_states[:, : self.config.architecture.num_prefix_tokens]
+    @nn.nowrap
+    def _read(self, hidden_states: Array) -> Array:
+        return hidden_states
+
+    @nn.nowrap
+    def _halves(self, hidden_states: Array, attended: Array, read: Array, deterministic: bool, added: Added) -> Array:
         hidden_states = added(self.lambda_1, self.layernorm_before(attended), hidden_states)
         mlp = self.output(self.intermediate(hidden_states), deterministic=deterministic)  # type: ignore[call-arg]
-        return (added(self.lambda_2, self.layernorm_after(mlp), hidden_states), *attentions)
+        return added(self.lambda_2, self.layernorm_after(mlp), hidden_states)
 
 
 class ParallelLayer(ScaledLayer):
@@ -439,26 +441,11 @@ class ParallelLayer(ScaledLayer):
     Dehghani et al. 2023, https://arxiv.org/abs/2302.05442, section 2.
     """
 
-    def __call__(
-        self,
-        hidden_states: Float[Array, "batch tokens hidden"],
-        deterministic: bool = True,
-        output_attentions: bool = False,
-        *,
-        head_mask: Shaped[Array, " heads"] | None = None,
-        prefix_only: bool = False,
-        drop_path_rate: Float[Array, ""] | None = None,
-        **relative: Any,
-    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
-        """See `ScaledLayer`."""
-        options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
-        normed = self.layernorm_before(hidden_states)
-        attended, *attentions = self.attention(normed, deterministic, output_attentions, **options)
-        if prefix_only:
-            before = self.config.architecture.num_prefix_tokens
-            hidden_states, normed = hidden_states[:, :before], normed[:, :before]
-        mlp = self.output(self.intermediate(normed), deterministic=deterministic)  # type: ignore[call-arg]
-        return (self._added(deterministic, drop_path_rate, self.lambda_1, attended + mlp, hidden_states), *attentions)
+    @nn.nowrap
+    def _halves(self, hidden_states: Array, attended: Array, read: Array, deterministic: bool, added: Added) -> Array:
+        read = read[:, : hidden_states.shape[1]]
+        mlp = self.output(self.intermediate(read), deterministic=deterministic)  # type: ignore[call-arg]
+        return added(self.lambda_1, attended + mlp, hidden_states)
 
 
 #: The layers of which FlaxViTLayer is the plainest.

@@ -343,11 +343,19 @@ class ScaledLayer(ViTLayer):
         output_attentions: bool = False,
         **relative: Any,
     ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        returned = self.attention(self.layernorm_before(hidden_states), head_mask, output_attentions, **relative)
-        attended, *probabilities = items_of(returned)
+        read = self._read(hidden_states)
+        attended, *probabilities = items_of(self.attention(read, head_mask, output_attentions, **relative))
+        return self._halves(hidden_states, attended, read), *probabilities
+
+    def _read(self, hidden_states: Tensor) -> Tensor:
+        """What attention reads."""
+        return self.layernorm_before(hidden_states)
+
+    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
+        """The hidden states with what attention adds to them, and then with what the MLP adds."""
         hidden_states = self._added(self.lambda_1, attended, hidden_states)
         mlp = self.output(self.intermediate(self.layernorm_after(hidden_states)))
-        return self._added(self.lambda_2, mlp, hidden_states), *probabilities
+        return self._added(self.lambda_2, mlp, hidden_states)
 
     def _factors(self, name: str) -> nn.Parameter | None:
         has_factors = name in self.config.architecture.factors
@@ -364,18 +372,13 @@ class PostNormLayer(ScaledLayer):
     Liu et al. 2021, https://arxiv.org/abs/2111.09883, section 3.2.
     """
 
-    def forward(
-        self,
-        hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, "*head"] | None = None,
-        output_attentions: bool = False,
-        **relative: Any,
-    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        returned = self.attention(hidden_states, head_mask, output_attentions, **relative)
-        attended, *probabilities = items_of(returned)
+    def _read(self, hidden_states: Tensor) -> Tensor:
+        return hidden_states
+
+    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
         hidden_states = self._added(self.lambda_1, self.layernorm_before(attended), hidden_states)
         mlp = self.layernorm_after(self.output(self.intermediate(hidden_states)))
-        return self._added(self.lambda_2, mlp, hidden_states), *probabilities
+        return self._added(self.lambda_2, mlp, hidden_states)
 
 
 class ParallelLayer(ScaledLayer):
@@ -384,17 +387,9 @@ class ParallelLayer(ScaledLayer):
     Dehghani et al. 2023, https://arxiv.org/abs/2302.05442, section 2.
     """
 
-    def forward(
-        self,
-        hidden_states: Float[Tensor, "batch tokens hidden"],
-        head_mask: Shaped[Tensor, "*head"] | None = None,
-        output_attentions: bool = False,
-        **relative: Any,
-    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        normed = self.layernorm_before(hidden_states)
-        attended, *probabilities = items_of(self.attention(normed, head_mask, output_attentions, **relative))
-        mlp = self.output(self.intermediate(normed))
-        return self._added(self.lambda_1, attended + mlp, hidden_states), *probabilities
+    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
+        mlp = self.output(self.intermediate(read))
+        return self._added(self.lambda_1, attended + mlp, hidden_states)
 
 
 class LayerStack(nn.Module):
