@@ -397,7 +397,8 @@ class ScaledLayer(FlaxViTLayer):
     def _halves(self, hidden_states: Array, attended: Array, read: Array, deterministic: bool, added: Added) -> Array:
         """The hidden states with what attention adds to them, and then with what the MLP adds."""
         hidden_states = added(self.lambda_1, attended, hidden_states)
-        mlp = self.output(self.intermediate(self.layernorm_after(hidden_states)), deterministic=deterministic)  # type: ignore[call-arg]
+        mlp = self.intermediate(self.layernorm_after(hidden_states))
+        mlp = self.output(mlp, deterministic=deterministic)  # type: ignore[call-arg]
         return added(self.lambda_2, mlp, hidden_states)
 
     @nn.nowrap
