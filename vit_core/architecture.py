@@ -7,6 +7,7 @@ table of parameters asks what type of model it has. The defaults are those of th
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, fields
 from typing import Literal, get_args, get_type_hints
 
@@ -218,6 +219,7 @@ def option_names() -> list[str]:
     return [field.name for field in fields(Architecture)]
 
 
+@functools.cache
 def choices(option: str) -> tuple[str, ...]:
     """The values of an option that is one of several names; empty for any other option."""
     hint = get_type_hints(Architecture)[option]
