@@ -137,7 +137,7 @@ def interop(session: nox.Session, side: str) -> None:
     torch = [line for line in constraints if line.startswith("torch==")]
     backend, packages, tests = OTHER_SIDES[side]
     constrained = torch if backend == "torch" else []
-    session.install(*constrained, f".[{backend}]", *packages, "pytest", "hypothesis", "safetensors")
+    session.install(*constrained, f".[{backend}]", *packages, "pytest", "hypothesis")
     session.run("pytest", *(f"tests/{test}" for test in tests), "-W", "default", *session.posargs)
 
 
@@ -153,7 +153,7 @@ def peer_tests(session: nox.Session, backend: str) -> None:
     extras, packages, tests = PEER_TESTS[backend]
     session.install(
         *("-c", str(folder / "constraints.txt"), f".[{','.join(extras)}]", PEER, *packages),
-        *("pytest", "hypothesis", "safetensors", "parameterized"),
+        *("pytest", "hypothesis", "parameterized"),
     )
     session.run("pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", str(folder), PEER)
     shutil.unpack_archive(next(folder.glob("transformers-*.tar.gz")), folder, filter="data")

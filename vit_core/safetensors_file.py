@@ -1,9 +1,10 @@
-"""The safetensors file format, mapped rather than read, and written as a stream.
+"""The safetensors file format: read by its package, mapped rather than copied, and written as a stream.
 
-A file is eight bytes with the length of the header (little endian), the header (JSON: name -> dtype, shape and offsets;
-padded with spaces), and the tensors' bytes without gaps. The safetensors package would copy every tensor into numpy,
-knows no bfloat16 there and takes all bytes in memory to write; weights are what this project is about, so it maps and
-streams them itself, and its tests hold it to the package's bytes. Format: https://github.com/huggingface/safetensors.
+What a file holds and where, the safetensors package says, which is the reference: it checks dtypes, shapes and offsets
+against the file. It would copy every tensor into numpy, has no bfloat16 there, takes an object's last value where a
+name stands twice, and needs all tensors in memory to write; so values are mapped here, headers are looked at for such
+names first, and files are written one tensor at a time, byte for byte as the package writes them. Format:
+https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
@@ -13,23 +14,24 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from vit_core.array_bytes import steps_of
 from vit_core.checks import shown
 from vit_core.file_bytes import file_bytes
 from vit_core.json_file import parse_json
-from vit_core.stored_tensor import DTYPES, StoredTensor
+from vit_core.mapped_tensor import mapped_tensor
+from vit_core.stored_tensor import DTYPES, StoredTensor, is_shape
 
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors package
-LARGEST_RANK = 32  # of arrays before numpy 2
-LARGEST_OFFSET = 2**63 - 1
 METADATA = "__metadata__"
 OF_A_CHECKPOINT: Mapping[str, str] = {"format": "pt"}  # the one value every reader of ViT checkpoints accepts
+ATTEMPTS = 100  # to open a file that others replace meanwhile
 
 
 def map_safetensors(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
@@ -40,18 +42,27 @@ def map_safetensors(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
         mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
-        Its tensors by name, in the order of the file.
+        Its tensors by name, in the order of their bytes.
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: it is truncated, corrupt or no safetensors file; the message says what is wrong.
+        ValueError: it is truncated, corrupt or no safetensors file, or has a name twice; the message tells.
     """
-    with open(path, "rb") as file:  # once: the path may hold another file a moment later
-        header, start, length = _read_header(path, file)
-        entries = {name: _checked_entry(path, name, entry) for name, entry in header.items() if name != METADATA}
-        _check_layout(path, entries, length - start)
-        data = file_bytes(file, start, mmap)
-    return {name: _mapped(data, *entry) for name, entry in entries.items()}
+    for _ in range(ATTEMPTS):
+        with open(path, "rb") as file:
+            start = _checked_header(path, file)
+            descriptions = _described(path)  # by a reader that opens the path itself
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                data = file_bytes(file, start, mmap)
+                break
+    else:
+        raise OSError(f"{path} is replaced again and again while it is opened; try again later.")
+    tensors = {}
+    end = 0
+    for name, dtype, shape in descriptions:  # one behind the other, without gaps
+        begin, end = end, end + math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+        tensors[name] = mapped_tensor(data[begin:end], dtype, shape)
+    return tensors
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
@@ -101,11 +112,8 @@ def header_of(tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str]) 
     return names, struct.pack("<Q", len(text)) + text
 
 
-Entry = tuple[str, tuple[int, ...], int, int]  # dtype, shape, first byte, byte after the last
-
-
-def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int, int]:
-    """The header, where the tensors' bytes start, and the length of the file."""
+def _checked_header(path: Path, file: BinaryIO) -> int:
+    """Where the tensors' bytes start, once the header is known to be in the file and to have no name twice."""
     length = os.fstat(file.fileno()).st_size
     prefix = file.read(8)
     if len(prefix) < 8:
@@ -119,67 +127,27 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int, int]:
             f"{LARGEST_HEADER} are accepted; it is truncated or no safetensors file, get it again."
         )
     try:
-        header = parse_json(file.read(header_length), strict=True)
+        parse_json(file.read(header_length), strict=True)
     except ValueError as error:
         raise ValueError(f"{path} has a corrupt header ({error}); it is no safetensors file, get it again.") from error
-    if not isinstance(header, dict):
-        raise ValueError(f"{path} has a header that is no JSON object; it is no safetensors file, get it again.")
-    return header, 8 + header_length, length
+    return 8 + header_length
 
 
-def _checked_entry(path: Path, name: str, entry: Any) -> Entry:
-    match entry:
-        case {"dtype": dtype, "shape": [*shape], "data_offsets": [start, end]} if (
-            is_shape(shape) and _is_size(start) and _is_size(end)
-        ):
-            pass
-        case _:
-            raise ValueError(
-                f"{path} describes {shown(name)} as {shown(entry)}, which is not a dtype, a possible shape and two "
-                f"offsets; it is corrupt."
-            )
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"{path} holds {shown(name)} as {shown(dtype)}; supported are {', '.join(DTYPES)}.")
-    needed = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
-    if end - start != needed:
+def _described(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Name, dtype and shape of every tensor, in the order of their bytes, which fill the file behind its header."""
+    try:
+        with safe_open(path, "np", backend="pread") as package:  # maps nothing
+            slices = [(name, package.get_slice(name)) for name in package.offset_keys()]
+    except SafetensorError as error:
+        reason = str(error).removeprefix("Error while deserializing header: ")
         raise ValueError(
-            f"{path} gives {shown(name)} {end - start} bytes, but shape {tuple(shape)} as {dtype} takes {needed}; it "
-            f"is corrupt."
-        )
-    return dtype, tuple(shape), start, end
-
-
-def _is_size(number: Any) -> bool:
-    return type(number) is int and 0 <= number <= LARGEST_OFFSET  # True is an int, too
-
-
-def is_shape(sizes: Sequence[Any]) -> bool:
-    """Whether there can be an array of that shape: numpy counts an empty one without its axes of length zero."""
-    if len(sizes) > LARGEST_RANK or not all(map(_is_size, sizes)):
-        return False
-    return math.prod(size or 1 for size in sizes) <= LARGEST_OFFSET // 8  # of the largest dtype
-
-
-def _check_layout(path: Path, entries: Mapping[str, Entry], available: int) -> None:
-    """Check that the tensors lie one after the other and fill the file."""
-    position = 0
-    for name, (_, _, start, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
-        if start != position:
-            raise ValueError(f"{path} puts {shown(name)} at byte {start} instead of {position}; it is corrupt.")
-        position = end
-    if position != available:
-        raise ValueError(
-            f"{path} has {available} bytes of tensors, but its header describes {position}; it is truncated or "
-            f"corrupt, get it again."
-        )
-
-
-def _mapped(file: np.ndarray, dtype: str, shape: tuple[int, ...], start: int, end: int) -> StoredTensor:
-    def read() -> np.ndarray:
-        bits = file[start:end]
-        numpy_dtype = np.dtype(DTYPES[dtype])
-        if bits.ctypes.data % numpy_dtype.itemsize:  # headers of old files are not padded; frameworks need alignment
-            bits = bits.copy()
-        return bits.view(numpy_dtype).reshape(shape)
-
-    return StoredTensor(dtype, shape, read)
+            f"{path} is no whole safetensors file, since the safetensors package says {shown(reason)}; it is truncated "
+            f"or corrupt, get it again."
+        ) from error
+    described = [(name, each.get_dtype(), tuple(each.get_shape())) for name, each in slices]
+    for name, dtype, shape in described:
+        if dtype not in DTYPES:
+            raise ValueError(f"{path} holds {shown(name)} as {shown(dtype)}; supported are {', '.join(DTYPES)}.")
+        if not is_shape(shape):
+            raise ValueError(f"{path} gives {shown(name)} the shape {shown(shape)}, which no array has; get it again.")
+    return described

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,9 @@ DTYPES: dict[str, str] = {
 #: dtype name -> the name that configs and frameworks use, for the dtypes of weights.
 FLOAT_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 FLOAT_CODES = {name: code for code, name in FLOAT_NAMES.items()}
+
+LARGEST_RANK = 32  # of arrays before numpy 2
+LARGEST_OFFSET = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,18 @@ class StoredTensor:
         widened = bits.astype(np.uint32)
         widened <<= np.uint32(16)  # in place, since an operator would make a scalar of an array without axes
         return widened.view(np.float32)
+
+
+def is_size(number: Any) -> bool:
+    """Whether a number can be a size or an offset."""
+    return type(number) is int and 0 <= number <= LARGEST_OFFSET  # True is an int, too
+
+
+def is_shape(sizes: Sequence[Any]) -> bool:
+    """Whether there can be an array of that shape: numpy counts an empty one without its axes of length zero."""
+    if len(sizes) > LARGEST_RANK or not all(map(is_size, sizes)):
+        return False
+    return math.prod(size or 1 for size in sizes) <= LARGEST_OFFSET // 8  # of the largest dtype
 
 
 def first_float_name(tensors: Mapping[str, StoredTensor]) -> str | None:

@@ -26,11 +26,11 @@ from conversion.containers.hdf5_structure import (
     Unfit,
     read_structure,
 )
-from conversion.containers.mapped_file import view_as
 from conversion.containers.sparse_file import SparseFile
 from vit_core.array_bytes import steps_of
 from vit_core.checks import shown
 from vit_core.file_bytes import file_bytes
+from vit_core.mapped_tensor import view_as
 from vit_core.stored_tensor import DTYPES, StoredTensor
 
 if TYPE_CHECKING:

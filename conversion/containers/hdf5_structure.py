@@ -19,8 +19,7 @@ import numpy as np
 
 from conversion.containers.zip_file import DEFLATE_EXPANSION, HARMLESS_SIZE, LARGEST_EXPANSION
 from vit_core.checks import shown
-from vit_core.safetensors_file import is_shape
-from vit_core.stored_tensor import DTYPES
+from vit_core.stored_tensor import DTYPES, is_shape
 
 LARGEST_COUNT = 500_000  # records that are looked at; a ViT-H has some ten thousand
 LARGEST_DEPTH = 64  # of groups in groups; Keras nests some ten

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from conversion.containers.mapped_file import mapped_tensor
 from vit_core.array_bytes import contiguous, steps_of
 from vit_core.checks import shown
 from vit_core.file_bytes import file_bytes
-from vit_core.safetensors_file import LARGEST_RANK, is_shape
-from vit_core.stored_tensor import DTYPES, StoredTensor
+from vit_core.mapped_tensor import mapped_tensor
+from vit_core.stored_tensor import DTYPES, LARGEST_RANK, StoredTensor, is_shape
 
 #: dtype name -> Flax's, which is numpy's.
 NAMES = {code: np.dtype(numpy_code).name for code, numpy_code in DTYPES.items()} | {"BF16": "bfloat16"}

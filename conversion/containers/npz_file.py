@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from conversion.containers.mapped_file import mapped_tensor, view_as
 from conversion.containers.zip_file import ZipEntry, ZipWriter, open_zip
 from vit_core.checks import shown
-from vit_core.safetensors_file import is_shape
-from vit_core.stored_tensor import DTYPES, StoredTensor
+from vit_core.mapped_tensor import mapped_tensor, view_as
+from vit_core.stored_tensor import DTYPES, StoredTensor, is_shape
 
 SUFFIX = ".npy"
 MAGIC = b"\x93NUMPY"

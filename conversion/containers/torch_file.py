@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from conversion.containers.mapped_file import mapped_tensor, view_as
 from conversion.containers.torch_names import (
     STORAGE_TYPES,
     UNTYPED_DTYPES,
@@ -34,6 +33,7 @@ from conversion.containers.torch_script import Children, script_children
 from conversion.containers.zip_file import ZipEntry, ZipWriter, open_zip
 from vit_core.checks import shown
 from vit_core.file_bytes import file_bytes
+from vit_core.mapped_tensor import mapped_tensor, view_as
 from vit_core.stored_tensor import StoredTensor
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from vit_core.checks import shown
-from vit_core.safetensors_file import LARGEST_OFFSET, is_shape
-from vit_core.stored_tensor import DTYPES, FLOAT_NAMES
+from vit_core.stored_tensor import DTYPES, FLOAT_NAMES, is_shape, is_size
 
 
 class Pairs(list[tuple[Any, Any]]):
@@ -171,11 +170,6 @@ def refusal(text: str) -> ValueError:
 def itemsize(dtype: str) -> int:
     """The size of one value in bytes."""
     return np.dtype(DTYPES[dtype]).itemsize
-
-
-def is_size(number: Any) -> bool:
-    """Whether a number can be a size or an offset."""
-    return type(number) is int and 0 <= number <= LARGEST_OFFSET  # True is an int, too
 
 
 def _inert(arguments: tuple[Any, ...]) -> Any:

@@ -25,11 +25,11 @@ from conversion.containers.torch_names import (
     ScriptModule,
     Storage,
     admitted,
-    is_size,
     itemsize,
     refusal,
 )
 from vit_core.checks import shown
+from vit_core.stored_tensor import is_size
 
 LARGEST_PICKLE = 2**26  # bytes; one of a ViT-H with its optimizer takes some hundred thousand
 MOST_STEPS = 2**20  # a tensor takes about forty; a step takes about a hundred bytes at most, beside text

@@ -13,7 +13,7 @@ def mapped_tensor(data: np.ndarray, dtype: str, shape: tuple[int, ...], in_colum
     Args:
         data: its bytes, uint8, as many as shape and dtype take.
         dtype: a name of `vit_core.stored_tensor.DTYPES`.
-        shape: its shape, one that `vit_core.safetensors_file.is_shape` accepts.
+        shape: its shape, one that `vit_core.stored_tensor.is_shape` accepts.
         in_columns: the first index varies fastest (Fortran order), not the last.
     """
 
