@@ -1,7 +1,6 @@
 """Of what a stranger's files say, that which Trivit knows: the rest is not written on under somebody else's name.
 
-Some of it other programs obey: `auto_map` and `custom_pipelines` name code that transformers downloads and runs,
-`custom_objects` and `registered_name` what Keras builds.
+Some of it other programs obey: what names code (`vit_core.named_code`), and `registered_name`, which Keras builds.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from vit_core.config import PretrainedConfig
 from vit_core.config_scripts import GENERAL_SETTINGS
 from vit_core.file_names import CONFIG_NAME, PROCESSOR_NAME
 from vit_core.image_settings_file import TYPE_KEYS
+from vit_core.named_code import without_code
 
 #: What transformers says beside a model's own fields: of a CLIP's or SigLIP's text tower, and of both towers.
 OF_OTHER_PARTS = frozenset(("text_config", "logit_scale_init_value", "initializer_factor"))
-CODE = ("auto_map", "custom_pipelines", "custom_objects", "trust_remote_code")
 OF_SEGMENTATION = ("do_reduce_labels", "reduce_labels")  # BEiT's, which are kept and written back
 
 
@@ -31,7 +30,7 @@ def known_fields(config: PretrainedConfig) -> tuple[PretrainedConfig, tuple[str,
     for name in unknown:
         del vars(kept)[name]
     for name in vars(kept).keys() & OF_OTHER_PARTS:
-        vars(kept)[name] = _without_code(vars(kept)[name])
+        vars(kept)[name] = without_code(vars(kept)[name])
     return kept, _note(CONFIG_NAME, unknown)
 
 
@@ -40,12 +39,6 @@ def known_preprocessing(settings: Mapping[str, Any]) -> tuple[dict[str, Any], tu
     known = {*TYPE_KEYS, *OF_SEGMENTATION}.union(*(each._setting_names for each in PROCESSORS.values()))
     kept = {name: value for name, value in settings.items() if name in known}
     return kept, _note(PROCESSOR_NAME, [name for name in settings if name not in known])
-
-
-def _without_code(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_code(each) for name, each in value.items() if name not in CODE}
-    return [_without_code(each) for each in value] if isinstance(value, list) else value
 
 
 def _note(file: str, unknown: list[str]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from vit_core.image_settings_file import TYPE_KEYS, find_settings, read_settings
 from vit_core.image_step_methods import StepMethods, has_steps_of_its_own, process_by_methods
 from vit_core.images import ChannelDimension
 from vit_core.loading_options import NEVER_SAVED
+from vit_core.named_code import without_code
 from vit_core.push import Pushable, push_if_asked
 from vit_core.saving import write_file
 
@@ -190,12 +191,12 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
         return {**settings, "resample": int(self.resample), TYPE_KEYS[0]: type_name}
 
     def to_json_string(self) -> str:
-        """The settings as transformers writes them: sorted JSON and a line feed.
+        """The settings as transformers writes them: sorted JSON and a line feed, without what names code.
 
         Raises:
             TypeError: an attribute that is no setting has no JSON form.
         """
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True, default=_as_json) + "\n"
+        return json.dumps(without_code(self.to_dict()), indent=2, sort_keys=True, default=_as_json) + "\n"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BaseImageProcessor) and self.to_dict() == other.to_dict()

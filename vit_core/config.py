@@ -20,6 +20,7 @@ from vit_core.file_names import CONFIG_NAME
 from vit_core.hub import ModelSource, locate
 from vit_core.json_file import is_json_file, read_json_file
 from vit_core.loading_options import NEVER_SAVED, place_and_rest
+from vit_core.named_code import without_code
 from vit_core.patches import grid_of
 from vit_core.push import Pushable, push_if_asked
 from vit_core.saving import write_file
@@ -527,8 +528,12 @@ class PretrainedConfig(ScriptConfig, Pushable):
         }
 
     def to_json_string(self, use_diff: bool = True) -> str:
-        """The content of `config.json`: sorted keys, two spaces of indentation, a final line break."""
-        values = self.to_diff_dict() if use_diff else self.to_dict()
+        """The content of `config.json`: sorted keys, two spaces of indentation, a final line break.
+
+        What would have other programs run code, such as `auto_map`, is left out, whoever set it; see
+        `vit_core.named_code`.
+        """
+        values = without_code(self.to_diff_dict() if use_diff else self.to_dict())
         try:
             return json.dumps(values, indent=2, sort_keys=True) + "\n"
         except TypeError:

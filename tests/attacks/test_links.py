@@ -104,12 +104,41 @@ def test_a_link_that_the_user_names_is_followed(tmp_path: Path, fixture_folder: 
     assert conversion.load(tmp_path / "vit:base.safetensors", num_attention_heads=4).tensors
 
 
-def test_what_names_code_is_not_converted(fixture_folder: Path, tmp_path: Path) -> None:
-    """transformers runs what `auto_map` names; Keras built what files named (CVE-2024-3660, CVE-2025-1550)."""
-    folder = shutil.copytree(fixture_folder / FIXTURE, tmp_path / "source")
-    code = {"auto_map": {"AutoModel": "evil/code--model.Evil"}, "custom_objects": {"a": "os.system"}, "\x1b[2J": 1}
+#: transformers runs what `auto_map` names; Keras built what files named (CVE-2024-3660, CVE-2025-1550).
+CODE = {"auto_map": {"AutoModel": "evil/code--model.Evil"}, "custom_objects": {"a": "os.system"}}
+
+
+def with_fields(folder: Path, fields: dict) -> Path:
     for name in ("config.json", "preprocessor_config.json"):
-        (folder / name).write_text(json.dumps({**json.loads((folder / name).read_text()), **code}))
+        (folder / name).write_text(json.dumps({**json.loads((folder / name).read_text()), **fields}))
+    return folder
+
+
+def test_what_names_code_is_not_saved_and_other_fields_are(fixture_folder: Path, tmp_path: Path) -> None:
+    source, result = (
+        with_fields(
+            shutil.copytree(fixture_folder / FIXTURE, tmp_path / "source"),
+            {
+                **CODE,
+                "own": [{**CODE, "kept": 1}],
+                "label2id": {"auto_map": 0, "b": 1},
+                "id2label": {"0": "auto_map", "1": "b"},
+            },
+        ),
+        tmp_path / "result",
+    )
+    AutoConfig.from_pretrained(source).save_pretrained(result)
+    AutoImageProcessor.from_pretrained(source).save_pretrained(result)
+    for name in ("config.json", "preprocessor_config.json"):
+        written = json.loads((result / name).read_text())
+        assert not written.keys() & CODE.keys()
+        assert written["own"] == [{"kept": 1}]
+        assert written["label2id"] == {"auto_map": 0, "b": 1}
+
+
+def test_what_names_code_is_not_converted(fixture_folder: Path, tmp_path: Path) -> None:
+    code = {**CODE, "\x1b[2J": 1}
+    folder = with_fields(shutil.copytree(fixture_folder / FIXTURE, tmp_path / "source"), code)
     notes = conversion.convert(folder, tmp_path / "result").notes
     for name in ("config.json", "preprocessor_config.json"):
         written = json.loads((tmp_path / "result" / name).read_text())
