@@ -90,10 +90,14 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _require_shallow(value: Any) -> None:
-    level = [value]
-    for _ in range(DEEPEST):
-        inner = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
-        level = [each for values in inner for each in values if isinstance(each, dict | list)]
+    level: list[Any] = [[value]]
+    for _ in range(1 + DEEPEST):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if type(each) is dict else each)
+            if type(inner) in (dict, list)
+        ]
         if not level:
             return
     raise ValueError(f"its lists and objects are more than {DEEPEST} deep")

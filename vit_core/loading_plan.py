@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 #: What data parallelism, torch.compile, FSDP and activation checkpointing put into names.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_WRAPPER = re.compile("|".join(WRAPPERS))
 
 #: What older checkpoints of transformers hold although it follows from sizes, by the last part of its name.
 COMPUTED = ("relative_position_index", "position_ids")
@@ -187,10 +188,13 @@ def unwrapped(tensors: Mapping[str, T], known: Iterable[str]) -> dict[str, T]:
         TwoNamesError: two names become one.
     """
     known = set(known)
-    return renamed(
-        tensors,
-        lambda name: name if name in known else ".".join(part for part in name.split(".") if part not in WRAPPERS),
-    )
+
+    def spelling(name: str) -> str:
+        if name in known or not _WRAPPER.search(name):
+            return name
+        return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+    return renamed(tensors, spelling)
 
 
 def require_memory(rows: Iterable[Parameter], config: PretrainedConfig) -> None:

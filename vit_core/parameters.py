@@ -246,9 +246,14 @@ def _positions(name: str, config: PretrainedConfig, hidden: Axes, **where: Any) 
 
 
 def _layers(config: PretrainedConfig, stack: Stack) -> Iterator[Parameter]:
+    rows: dict[int, list[Parameter]] = {}  # layers differ in their heads alone
     for layer in range(config.num_hidden_layers):
-        for row in _layer(config, layer, part=stack, stack=stack, layer=layer):
-            yield replace(row, name=f"{STACKS[stack]}.{layer}.{row.name}")
+        heads = config.kept_head_count(layer)
+        if heads not in rows:
+            rows[heads] = list(_layer(config, layer, part=stack, stack=stack))
+        start = f"{STACKS[stack]}.{layer}."
+        for row in rows[heads]:
+            yield replace(row, name=start + row.name, layer=layer)
 
 
 def _layer(config: PretrainedConfig, number: int, **where: Any) -> Iterator[Parameter]:

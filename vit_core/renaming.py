@@ -37,6 +37,9 @@ def renamed(tensors: Mapping[str, T], spelling: Callable[[str], str]) -> dict[st
     Raises:
         TwoNamesError: two names become one.
     """
+    found = dict(zip(map(spelling, tensors), tensors.values(), strict=True))
+    if len(found) == len(tensors):
+        return found
     return distinct((name, spelling(name), tensor) for name, tensor in tensors.items())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vit_core.loading_plan import LoadingPlan
 from vit_torch.tensors import to_torch
@@ -24,9 +25,30 @@ Place = tuple[str, dict[str, Any], str, Tensor]
 _is_filling: ContextVar[bool] = ContextVar("_is_filling", default=False)
 
 
+#: What gives torch's linear layers and convolutions their random start.
+_STARTS = (nn.init.kaiming_uniform_, nn.init.uniform_)
+
+
+class _OnMeta(TorchFunctionMode):
+    """Where parameters are made on `meta`, and have no random start, of which nothing would remain there.
+
+    `torch.device("meta")` does the first, and then a fifth of the time of loading would go to random starts.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is torch.empty and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        elif function in _STARTS and kwargs["tensor"].is_meta:
+            return kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
 def own_parts() -> contextlib.AbstractContextManager[object]:
     """Where the constructor of a model makes its parts: on `meta` if they are about to be filled."""
-    return torch.device("meta") if _is_filling.get() else contextlib.nullcontext()
+    return _OnMeta() if _is_filling.get() else contextlib.nullcontext()
 
 
 def build_to_fill(build: Callable[[], Any], dtype: torch.dtype) -> Any:

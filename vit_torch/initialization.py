@@ -28,7 +28,8 @@ def start_module(module: nn.Module, config: PretrainedConfig) -> None:
     for module_class, kinds in KINDS.items():
         if isinstance(module, module_class):
             for name, kind in kinds.items():
-                if isinstance(parameter := getattr(module, name, None), nn.Parameter):
+                parameter = getattr(module, name, None)
+                if isinstance(parameter, nn.Parameter) and not parameter.is_meta:
                     start(parameter, INITIALIZERS[kind], config)
 
 

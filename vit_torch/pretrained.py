@@ -118,7 +118,9 @@ class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
     def _initialize_weights(self, module: nn.Module) -> None:
         if not getattr(module, "_is_hf_initialized", False):  # scripts set it to keep a start of their own
             self._init_weights(module)
-            module._is_hf_initialized = True  # type: ignore[assignment]
+            vars(module)["_is_hf_initialized"] = (
+                True  # as setting it does, which looks for a parameter of that name first
+            )
 
     def _init_weights(self, module: nn.Module) -> None:
         """Give one module its random start, as the table of parameters has it; a subclass may know better."""

@@ -233,6 +233,8 @@ class Format:
         except TwoNamesError as error:  # which counts only if there is such a model
             stored, twice = error.renamed, error
         first = self.signature[0]
+        if f"{first}\n" not in "\n".join((*stored, "")):  # no name ends so, as of most formats; this tells it fast
+            return []
         starts = [name.removesuffix(first) for name in stored if name.endswith(first)]
         starts = [start for start in starts if start[-1:] in ("", ".", "/") and not _is_optimizers(start)]
         starts = [start for start in starts if self._place(start) not in taken and self._is_signed(start, stored)]

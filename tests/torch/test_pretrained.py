@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.overrides import TorchFunctionMode
 
 from vit_core.position import resample_position_embeddings
 from vit_torch import ViTConfig, ViTForImageClassification, ViTForMaskedImageModeling, ViTModel
@@ -48,6 +49,20 @@ def test_a_loaded_model_is_ready_for_inference_and_for_training(load):
     assert all(parameter.requires_grad for parameter in model.parameters())
     model(expected["pixel_values"], labels=expected["labels"]).loss.backward()
     torch.optim.SGD(model.parameters(), lr=1.0).step()
+
+
+def test_no_parameter_that_a_file_fills_is_started_at_random_first(classifier_folder):
+    called = set()
+
+    class Recorded(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            called.add(function)
+            return function(*args, **kwargs or {})
+
+    with Recorded():
+        ViTForImageClassification.from_pretrained(classifier_folder)
+    assert torch.empty in called
+    assert not called & {torch.nn.init.kaiming_uniform_, torch.nn.init.uniform_, torch.nn.init.trunc_normal_}
 
 
 def test_training_a_loaded_model_leaves_its_file_alone(classifier_folder):
