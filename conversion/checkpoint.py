@@ -154,6 +154,8 @@ def read_source(
 
 def require_fields(config_fields: Mapping[str, Any], configs: Iterable[PretrainedConfig] = ()) -> None:
     """Raise TypeError if there is no such field of a config, one of those that are given or of any family."""
+    if not config_fields:
+        return
     known = list(configs) or [family.config_class() for family in FAMILIES.values()]
     for name in config_fields:
         if name != PATCH_RESAMPLING and not any(hasattr(config, name) for config in known):
