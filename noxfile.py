@@ -101,6 +101,14 @@ def kills(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Open changed files with each reader of a stranger's bytes, ten minutes each; after --: --minutes M, --targets."""
+    install(session, "cli")
+    session.install("-c", "constraints.txt", "msgpack")
+    session.run("python", "tests/fuzz/fuzz.py", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff."""
     session.install("-c", "constraints.txt", *nox.project.dependency_groups(GROUPS, "lint"))

@@ -535,7 +535,7 @@ class PretrainedConfig(ScriptConfig, Pushable):
         """
         values = without_code(self.to_diff_dict() if use_diff else self.to_dict())
         try:
-            return json.dumps(values, indent=2, sort_keys=True) + "\n"
+            return _as_json(values) + "\n"
         except TypeError:
             bad = next(name for name, value in values.items() if not _has_json_form(value))
             raise TypeError(
@@ -548,7 +548,7 @@ class PretrainedConfig(ScriptConfig, Pushable):
     __hash__ = None  # type: ignore[assignment]  # fields can be set
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__} " + json.dumps(self.to_diff_dict(), indent=2, sort_keys=True, default=repr)
+        return f"{type(self).__name__} " + _as_json(self.to_diff_dict(), default=repr)
 
 
 def config_name(source: ModelSource) -> str:
@@ -624,6 +624,20 @@ def _without_replaced(values: Mapping[str, Any], overrides: Mapping[str, Any]) -
 def _warn_of_unused(config: str, unused: Mapping[str, Any]) -> None:
     if unused:
         warnings.warn(f"{config} has no {', '.join(unused)}, which is left out; set fields that exist.", stacklevel=4)
+
+
+def _as_json(values: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """JSON with sorted names; those of several kinds, as `label2id` has if classes are called "cat" and 5, as text."""
+    try:
+        return json.dumps(values, indent=2, sort_keys=True, default=default)
+    except TypeError:
+        return json.dumps(_in_order_of_text(values), indent=2, default=default)
+
+
+def _in_order_of_text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _in_order_of_text(value[name]) for name in sorted(value, key=str)}
+    return [_in_order_of_text(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _has_json_form(value: Any) -> bool:

@@ -129,6 +129,13 @@ def test_label_numbers_are_numbers_even_from_json():
     assert ViTConfig.from_dict({"id2label": {"0": "cat", "7": "dog"}}).id2label == {0: "cat", 7: "dog"}
 
 
+def test_classes_called_by_a_text_and_a_number_can_be_written_and_shown(tmp_path):
+    config = ViTConfig(id2label={0: "cat", 1: 5})
+    config.save_pretrained(tmp_path)
+    assert ViTConfig.from_pretrained(tmp_path).label2id == {"cat": 0, "5": 1}
+    assert '"cat": 0' in repr(config)
+
+
 def test_num_labels_that_contradicts_id2label_warns_and_id2label_wins():
     with pytest.warns(UserWarning, match="num_labels=5 is ignored: id2label names 2 classes"):
         assert ViTConfig(num_labels=5, id2label={0: "cat", 1: "dog"}).num_labels == 2
