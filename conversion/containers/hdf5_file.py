@@ -2,7 +2,7 @@
 
 What is in a file and where, `hdf5_structure` finds out; values are mapped or decompressed here, where their
 size is bounded. Files are written by h5py. Attributes of weights: `hdf5_format.py` of Keras 2; bfloat16: `H5IOStore` of
-Keras 3; LZF: http://oldhome.schmorp.de/marc/liblzf.html.
+Keras 3.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from conversion.containers.hdf5_library import written_again
 from conversion.containers.hdf5_structure import (
     BFLOAT16_MARK,
     GZIP,
     LARGEST_DEPTH,
     LARGEST_NAME,
-    LZF,
     SHUFFLE,
     Dataset,
+    OtherLayout,
     Unfit,
     read_structure,
 )
@@ -45,9 +46,11 @@ def read_hdf5(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
     """Open a file without reading its datasets; compressed ones are decompressed when read.
 
     Args:
-        path: the file. Its datasets hold numbers, in one piece or in chunks, as they are or compressed by gzip or LZF,
-            shuffled or not. Nothing it says is believed before it is checked against the file's size; links to other
-            places or files are refused, not followed.
+        path: the file. Its datasets hold numbers, in one piece or in chunks, as they are or compressed by gzip,
+            shuffled or not. What is stored otherwise, as with `libver="latest"` or another filter, the HDF5 library
+            writes again, if h5py is installed; see `conversion.containers.hdf5_library`. Nothing a file says is
+            believed before it is checked against the file's size; links to other places or files are refused, not
+            followed.
         mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
 
     Returns:
@@ -65,7 +68,11 @@ def read_hdf5(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
 def hdf5_tensors(data: np.ndarray, where: str) -> dict[str, StoredTensor]:
     """What `read_hdf5` does once there are bytes, uint8; `where` names their place in messages."""
     try:
-        datasets = read_structure(data)
+        try:
+            datasets = read_structure(data)
+        except OtherLayout as error:
+            data = written_again(data, error)
+            datasets = read_structure(data)
     except Unfit as error:
         raise ValueError(f"{where} is no HDF5 file that can be read here: {error}.") from error
     return {name: _tensor(f"{shown(name)} in {where}", dataset, data) for name, dataset in datasets.items()}
@@ -168,37 +175,11 @@ def _inflate(packed: bytes, size: int, _: int) -> bytes:
     return content
 
 
-def _expand_lzf(packed: bytes, size: int, _: int) -> bytes:
-    content = bytearray()
-    position = 0
-    while position < len(packed) and len(content) <= size:
-        control = packed[position]
-        position += 1
-        if control < 32:  # so many bytes and one more as they are
-            content += packed[position : position + control + 1]
-            position += control + 1
-            continue
-        extended = control >> 5 == 7
-        following = packed[position : position + 1 + extended]
-        if len(following) != 1 + extended:
-            break
-        position += len(following)
-        count = (control >> 5) + 2 + (following[0] if extended else 0)
-        distance = ((control & 31) << 8) + following[-1] + 1
-        if distance > len(content):
-            raise ValueError(f"it repeats what is {distance} bytes back, where nothing is")
-        repeated = content[-distance:]
-        content += (repeated * -(-count // distance))[:count]
-    if len(content) != size:
-        raise ValueError(f"it does not decompress to {size} bytes")
-    return bytes(content)
-
-
 def _unshuffle(shuffled: bytes, _: int, itemsize: int) -> bytes:
     return np.frombuffer(shuffled, np.uint8).reshape(itemsize, -1).T.tobytes()
 
 
-_UNDO: dict[int, Callable[[bytes, int, int], bytes]] = {GZIP: _inflate, LZF: _expand_lzf, SHUFFLE: _unshuffle}
+_UNDO: dict[int, Callable[[bytes, int, int], bytes]] = {GZIP: _inflate, SHUFFLE: _unshuffle}
 
 
 def _check_names(tensors: Mapping[str, StoredTensor]) -> None:

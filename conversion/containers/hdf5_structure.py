@@ -2,7 +2,7 @@
 
 That library is written for files one trusts: a changed byte can make it loop for ever or end the process, and links
 make it open other files. What h5py and so Keras write by default is the oldest and simplest layout of the format; it is
-read here, bounded by the length of the file, and every other layout is refused. Specification:
+read here, bounded by the length of the file; every other layout is left to `hdf5_library`. Specification:
 https://support.hdfgroup.org/documentation/hdf5/latest/ ("HDF5 File Format Specification Version 3.0"); its sections are
 named at the functions.
 """
@@ -25,15 +25,13 @@ LARGEST_COUNT = 500_000  # records that are looked at; a ViT-H has some ten thou
 LARGEST_DEPTH = 64  # of groups in groups; Keras nests some ten
 LARGEST_NAME = 512  # bytes, and characters of a full path; transformers' have some hundred
 BFLOAT16_MARK = ("dtype", "bfloat16")  # Keras' attribute of a dataset whose values are opaque to HDF5
-GZIP, SHUFFLE, LZF = 1, 2, 32000
+GZIP, SHUFFLE = 1, 2
 #: What may be done to chunks, in the order it was done, and how far that shrinks them at most.
 EXPANSIONS = {
     (): 1,
     (SHUFFLE,): 1,
     (GZIP,): DEFLATE_EXPANSION,
     (SHUFFLE, GZIP): DEFLATE_EXPANSION,
-    (LZF,): 88,  # three bytes for a repetition of at most 264
-    (SHUFFLE, LZF): 88,
 }
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -51,6 +49,10 @@ AS_BY_DEFAULT = "write it as h5py does by default, without libver or track_order
 
 class Unfit(ValueError):
     """What is wrong with a file, and what to do."""
+
+
+class OtherLayout(Unfit):
+    """It is in a layout of the format that is not read here."""
 
 
 class Chunk(NamedTuple):
@@ -115,7 +117,7 @@ def read_structure(data: np.ndarray) -> dict[str, Dataset]:
                 raise Unfit(f"its group {shown(path)} has names of more than {LARGEST_NAME} characters; get it again")
             waiting += [(f"{prefix}{name}", target, depth + 1) for name, target in reversed(links.items())]
         elif LINK_INFO in messages or LINK in messages:
-            raise Unfit(
+            raise OtherLayout(
                 f"its group {shown(path)} has links that may lead to other places or files and are not followed; "
                 f"{AS_BY_DEFAULT}"
             )
@@ -175,7 +177,7 @@ class _File:
                 raise Unfit("it lacks HDF5's signature; it is of another kind")
         version, address_size, length_size = self.unpack("<B4xBB", 8)
         if version != 0 or (address_size, length_size) != (8, 8):
-            raise Unfit(f"it is in version {version} of HDF5's layout and not 0; {AS_BY_DEFAULT}")
+            raise OtherLayout(f"it is in version {version} of HDF5's layout and not 0; {AS_BY_DEFAULT}")
         # addresses of: the base, free space, the end, a driver for several files; then the entry of the first group
         _, _, end, driver, _, root = self.unpack("<6Q", 24)
         if end > len(self.data):
@@ -195,7 +197,7 @@ def _messages(file: _File, path: str, address: int) -> dict[int, list[_Message]]
     """What the header of an object says, by kind ("Version 1 Data Object Header Prefix")."""
     version, count, size = file.unpack("<BxH4xI", address)
     if version != 1:
-        raise Unfit(f"{shown(path)} in it is corrupt, or in a newer layout; get it again, or {AS_BY_DEFAULT}")
+        raise OtherLayout(f"{shown(path)} in it is corrupt, or in a newer layout; get it again, or {AS_BY_DEFAULT}")
     messages: dict[int, list[_Message]] = {}
     blocks = [(address + 16, size)]
     for start, size in blocks:  # which grows
@@ -278,7 +280,7 @@ def _describe(file: _File, path: str, messages: Mapping[int, list[_Message]]) ->
     layout = _only(path, messages, LAYOUT)
     version, kind = file.unpack("<BB", layout.address)
     if version != 3 or kind > CHUNKED:
-        raise Unfit(f"{shown(path)} in it is stored in version {version} of the layouts, not 3; {AS_BY_DEFAULT}")
+        raise OtherLayout(f"{shown(path)} in it is stored in version {version} of the layouts, not 3; {AS_BY_DEFAULT}")
     if 0 in shape:
         return described
     if kind == CHUNKED:
@@ -299,7 +301,7 @@ def _shape(file: _File, path: str, space: _Message) -> tuple[int, ...]:
     """The shape of a dataset ("The Dataspace Message")."""
     version, rank = file.unpack("<BB", space.address)
     if version != 1:  # such as 2, by which an empty dataset says that it has none
-        raise Unfit(f"{shown(path)} in it has no shape, or says it in version {version}, not 1; {AS_BY_DEFAULT}")
+        raise OtherLayout(f"{shown(path)} in it has no shape, or says it in version {version}, not 1; {AS_BY_DEFAULT}")
     shape = file.unpack(f"<{rank}Q", space.address + 8)
     if not is_shape(shape):
         raise Unfit(f"{shown(path)} in it has the shape {shown(shape)}, which no array has; get it again")
@@ -439,9 +441,9 @@ def _filters(file: _File, path: str, messages: Mapping[int, list[_Message]], ite
         codes.append(code)
         position += 4 * (values + values % 2)
     if version != 1 or tuple(codes) not in EXPANSIONS:
-        raise Unfit(
-            f"{shown(path)} in it went through the filters {shown(codes)} (version {version}); only gzip, LZF and "
-            f"shuffle are undone here: store it without"
+        raise OtherLayout(
+            f"{shown(path)} in it went through the filters {shown(codes)} (version {version}); only gzip and shuffle "
+            f"are undone here: store it without"
         )
     return tuple(codes)
 
