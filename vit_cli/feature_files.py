@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from conversion.containers.npz_file import npy_header
+from conversion.containers.zip_file import ZipWriter
 from vit_core.safetensors_file import LARGEST_HEADER, header_of
 from vit_core.stored_tensor import StoredTensor, dtype_name
 
@@ -79,15 +81,13 @@ def write_features(path: Path, suffix: str, features: Features) -> None:
 
 
 def _write_npz(path: Path, features: Features) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        with archive.open("features.npy", "w", force_zip64=True) as member:
-            header = {"descr": DTYPE.str, "fortran_order": False, "shape": features.shape}
-            np.lib.format.write_array_header_1_0(member, header)
-            for part in features.parts():
-                member.write(part.data)
+    with ZipWriter(path) as archive:
+        header = npy_header(DTYPE.str, features.shape)
+        size = len(header) + math.prod(features.shape) * DTYPE.itemsize
+        archive.stream("features.npy", size, itertools.chain([header], features.parts()))
         for name, text in (("files", features.files), ("about", json.dumps(features.about))):
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.array(text, np.str_), allow_pickle=False)
+            values = np.array(text, np.str_)
+            archive.write(f"{name}.npy", npy_header(values.dtype.str, values.shape), values)
 
 
 def _write_safetensors(path: Path, features: Features) -> None:

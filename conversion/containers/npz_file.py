@@ -76,14 +76,14 @@ def write_npz(path: Path, tensors: Mapping[str, StoredTensor]) -> None:
     """
     with ZipWriter(path) as archive:
         for name, tensor in tensors.items():
-            archive.write(f"{name}{SUFFIX}", _header(tensor), tensor.read())
+            code = "|V2" if tensor.dtype == "BF16" else np.dtype(DTYPES[tensor.dtype]).str
+            archive.write(f"{name}{SUFFIX}", npy_header(code, tensor.shape), tensor.read())
 
 
-def _header(tensor: StoredTensor) -> bytes:
-    code = "|V2" if tensor.dtype == "BF16" else np.dtype(DTYPES[tensor.dtype]).str
+def npy_header(code: str, shape: tuple[int, ...]) -> bytes:
+    """What stands before the values of an array, in row order, of a numpy type and a shape."""
     header = io.BytesIO()
-    description = {"descr": code, "fortran_order": False, "shape": tensor.shape}
-    np.lib.format.write_array_header_1_0(header, description)
+    np.lib.format.write_array_header_1_0(header, {"descr": code, "fortran_order": False, "shape": shape})
     return header.getvalue()
 
 

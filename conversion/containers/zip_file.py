@@ -1,8 +1,9 @@
 """Zip archives of weights: a directory that is checked before anything in it is believed, and a streaming writer.
 
-The standard library's reader takes any count, size and place that an archive claims, and copies every byte it reads;
-weights are mapped here where they are stored uncompressed. Format: .ZIP File Format Specification 6.3.10 (PKWARE's
-APPNOTE.TXT), with its zip64 extension.
+The standard library's `zipfile` takes a directory of any size into memory, the last of two entries of one name, and
+archives whose entries overlap or whose records disagree; it says of no entry where its bytes are, and copies them.
+Weights are mapped here where they are stored uncompressed. Tests hold reading and writing to `zipfile`. Format: .ZIP
+File Format Specification 6.3.10 (PKWARE's APPNOTE.TXT), with its zip64 extension.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import itertools
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -205,20 +206,38 @@ class ZipWriter:
             OSError: it cannot be written.
             ValueError: the archive has that name already or cannot spell it.
         """
+        contents = [_as_bytes(piece) for piece in pieces]
+        self.stream(name, sum(map(len, contents)), contents)
+
+    def stream(self, name: str, size: int, pieces: Iterable[bytes | np.ndarray]) -> None:
+        """Add an entry whose pieces are not in memory together.
+
+        Args:
+            name: its name.
+            size: the bytes of all pieces.
+            pieces: see `write`.
+
+        Raises:
+            OSError: it cannot be written, or has another size.
+            ValueError: the archive has that name already or cannot spell it.
+        """
         spelled = name.encode()
         if len(spelled) > 0xFFFF or spelled in self._records:
             raise ValueError(f"an archive cannot hold {shown(name)}, which is too long or there already; rename it.")
-        contents = [_as_bytes(piece) for piece in pieces]
-        size = sum(map(len, contents))
         record = _Record(name, spelled, STORED, 0, size, size, self._file.tell())
         self._file.write(_local_header(record, self._alignment))
         checksum = 0
-        for content in contents:
-            for start in range(0, len(content), STEP):  # steps that stay in the processor's cache for both uses
-                step = content[start : start + STEP].data
+        start = self._file.tell()
+        for content in map(_as_bytes, pieces):
+            for at in range(0, len(content), STEP):  # steps that stay in the processor's cache for both uses
+                step = content[at : at + STEP].data
                 checksum = zlib.crc32(step, checksum)
                 self._file.write(step)
         end = self._file.tell()
+        if end - start != size:
+            raise OSError(
+                f"{self._file.name} gets {end - start} bytes of {shown(name)} and not {size}; write it again."
+            )
         self._file.seek(record.offset + _LOCAL_CHECKSUM)
         self._file.write(struct.pack("<I", checksum))
         self._file.seek(end)

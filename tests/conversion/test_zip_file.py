@@ -266,6 +266,14 @@ def test_arrays_are_written_row_by_row_piece_after_piece(tmp_path):
         assert file.read("a") == expected
 
 
+def test_an_entry_is_written_from_pieces_that_are_made_one_by_one_and_has_the_size_that_was_said(tmp_path):
+    with ZipWriter(tmp_path / "file") as writer:
+        writer.stream("a", 300, (bytes([number]) * 100 for number in range(3)))
+        with pytest.raises(OSError, match="gets 300 bytes of 'b' and not 299"):
+            writer.stream("b", 299, (bytes(100) for _ in range(3)))
+    assert open_zip(tmp_path / "file", "x")["a"].read().tobytes() == bytes(100) + b"\1" * 100 + b"\2" * 100
+
+
 def test_the_same_content_is_the_same_file_at_any_time(tmp_path):
     for name, time in (("one", 0), ("two", 2_000_000_000)):
         with ZipWriter(tmp_path / name) as writer:
