@@ -1,8 +1,9 @@
 """MessagePack files of weights, as Flax writes them, mapped rather than read.
 
-A file is a map of names to maps and arrays. MessagePack's packages copy every array, to read and to write it, and take
-memory for what a file claims; so the few types that Flax uses are read and written here, and tests hold the bytes to
-Flax's. Formats: https://github.com/msgpack/msgpack/blob/master/spec.md and `flax/serialization.py`.
+A file is a map of names to maps and arrays. The `msgpack` package has the whole file in memory and every array once
+more, to read and to write it, makes objects of whatever a file says, and takes the last of two values of one name; so
+the few types that Flax uses are read and written here, and tests hold the bytes to Flax's. Formats:
+https://github.com/msgpack/msgpack/blob/master/spec.md and `flax/serialization.py`.
 """
 
 from __future__ import annotations

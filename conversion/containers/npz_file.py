@@ -39,7 +39,8 @@ _SIZES = re.compile(r"\((?:\s*[0-9]{1,19}L?\s*,)*(?:\s*[0-9]{1,19}L?)?\s*\)")
 def read_npz(path: Path, mmap: bool = True) -> dict[str, StoredTensor]:
     """Open a file without reading its arrays; compressed ones are decompressed when read and held to their checksum.
 
-    Those that are stored as they are, which is usual, are mapped and not compared with it: that would read them all.
+    Those that are stored as they are, which is usual, are mapped and not compared with it, which would read them all;
+    with `mmap=False` they are read, and compared.
 
     Args:
         path: what `numpy.savez` or `numpy.savez_compressed` wrote; nothing it says is believed before it is checked

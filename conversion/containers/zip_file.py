@@ -1,7 +1,7 @@
 """Zip archives of weights: a directory that is checked before anything in it is believed, and a streaming writer.
 
 The standard library's `zipfile` takes a directory of any size into memory, the last of two entries of one name, and
-archives whose entries overlap or whose records disagree; it says of no entry where its bytes are, and copies them.
+archives whose records disagree; it says of no entry where its bytes are, and copies them.
 Weights are mapped here where they are stored uncompressed. Tests hold reading and writing to `zipfile`. Format: .ZIP
 File Format Specification 6.3.10 (PKWARE's APPNOTE.TXT), with its zip64 extension.
 """
@@ -71,7 +71,7 @@ class ZipEntry:
     _where: str
 
     def mapped(self) -> np.ndarray:
-        """Its bytes as a mapped view: uint8 of shape `(size,)`, not compared with its checksum, which would read all.
+        """Its bytes as they are in the file: uint8 of shape `(size,)`, a view that is not compared with its checksum.
 
         Raises:
             ValueError: it is compressed.
@@ -98,9 +98,16 @@ class ZipEntry:
             checksum = zlib.crc32(piece, checksum)
         if position != self.size:
             raise self._corrupt(f"holds {position} bytes and not the {self.size} that it should")
-        if checksum != self._checksum:
-            raise self._corrupt(f"has the checksum {checksum:08x} and not {self._checksum:08x}")
+        self._require_checksum(checksum)
         return content
+
+    def require_intact(self) -> None:
+        """Raise ValueError if it is stored and its bytes have not its checksum; `read` looks at that of others."""
+        if self.is_stored:
+            checksum = 0
+            for start in range(0, self.size, STEP):
+                checksum = zlib.crc32(self._data[start : start + STEP].data, checksum)
+            self._require_checksum(checksum)
 
     def head(self, count: int) -> bytes:
         """Its first bytes, at most `count`.
@@ -131,6 +138,10 @@ class ZipEntry:
         if not engine.eof:
             raise self._corrupt("has no end")
 
+    def _require_checksum(self, checksum: int) -> None:
+        if checksum != self._checksum:
+            raise self._corrupt(f"has the checksum {checksum:08x} and not {self._checksum:08x}")
+
     def _corrupt(self, reason: str) -> ValueError:
         return ValueError(f"{self._where} {reason}; it is corrupt, get the file again.")
 
@@ -144,7 +155,8 @@ def open_zip(path: Path, what: str, mmap: bool = True) -> dict[str, ZipEntry]:
     Args:
         path: the file.
         what: what it should be, for messages, such as "npz file".
-        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`.
+        mmap: whether its bytes are mapped rather than read; see `vit_core.file_bytes`. What is read is held to its
+            checksums.
 
     Returns:
         Its entries by name, in the order of its directory, without folders.
@@ -163,7 +175,7 @@ def open_zip(path: Path, what: str, mmap: bool = True) -> dict[str, ZipEntry]:
         except ValueError as error:
             raise ValueError(f"{path} is no {what} that can be read here: {error}.") from error
         data = file_bytes(file, mmap=mmap)
-    return {
+    entries = {
         record.name: ZipEntry(
             name=record.name,
             size=record.size,
@@ -175,6 +187,10 @@ def open_zip(path: Path, what: str, mmap: bool = True) -> dict[str, ZipEntry]:
         for record, (start, end) in zip(records, spans, strict=True)
         if not record.name.endswith("/")
     }
+    if not mmap:  # so all of it was read anyway
+        for entry in entries.values():
+            entry.require_intact()
+    return entries
 
 
 class ZipWriter:

@@ -503,6 +503,17 @@ def test_compressed_entry_that_lies_is_refused_when_it_is_read(tmp_path, number,
     sentence(caught, tmp_path / "file")
 
 
+def test_stored_bytes_that_were_changed_are_refused_when_they_are_read_into_memory(tmp_path):
+    content = archive({"a.npy": b"abc" * 10**6, "b.npy": b"xyz"})
+    (tmp_path / "file").write_bytes(content)
+    assert open_zip(tmp_path / "file", "npz file", mmap=False)["b.npy"].read().tobytes() == b"xyz"
+    (tmp_path / "file").write_bytes(content.replace(b"xyz", b"xyy"))
+    assert open_zip(tmp_path / "file", "npz file")["b.npy"].read().tobytes() == b"xyy"  # which reads nothing else
+    with pytest.raises(ValueError, match=r"'b.npy' in .* has the checksum .* get the file again") as caught:
+        open_zip(tmp_path / "file", "npz file", mmap=False)
+    sentence(caught, tmp_path / "file")
+
+
 def test_compressed_data_that_is_none_is_refused(tmp_path):
     content = archive({"a": b"\xff" * 50})
     content = changed(changed(content, LOCAL, 8, b"\x08"), ENTRY, 10, b"\x08")
