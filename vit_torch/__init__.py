@@ -63,6 +63,7 @@ from vit_torch.auto import (
 )
 from vit_torch.auto_image_processor import AutoFeatureExtractor, AutoImageProcessor
 from vit_torch.image_processing import ViTImageProcessorFast
+from vit_torch.inference import optimize_for_inference
 from vit_torch.pretrained import PreTrainedModel
 from vit_torch.relatives import (
     BeitForImageClassification,
@@ -225,4 +226,5 @@ __all__ = [
     "VisionTransformerForMaskedTokenModeling",
     "VisionTransformerModel",
     "VisionTransformerPreTrainedModel",
+    "optimize_for_inference",
 ]

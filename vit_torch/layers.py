@@ -20,13 +20,15 @@ from vit_core import PretrainedConfig
 from vit_core.architecture import Halves
 from vit_core.parameters import INITIALIZERS
 from vit_core.relative_position import table_length
-from vit_torch.activations import activation
+from vit_torch.activations import activated, activation
 from vit_torch.initialization import start
 from vit_torch.norms import norm_of
 from vit_torch.outputs import BaseModelOutput
+from vit_torch.packing import PackedWeights
 from vit_torch.position import relative_position_index, resample_table
 from vit_torch.pruning import prune_attention
 from vit_torch.rotary import MixedRotary, Rotating, rotated
+from vit_torch.watching import is_watched
 
 
 class RelativePositionBias(nn.Module):
@@ -82,7 +84,9 @@ class ViTSelfAttention(nn.Module):
         self.rotary_positions = architecture.rotary_positions
         self.rope = MixedRotary(config, layer) if self.rotary_positions == "mixed" else None
         self.changes_queries = architecture.query_key_norm or self.rotary_positions is not None
+        self.num_prefix_tokens = architecture.num_prefix_tokens
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+        self.packed_weights: PackedWeights | None = None  # see `vit_torch.inference`
 
     @property
     def num_attention_heads(self) -> int:
@@ -107,14 +111,18 @@ class ViTSelfAttention(nn.Module):
         output_attentions: bool = False,
         relative_position_bias: Float[Tensor, "1 all_heads tokens tokens"] | None = None,
         rotary: Rotating | None = None,
-    ) -> tuple[Float[Tensor, "batch tokens width"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        query = self.transpose_for_scores(self.query(hidden_states))
-        key = self.transpose_for_scores(self.key(hidden_states))
-        value = self.transpose_for_scores(self.value(hidden_states))
+        prefix_only: bool = False,
+    ) -> tuple[Float[Tensor, "batch queries width"] | Float[Tensor, "batch heads queries tokens"] | None, ...]:
+        queried, bias = hidden_states, relative_position_bias
+        if prefix_only:
+            queried = hidden_states[:, : self.num_prefix_tokens]
+            bias = None if bias is None else bias[:, :, : self.num_prefix_tokens]
+        projected = self._projected(queried, hidden_states)
+        query, key, value = (self.transpose_for_scores(each) for each in projected)
         if self.changes_queries:
-            query, key = self._changed(query, key, rotary)
+            query, key = self._changed(query, key, rotary, prefix_only)
         dropout = self.dropout
-        bias = None if relative_position_bias is None else self._kept(relative_position_bias).to(query)
+        bias = None if bias is None else self._kept(bias).to(query)
         is_usual = self.config.attn_implementation == "sdpa" and isinstance(dropout, nn.Dropout)
         if is_usual and head_mask is None and not output_attentions:
             dropout_prob = dropout.p if dropout.training else 0.0
@@ -129,13 +137,24 @@ class ViTSelfAttention(nn.Module):
         context = (probabilities @ value).transpose(1, 2).flatten(2)
         return (context, probabilities) if output_attentions else (context,)
 
-    def _changed(self, query: Tensor, key: Tensor, rotary: Rotating | None) -> tuple[Tensor, Tensor]:
-        """Queries and keys, (batch, heads, tokens, head width), normed and turned."""
+    def _projected(self, queried: Tensor, hidden_states: Tensor) -> Sequence[Tensor]:
+        """Queries, keys and values, (batch, tokens, width)."""
+        if self.packed_weights is not None and queried is hidden_states:
+            linears = (self.query, self.key, self.value)
+            if all(type(linear) is nn.Linear for linear in linears) and not is_watched(linears):
+                product = self.packed_weights.product(linears, hidden_states)
+                if product is not None:
+                    return product.chunk(3, dim=-1)
+        return self.query(queried), self.key(hidden_states), self.value(hidden_states)
+
+    def _changed(self, query: Tensor, key: Tensor, rotary: Rotating | None, prefix_only: bool) -> tuple[Tensor, Tensor]:
+        """Queries and keys, (batch, heads, tokens, head width), normed and turned; the prefix is not turned."""
         if self.query_norm is not None and self.key_norm is not None:
             query, key = self.query_norm(query), self.key_norm(key)
         if rotary is not None and self.rotary_positions is not None:
             tables: Any = rotary if self.rope is None else self.rope(rotary)
-            query, key = (rotated(self.rotary_positions, heads, tables) for heads in (query, key))
+            query = query if prefix_only else rotated(self.rotary_positions, query, tables)
+            key = rotated(self.rotary_positions, key, tables)
         return query, key
 
     def _kept(self, of_heads: Tensor) -> Tensor:
@@ -158,8 +177,10 @@ class RelativeSelfAttention(ViTSelfAttention):
         output_attentions: bool = False,
         grid: tuple[int, int] | None = None,
         rotary: Rotating | None = None,
-    ) -> tuple[Float[Tensor, "batch tokens width"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        return super().forward(hidden_states, head_mask, output_attentions, self.relative_position_bias(grid), rotary)
+        prefix_only: bool = False,
+    ) -> tuple[Float[Tensor, "batch queries width"] | Float[Tensor, "batch heads queries tokens"] | None, ...]:
+        bias = self.relative_position_bias(grid)
+        return super().forward(hidden_states, head_mask, output_attentions, bias, rotary, prefix_only)
 
 
 class ViTSelfOutput(nn.Module):
@@ -205,9 +226,9 @@ class ViTAttention(nn.Module):
         hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
-        **relative: Any,
-    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        context, *probabilities = items_of(self.attention(hidden_states, head_mask, output_attentions, **relative))
+        **options: Any,
+    ) -> tuple[Float[Tensor, "batch queries hidden"] | Float[Tensor, "batch heads queries tokens"] | None, ...]:
+        context, *probabilities = items_of(self.attention(hidden_states, head_mask, output_attentions, **options))
         return self.output(context, hidden_states), *probabilities
 
 
@@ -228,8 +249,8 @@ class ViTIntermediate(nn.Module):
 
     def forward(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens mlp"]:
         if self.gate is not None:
-            return self.intermediate_act_fn(self.gate(hidden_states)) * self.dense(hidden_states)
-        return self.intermediate_act_fn(self.dense(hidden_states))
+            return activated(self.gate, self.intermediate_act_fn, hidden_states) * self.dense(hidden_states)
+        return activated(self.dense, self.intermediate_act_fn, hidden_states)
 
 
 class ViTOutput(nn.Module):
@@ -266,7 +287,8 @@ class ScaledOutput(ViTOutput):
 class ViTLayer(nn.Module):
     """One transformer layer, with a norm before each half (equations 2 and 3 of ViT's paper).
 
-    What its `forward` gets by name, it hands to attention: where tokens stand relative to each other; see ViTEncoder.
+    What its `forward` gets by name, it hands to attention: where tokens stand relative to each other, see ViTEncoder,
+    and `prefix_only`, with which only the tokens before the patches are computed.
     """
 
     output_class = ViTOutput
@@ -285,10 +307,12 @@ class ViTLayer(nn.Module):
         hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
-        **relative: Any,
-    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
-        returned = self.attention(self.layernorm_before(hidden_states), head_mask, output_attentions, **relative)
+        **options: Any,
+    ) -> tuple[Float[Tensor, "batch queries hidden"] | Float[Tensor, "batch heads queries tokens"] | None, ...]:
+        returned = self.attention(self.layernorm_before(hidden_states), head_mask, output_attentions, **options)
         attended, *probabilities = items_of(returned)
+        if options.get("prefix_only"):
+            hidden_states = hidden_states[:, : attended.shape[1]]
         hidden_states = attended + hidden_states
         mlp = self.intermediate(self.layernorm_after(hidden_states))
         return self.output(mlp, hidden_states), *probabilities
@@ -341,10 +365,12 @@ class ScaledLayer(ViTLayer):
         hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
-        **relative: Any,
-    ) -> tuple[Float[Tensor, "batch tokens hidden"] | Float[Tensor, "batch heads tokens tokens"] | None, ...]:
+        **options: Any,
+    ) -> tuple[Float[Tensor, "batch queries hidden"] | Float[Tensor, "batch heads queries tokens"] | None, ...]:
         read = self._read(hidden_states)
-        attended, *probabilities = items_of(self.attention(read, head_mask, output_attentions, **relative))
+        attended, *probabilities = items_of(self.attention(read, head_mask, output_attentions, **options))
+        if options.get("prefix_only"):
+            hidden_states, read = hidden_states[:, : attended.shape[1]], read[:, : attended.shape[1]]
         return self._halves(hidden_states, attended, read), *probabilities
 
     def _read(self, hidden_states: Tensor) -> Tensor:
@@ -403,23 +429,29 @@ class LayerStack(nn.Module):
 
     def run(
         self,
-        layers: Iterable[nn.Module],
+        layers: Sequence[nn.Module] | nn.ModuleList,
         hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, "layers ..."] | Sequence[Any] | None = None,
         output_attentions: bool = False,
         output_hidden_states: bool = False,
-        **relative: Any,
+        prefix_only: bool = False,
+        **options: Any,
     ) -> BaseModelOutput:
-        """Run layers; on request with the hidden states before each layer and after the last, and the attention."""
+        """Run layers; on request with the hidden states before each layer and after the last, and the attention.
+
+        With `prefix_only` the last one computes the tokens before the patches alone.
+        """
         all_hidden_states, all_attentions = [], []
         for index, layer in enumerate(layers):
+            if prefix_only and index == len(layers) - 1:
+                options["prefix_only"] = True
             if output_hidden_states:
                 all_hidden_states.append(hidden_states)
             arguments = (hidden_states, None if head_mask is None else head_mask[index], output_attentions)
             if self.gradient_checkpointing and self.training:
-                returned = self._gradient_checkpointing_func(layer, *arguments, **relative)
+                returned = self._gradient_checkpointing_func(layer, *arguments, **options)
             else:
-                returned = layer(*arguments, **relative)
+                returned = layer(*arguments, **options)
             hidden_states, *attentions = items_of(returned)
             if output_attentions:
                 all_attentions.append(attentions[0] if attentions else None)

@@ -43,6 +43,7 @@ from vit_torch.outputs import (
     ImageClassifierOutput,
 )
 from vit_torch.poolers import POOLERS, ViTPooler
+from vit_torch.prefix_only import may_compute_prefix_only
 from vit_torch.pretrained import PreTrainedModel
 from vit_torch.rotary import ROTARY
 
@@ -91,6 +92,7 @@ class ViTEncoder(LayerStack):
         output_hidden_states: bool = False,
         return_dict: bool = True,
         grid: tuple[int, int] | None = None,
+        prefix_only: bool = False,
     ) -> BaseModelOutput | tuple[Any, ...]:
         """Run the layers; on request with the hidden states before each layer and after the last, and the attention.
 
@@ -101,11 +103,14 @@ class ViTEncoder(LayerStack):
             output_hidden_states: whether to return hidden states.
             return_dict: whether to return an output object rather than a tuple.
             grid: rows and columns of patches, where they are not the model's own and positions are part of attention.
+            prefix_only: whether the last layer computes the tokens before the patches alone.
         """
         relative = RELATIVE[self.relative_positions](self, grid)
         if self.rope_embeddings is not None:
             relative["rotary"] = self.rope_embeddings(hidden_states, grid)
-        output = self.run(self.layer, hidden_states, head_mask, output_attentions, output_hidden_states, **relative)
+        output = self.run(
+            self.layer, hidden_states, head_mask, output_attentions, output_hidden_states, prefix_only, **relative
+        )
         return output if return_dict else output.to_tuple()
 
 
@@ -182,6 +187,7 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel, IntermediateLayer
         interpolate_pos_encoding: bool | None = None,
         return_dict: bool | None = None,
         with_pooler: bool = True,
+        prefix_only: bool = False,
     ) -> BaseModelOutputWithPooling | tuple[Tensor, ...]:
         """Run the model.
 
@@ -196,6 +202,8 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel, IntermediateLayer
                 architecture `resamples_unasked` do so anyway where the size is another.
             return_dict: whether to return an output object rather than a tuple; the config's setting unless given.
             with_pooler: False leaves the pooler's output out, for those who do not read it.
+            prefix_only: whether the last layer computes the tokens before the patches alone, which are all that some
+                classifiers read; `last_hidden_state` is (batch, prefix tokens, hidden) then.
 
         Raises:
             ValueError: a shape does not fit the model.
@@ -204,7 +212,7 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel, IntermediateLayer
         interpolate = bool(interpolate_pos_encoding)
         hidden_states = self.embeddings(pixel_values, self._as_tensor(bool_masked_pos), interpolate)
         encoded = self._encoded(
-            hidden_states, pixel_values, head_mask, output_attentions, output_hidden_states, interpolate
+            hidden_states, pixel_values, head_mask, output_attentions, output_hidden_states, interpolate, prefix_only
         )
         last_hidden_state = self.layernorm(encoded[0])
         output = BaseModelOutputWithPooling(
@@ -223,6 +231,7 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel, IntermediateLayer
         output_attentions: bool | None,
         output_hidden_states: bool | None,
         interpolate_pos_encoding: bool,
+        prefix_only: bool = False,
     ) -> BaseModelOutput:
         """What the encoder makes of embedded tokens."""
         config = self.config
@@ -230,13 +239,16 @@ class VisionTransformerModel(VisionTransformerPreTrainedModel, IntermediateLayer
             output_attentions = config.output_attentions
         if output_hidden_states is None:
             output_hidden_states = config.output_hidden_states
+        options: dict[str, Any] = self._resampled_grid(pixel_values, interpolate_pos_encoding)
+        if prefix_only:  # encoders that scripts put here do not know it
+            options["prefix_only"] = True
         encoded = self.encoder(
             hidden_states,
             head_mask=self._per_layer(self._as_tensor(head_mask)),
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             return_dict=True,
-            **self._resampled_grid(pixel_values, interpolate_pos_encoding),
+            **options,
         )
         if isinstance(encoded, tuple):  # of an encoder that scripts put here
             rest = iter(encoded[1:])
@@ -280,6 +292,15 @@ class VisionTransformerWithHead(VisionTransformerPreTrainedModel):
         self.base_options: dict[str, Any] = {"with_pooler": False} if keeps_pooler else {}
         self.num_prefix_tokens = architecture.num_prefix_tokens
         self.first_masked = architecture.first_masked
+
+    def sees_prefix_only(self, output_attentions: bool | None, output_hidden_states: bool | None) -> bool:
+        """Whether nobody sees the patches after the last layer, so that it may leave them out."""
+        config = self.config
+        if config.output_attentions if output_attentions is None else output_attentions:
+            return False
+        if config.output_hidden_states if output_hidden_states is None else output_hidden_states:
+            return False
+        return may_compute_prefix_only(self.base_model)
 
     def patches_of(self, outputs: BaseModelOutputWithPooling, grid: tuple[int, int]) -> Tensor:
         """The tokens that stand for the patches in masked image modeling, (batch, patches, hidden)."""
@@ -331,6 +352,11 @@ class VisionTransformerForImageClassification(VisionTransformerWithHead):
         Raises:
             ValueError: a shape does not fit the model, or a label is out of range.
         """
+        options = self.base_options
+        if self.config.architecture.summary_is_prefix and self.sees_prefix_only(
+            output_attentions, output_hidden_states
+        ):
+            options = options | {"prefix_only": True}
         outputs = self.base_model(
             pixel_values,
             head_mask=head_mask,
@@ -338,7 +364,7 @@ class VisionTransformerForImageClassification(VisionTransformerWithHead):
             output_hidden_states=output_hidden_states,
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
-            **self.base_options,
+            **options,
         )
         summary = SUMMARIES[self.classifier_reads](outputs, self.num_prefix_tokens)
         logits = self.classifier(summary)
@@ -387,6 +413,9 @@ class VisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHe
         Raises:
             ValueError: a shape does not fit the model.
         """
+        options = self.base_options
+        if self.sees_prefix_only(output_attentions, output_hidden_states):
+            options = options | {"prefix_only": True}
         outputs = self.base_model(
             pixel_values,
             head_mask=head_mask,
@@ -394,7 +423,7 @@ class VisionTransformerForImageClassificationWithTeacher(VisionTransformerWithHe
             output_hidden_states=output_hidden_states,
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
-            **self.base_options,
+            **options,
         )
         class_token, distillation_token = (outputs.last_hidden_state[:, place] for place in self.places)
         cls_logits = self.cls_classifier(class_token)

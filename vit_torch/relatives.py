@@ -162,6 +162,8 @@ class DeiTModel(DeiTPreTrainedModel, VisionTransformerModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         interpolate_pos_encoding: bool | None = None,
+        with_pooler: bool = True,
+        prefix_only: bool = False,
     ) -> Any:
         return super().forward(
             pixel_values,
@@ -171,6 +173,8 @@ class DeiTModel(DeiTPreTrainedModel, VisionTransformerModel):
             output_hidden_states,
             interpolate_pos_encoding,
             return_dict,
+            with_pooler,
+            prefix_only,
         )
 
 
@@ -452,6 +456,7 @@ class VisionTowerModel(VisionTransformerModel):
         head_mask: Any = None,
         bool_masked_pos: Any = None,
         with_pooler: bool = True,
+        prefix_only: bool = False,
     ) -> Any:
         return super().forward(
             pixel_values,
@@ -462,6 +467,7 @@ class VisionTowerModel(VisionTransformerModel):
             interpolate_pos_encoding,
             return_dict,
             with_pooler,
+            prefix_only,
         )
 
 

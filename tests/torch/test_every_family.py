@@ -14,6 +14,7 @@ from vit_core.auto import AutoConfig
 from vit_core.families import FAMILIES, family_of
 from vit_core.rotary import Rotary
 from vit_torch.layers import DropPath, ScaledLayer
+from vit_torch.prefix_only import may_compute_prefix_only
 
 TOLERANCE = 1e-5
 PIXELS = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32).sin()
@@ -182,6 +183,12 @@ def build():
         return model, {"pixel_values": PIXELS, **given}
 
     return build
+
+
+def reads_prefix(name, task, config_class, fields):
+    """Whether a head reads tokens before the patches alone."""
+    is_classifier = task.startswith("image-classification")
+    return is_classifier and config_of(config_class, fields).architecture.summary_is_prefix
 
 
 def scalar(outputs):
@@ -591,3 +598,21 @@ def test_masked_image_modeling_means_pixels_or_visual_tokens():
     assert models[vit_torch.BeitConfig] is vit_torch.BeitForMaskedImageModeling
     assert models[vit_torch.DeiTConfig] is vit_torch.DeiTForMaskedImageModeling
     assert models[vit_torch.VisionTransformerConfig] is vit_torch.VisionTransformerForMaskedImageModeling
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+@each([case for case in CASES if reads_prefix(*case)])
+def test_last_layers_leave_out_patches_that_nobody_reads(build, name, task, config_class, fields, is_training):
+    fields = {key: value for key, value in fields.items() if key != "drop_path_rate"} if is_training else fields
+    model, inputs = build(name, task, config_class, fields)
+    model.train(is_training)
+    assert may_compute_prefix_only(model.base_model)
+    answers = []
+    for options in ({}, {"output_hidden_states": True}):
+        model.zero_grad()
+        logits = model(inputs["pixel_values"], **options).logits
+        logits.square().sum().backward()
+        gradients = [value.grad for value in model.parameters() if value.grad is not None]
+        answers.append([logits, *gradients])
+    for one, other in zip(*answers, strict=True):
+        torch.testing.assert_close(one, other, rtol=TOLERANCE, atol=TOLERANCE * max(1.0, other.abs().max().item()))

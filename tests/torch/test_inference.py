@@ -1,0 +1,205 @@
+"""`optimize_for_inference`: the same numbers from the same parameters, whatever is done to a model afterwards."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from vit_torch import (
+    BeitConfig,
+    BeitModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    ViTForImageClassification,
+    optimize_for_inference,
+)
+from vit_torch.packing import PackedLinear, PackedWeights, packed_dtypes
+
+PIXELS = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32).sin()
+TOLERANCE = 1e-5
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "image_size": 32,
+    "patch_size": 8,
+    "initializer_range": 0.2,
+}
+needs_layouts = pytest.mark.skipif(torch.float32 not in packed_dtypes(), reason="PyTorch without MKL")
+
+
+@pytest.fixture
+def model(tiny_config):
+    tiny_config.initializer_range = 0.2
+    return ViTForImageClassification(tiny_config).eval()
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """Which products of layouts are made, by the number of layers in each."""
+    made, product = [], PackedWeights.product
+
+    def counted(self, linears, x):
+        result = product(self, linears, x)
+        if result is not None:
+            made.append(len(linears))
+        return result
+
+    monkeypatch.setattr(PackedWeights, "product", counted)
+    return made
+
+
+def answers(model, pixel_values=PIXELS, times=1):
+    with torch.no_grad():
+        return [model(pixel_values)[0] for _ in range(times)][-1]
+
+
+def assert_close(one, other, tolerance=TOLERANCE):
+    torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+
+
+@needs_layouts
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ViTForImageClassification.config_class(**SIZES, num_labels=5, qkv_bias=False),
+        lambda: BeitConfig(**SIZES, use_relative_position_bias=True),  # keys have no bias
+        lambda: DINOv3ViTConfig(**SIZES, use_gated_mlp=True, num_register_tokens=2),
+    ],
+    ids=["ViT", "BEiT", "DINOv3"],
+)
+def test_outputs_and_names_are_the_same(make, products):
+    config = make()
+    classes = {"vit": ViTForImageClassification, "beit": BeitModel, "dinov3_vit": DINOv3ViTModel}
+    model = classes[config.model_type](config).eval()
+    expected, state = answers(model), {key: value.clone() for key, value in model.state_dict().items()}
+    assert optimize_for_inference(model.train()) is model
+    assert not model.training
+    assert_close(answers(model, times=3), expected)
+    assert {1, 3} == set(products)
+    assert list(state) == list(model.state_dict())
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+@needs_layouts
+def test_a_layout_is_made_when_a_size_comes_again(model, products):
+    optimize_for_inference(model)
+    for batch, is_packed in [(2, False), (2, True), (1, False), (2, True), (1, False), (1, True), (1, True)]:
+        products.clear()
+        answers(model, PIXELS[:batch])
+        assert (3 in products) == is_packed
+    assert answers(model, PIXELS[:0]).shape == (0, 5)
+
+
+def other_values(model):
+    with torch.no_grad():
+        model.vit.encoder.layer[0].attention.attention.key.bias.add_(1.0)
+        model.vit.encoder.layer[1].intermediate.dense.weight.mul_(0.5)
+
+
+def other_weights(model):
+    model.load_state_dict({key: value + 0.1 for key, value in model.state_dict().items()})
+
+
+def fewer_heads(model):
+    model.prune_heads({0: [1]})
+
+
+def an_adapter(model):
+    query = model.vit.encoder.layer[0].attention.attention.query
+    model.vit.encoder.layer[0].attention.attention.query = nn.Sequential(query, nn.Linear(32, 32))
+
+
+def a_hook(model):
+    key = model.vit.encoder.layer[0].attention.attention.key
+    key.register_forward_hook(lambda module, given, output: output * 2)
+
+
+def another_precision(model):
+    model.double()
+
+
+def a_step_of_training(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(PIXELS, labels=torch.tensor([0, 1])).loss.backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [other_values, other_weights, fewer_heads, an_adapter, a_hook, another_precision, a_step_of_training],
+)
+def test_outputs_follow_what_is_changed(model, change):
+    optimized = optimize_for_inference(copy.deepcopy(model))
+    before = answers(optimized, times=3)
+    for each in (model, optimized):
+        torch.manual_seed(0)
+        change(each)
+    pixel_values = PIXELS.to(model.dtype)
+    expected = answers(model, pixel_values)
+    for _ in range(3):
+        assert_close(answers(optimized, pixel_values), expected)
+    assert (before - expected).abs().max() > 1e-3 or change is another_precision
+
+
+def test_gradients_are_the_same(model):
+    optimized = optimize_for_inference(copy.deepcopy(model))
+    answers(optimized, times=3)
+    for each in (model, optimized):
+        each(PIXELS, labels=torch.tensor([0, 1])).loss.backward()
+    for one, other in zip(model.parameters(), optimized.parameters(), strict=True):
+        assert_close(one.grad, other.grad)
+    frozen = optimized.requires_grad_(False)
+    pixel_values = PIXELS.clone().requires_grad_()
+    frozen(pixel_values).logits.sum().backward()
+    assert pixel_values.grad.abs().max() > 0
+
+
+def test_copies_and_files_have_no_layouts_and_make_their_own(model, tmp_path):
+    expected = answers(model)
+    optimize_for_inference(model)
+    answers(model, times=3)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert other.classifier.packed_weights.packed is None
+        assert_close(answers(other, times=3), expected)
+    model.save_pretrained(tmp_path)
+    assert_close(answers(ViTForImageClassification.from_pretrained(tmp_path)), expected)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace:DeprecationWarning")
+def test_transforms_and_compilers_see_plain_products(model, products):
+    expected = answers(model)
+    optimize_for_inference(model)
+    answers(model, times=3)
+    products.clear()
+    model.config.attn_implementation = "eager"  # the other is slow under vmap, which PyTorch says
+    with torch.no_grad():
+        assert_close(torch.func.vmap(lambda pixels: model(pixels[None]).logits[0])(PIXELS), expected)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert_close(model(PIXELS).logits.float(), expected, 2e-2 * expected.abs().max().item())
+        assert_close(torch.jit.trace(model, PIXELS, strict=False, check_trace=False)(PIXELS)["logits"], expected)
+    assert not products
+
+
+@pytest.mark.skipif(torch.bfloat16 not in packed_dtypes(), reason="a processor without bfloat16")
+def test_bfloat16_has_layouts_too(model, products):
+    model.bfloat16()
+    pixel_values = PIXELS.bfloat16()
+    expected = answers(model, pixel_values)
+    optimize_for_inference(model)
+    assert_close(answers(model, pixel_values, times=2), expected, 2e-2 * expected.abs().max().item())
+    assert 3 in products
+
+
+def test_models_inside_others_are_made_ready(model):
+    outer = nn.Sequential(nn.Identity(), model)
+    optimize_for_inference(outer)
+    assert type(model.classifier) is PackedLinear
+
+
+def test_a_model_without_our_layers_is_refused():
+    with pytest.raises(ValueError, match=r"no layer of a Vision Transformer of this package in Linear; give a model"):
+        optimize_for_inference(nn.Linear(2, 2))

@@ -1,0 +1,139 @@
+"""Products with weights that are laid out once, as the processor's matrix product reads them, instead of at each call.
+
+Float32 goes through Intel's MKL, whose layout is for one number of rows; bfloat16 and float16 through oneDNN, whose
+layout is for any. A layout is made of weights as they are: it is made anew when they change, and where there is none
+for a call, nothing is different from a plain product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vit_torch.watching import is_traced
+
+
+class PackedWeights:
+    """The weights of linear layers that read the same, side by side, and laid out for their product.
+
+    A layout is made when weights, and with MKL the number of rows too, are those of the call before: one batch of
+    another size, as the last of a data set, costs no layout.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Have no layout."""
+        self.made_for: Any = None
+        self.seen: Any = None
+        self.packed: Tensor | None = None
+        self.shape_alone: Tensor | None = None
+        self.bias: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # copies and pickles make layouts of their own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.forget()
+
+    def product(self, linears: Sequence[nn.Module], x: Tensor) -> Tensor | None:
+        """What the layers make of x, side by side in the last axis; None if the layers are to be called instead.
+
+        Args:
+            linears: linear layers.
+            x: what they read, (..., channels).
+        """
+        if is_traced() or not can_pack(linears, x):
+            return None
+        weights: list[Any] = [linear.weight for linear in linears]
+        biases: list[Any] = [linear.bias for linear in linears]
+        rows = x.numel() // x.shape[-1]
+        call = (x.dtype, rows if x.dtype == torch.float32 else None, *map(version, (*weights, *biases)))
+        comes_again, self.seen = call == self.seen, call
+        if call != self.made_for:
+            if not comes_again:
+                return None
+            self._make(weights, biases, rows)
+            self.made_for = call
+        if x.dtype == torch.float32:
+            return torch.ops.mkl._mkl_linear(x, self.packed, self.shape_alone, self.bias, rows)
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+
+    @torch.no_grad()
+    def _make(self, weights: Any, biases: Any, rows: int) -> None:
+        self.packed = None  # before memory is taken
+        weight = torch.cat(list(weights))
+        if all(bias is None for bias in biases):
+            self.bias = None
+        else:
+            pairs = zip(weights, biases, strict=True)
+            self.bias = torch.cat([weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in pairs])
+        if weight.dtype == torch.float32:
+            self.packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
+            self.shape_alone = weight.new_zeros(1, 1).expand(weight.shape)  # what the product reads of the weights
+        else:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+
+
+class PackedLinear(nn.Linear):
+    """A linear layer whose weights are laid out for its product; see `PackedWeights`."""
+
+    packed_weights: PackedWeights
+
+    @classmethod
+    def take_over(cls, linear: Any) -> None:
+        """Make a linear layer one of these, parameters, hooks and all."""
+        linear.__class__ = cls
+        linear.packed_weights = PackedWeights()
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: D102
+        product = self.packed_weights.product([self], input)
+        return super().forward(input) if product is None else product
+
+
+def can_pack(linears: Sequence[nn.Module], x: Tensor) -> bool:
+    """Whether a product is one of weights that can be laid out, and no gradient or transform needs more of it."""
+    if type(x) is not Tensor or x.device.type != "cpu" or x.dtype not in packed_dtypes() or not x.numel():
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        return False
+    needs_gradient = torch.is_grad_enabled()
+    for linear in linears:
+        weight: Any = linear.weight
+        if type(weight) is not nn.Parameter or weight.dtype != x.dtype or weight.is_inference():
+            return False
+        if needs_gradient and (weight.requires_grad or x.requires_grad):
+            return False
+    return True
+
+
+def packed_dtypes() -> set[torch.dtype]:
+    """The dtypes for which this processor has layouts."""
+    return _half_dtypes() | ({torch.float32} if _multiplies_float32() else set())
+
+
+def _multiplies_float32() -> bool:
+    is_exact = torch.get_float32_matmul_precision() == "highest"  # others let products be of bfloat16
+    return is_exact and torch.backends.mkl.is_available()
+
+
+@lru_cache(maxsize=1)
+def _half_dtypes() -> set[torch.dtype]:
+    if not torch.backends.mkldnn.is_available():
+        return set()
+    onednn = torch.ops.mkldnn
+    is_supported = {
+        torch.bfloat16: onednn._is_mkldnn_bf16_supported,
+        torch.float16: onednn._is_mkldnn_fp16_supported,
+    }
+    return {dtype for dtype, supports in is_supported.items() if supports()}
+
+
+def version(tensor: Tensor | None) -> tuple[int, int] | None:
+    """What changes when a tensor's values do."""
+    return None if tensor is None else (tensor.data_ptr(), tensor._version)
