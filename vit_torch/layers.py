@@ -196,7 +196,7 @@ class ViTSelfOutput(nn.Module):
     def forward(
         self,
         hidden_states: Float[Tensor, "batch tokens width"],
-        input_tensor: Float[Tensor, "batch tokens hidden"] | None = None,  # for parts that scripts put here
+        input_tensor: Float[Tensor, "batch all_tokens hidden"] | None = None,  # for parts that scripts put here
     ) -> Float[Tensor, "batch tokens hidden"]:
         if self.layernorm is not None:
             hidden_states = self.layernorm(hidden_states)
