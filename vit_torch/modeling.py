@@ -321,6 +321,7 @@ class VisionTransformerForImageClassification(VisionTransformerWithHead):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.classifier_reads = config.architecture.classifier_reads
+        self.reads_prefix = config.architecture.summary_is_prefix
         self.add_base_model(add_pooling_layer=self.classifier_reads == "pooler")
         with own_parts():
             self.classifier = (
@@ -353,9 +354,7 @@ class VisionTransformerForImageClassification(VisionTransformerWithHead):
             ValueError: a shape does not fit the model, or a label is out of range.
         """
         options = self.base_options
-        if self.config.architecture.summary_is_prefix and self.sees_prefix_only(
-            output_attentions, output_hidden_states
-        ):
+        if self.reads_prefix and self.sees_prefix_only(output_attentions, output_hidden_states):
             options = options | {"prefix_only": True}
         outputs = self.base_model(
             pixel_values,
