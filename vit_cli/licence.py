@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from vit_core.hub import ModelSource
 
 MODEL_CARD = "README.md"
-LARGEST_CARD = 2**20  # bytes
+LARGEST_CARD = 2**20  # bytes that are looked at
+LARGEST_FIELDS = 1000  # letters of those that are about the licence
+BOUND = "---"  # the line before the fields, and the one behind
+_OF_LICENCE = re.compile(r"license(?:_name|_link)?\s*:")
 
 
 def licence_of(source: ModelSource, config: Mapping[str, Any]) -> str | None:
@@ -34,14 +38,27 @@ def licence_of(source: ModelSource, config: Mapping[str, Any]) -> str | None:
 
 
 def _card(source: ModelSource) -> dict[str, Any]:
-    """The fields at the top of the model card; of one that cannot be read, none."""
+    """The fields about the licence at the top of the model card; of one that cannot be read, none."""
     try:
         path = source.file(MODEL_CARD)
-        if path is None or path.stat().st_size > LARGEST_CARD:
+        if path is None:
             return {}
-        from huggingface_hub.repocard import metadata_load
+        with open(path, "rb") as file:
+            text = file.read(LARGEST_CARD).decode(errors="replace")
+        from huggingface_hub import RepoCard
 
-        fields = metadata_load(path)
+        if not (about := _about_licence(text)):
+            return {}
+        fields = RepoCard(f"{BOUND}\n{about}\n{BOUND}\n", ignore_metadata_errors=True).data.to_dict()
     except Exception:  # whatever is wrong with a stranger's card, it is no reason not to describe the checkpoint
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def _about_licence(card: str) -> str:
+    """The lines of a card's YAML that are about the licence, since to parse all of a long one takes many seconds."""
+    first, *lines = card.lstrip().splitlines() or [""]
+    ends = (number for number, line in enumerate(lines) if line.rstrip() == BOUND)
+    if first.rstrip() != BOUND or (end := next(ends, None)) is None:
+        return ""
+    return "\n".join(filter(_OF_LICENCE.match, lines[:end]))[:LARGEST_FIELDS]

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vit_core.checks import shown
 from vit_core.image_limits import IMAGE_LIMITS
 
 #: Formats whose decoder runs another program (Ghostscript) or the operating system's drawing code on the file.
@@ -17,7 +18,10 @@ VECTOR_FORMATS = {"EPS", "WMF"}
 
 #: Formats with files of others inside, of another size than their own header says if a stranger wants it so. PIL
 #: decodes some of them as it opens them, so that they have to be left out before.
-NESTING_FORMATS = {"ICO", "ICNS", "BLP"}
+NESTING_FORMATS = {"ICO", "ICNS", "BLP", "IPTC"}
+
+#: TIFF's tags for the width and the height of tiles.
+TILE_SIZE = (322, 323)
 
 #: Several frames, of which the first is the photograph and the others are its depth map, preview or second eye.
 ONE_PHOTO_FORMATS = {"MPO"}
@@ -137,13 +141,60 @@ def _open(source: str | os.PathLike[str] | BytesIO, name: str) -> Image.Image:
         picture.close()
         raise _too_large(name, f"{pixels} pixels, where {Image.MAX_IMAGE_PIXELS} are usual at most")
     size = _size(source)
-    if pixels > max(IMAGE_LIMITS.harmless_pixels, IMAGE_LIMITS.pixels_per_byte * size):
+    if pixels > _most_pixels(size):
         picture.close()
         raise ValueError(
             f"{name} is suspiciously large ({pixels} pixels out of {size} bytes); make it smaller, or raise "
             f"vit_core.image_limits.IMAGE_LIMITS.pixels_per_byte if you trust it."
         )
+    try:
+        if (check := UNSEEN_WORK.get(picture.format or "")) is not None:
+            check(picture, size, name)
+    except BaseException:
+        picture.close()
+        raise
     return picture
+
+
+def _require_few_scans(picture: Image.Image, size: int, name: str) -> None:
+    """Refuse a JPEG that has its pixels decoded over and over."""
+    scans = _count(picture.fp, b"\xff\xda")  # type: ignore[attr-defined]
+    pixels = picture.width * picture.height
+    if scans * pixels > IMAGE_LIMITS.jpeg_scans * IMAGE_LIMITS.harmless_pixels:
+        raise ValueError(
+            f"{name} is suspiciously slow to decode ({scans} passes over {pixels} pixels, where a JPEG has ten); "
+            f"convert it to PNG, or raise vit_core.image_limits.IMAGE_LIMITS.jpeg_scans if you trust it."
+        )
+
+
+def _count(file: BinaryIO, marker: bytes) -> int:
+    """How often two bytes stand in a file, which is read from its start."""
+    file.seek(0)
+    count, last = 0, b""
+    while piece := file.read(2**20):
+        count += (last + piece).count(marker)
+        last = piece[-1:]
+    return count
+
+
+def _require_small_tiles(picture: Image.Image, size: int, name: str) -> None:
+    """Refuse a TIFF whose tiles, of which one is decoded at a time, are larger than an image may be."""
+    width, height = (picture.tag_v2.get(tag, 0) for tag in TILE_SIZE)  # type: ignore[attr-defined]
+    if not all(isinstance(each, int) for each in (width, height)) or width * height > _most_pixels(size):
+        raise ValueError(f"{name} has tiles of {shown(width)} x {shown(height)} pixels; convert it to PNG.")
+
+
+#: Formats in which a file may ask for more than the pixels that its header speaks of, and what refuses it.
+UNSEEN_WORK: dict[str, Callable[[Image.Image, int, str], None]] = {
+    "JPEG": _require_few_scans,
+    "MPO": _require_few_scans,
+    "TIFF": _require_small_tiles,
+}
+
+
+def _most_pixels(size: int) -> float:
+    """What a file of so many bytes may unpack to."""
+    return max(IMAGE_LIMITS.harmless_pixels, IMAGE_LIMITS.pixels_per_byte * size)
 
 
 def _opened(source: str | os.PathLike[str] | BytesIO) -> Image.Image:

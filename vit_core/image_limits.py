@@ -20,12 +20,15 @@ class ImageLimits:
         pixels_per_byte: beyond that, at most so many for each byte of the file. Photographs have two to twenty;
             images of one color have a thousand and more.
         pixels_at_once: of the files of a batch that are decoded side by side; one that has more is decoded alone.
+        jpeg_scans: passes over its pixels that a JPEG of `harmless_pixels` may have; a larger one fewer, a smaller one
+            more. Progressive photographs have ten; each takes milliseconds, and few bytes of the file.
         result_pixels: of an image that comes out of the preprocessing (2896 x 2896), whatever a file of settings says.
     """
 
     harmless_pixels: int = 2**24
     pixels_per_byte: float = 25
     pixels_at_once: int = 2**26
+    jpeg_scans: int = 100
     result_pixels: int = 2**23
 
 

@@ -17,6 +17,7 @@ import sys
 import warnings
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ import conversion
 from conversion.checkpoint import open_for_loading
 from vit_cli import main
 from vit_cli.info import describe
+from vit_cli.licence import licence_of
 from vit_core import AutoImageProcessor, ViTConfig, parameters
 from vit_core.hub import locate
 from vit_core.loading_options import request
@@ -180,6 +182,10 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], None]]] = {
         ViTConfig.from_pretrained,
     ),
     "header of nothing but lists": (file("vit.safetensors", framed(b'{"a":[' + b"[]," * 30_000_000 + b"[]]}")), opened),
+    "model card of 200000 lines of YAML": (
+        file("README.md", b"---\nlicense: mit\nx:\n" + b"- a\n" * 200_000 + b"---\n"),
+        lambda path: licence_of(locate(path.parent), {}),
+    ),
     "settings of 8192 x 8192": (
         file(
             "preprocessor_config.json", json.dumps({"image_processor_type": "ViTImageProcessor", "size": 8192}).encode()
@@ -213,7 +219,39 @@ def icon(inner: bytes) -> bytes:
     return struct.pack("<HHH", 0, 1, 1) + entry + inner
 
 
+def iptc(inner: bytes) -> bytes:
+    """A record of 10 x 10 pixels, by its header, in which PIL opens a file of any format."""
+
+    def part(record: int, kind: int, data: bytes) -> bytes:
+        return struct.pack(">BBBBBI", 0x1C, record, kind, 132, 4, len(data)) + data
+
+    sizes = part(3, 20, struct.pack(">H", 10)) + part(3, 30, struct.pack(">H", 10))
+    return part(3, 60, b"\1\0") + sizes + part(3, 120, b"\5") + part(8, 10, inner) + part(9, 0, b"")
+
+
+def jpeg_of_scans(count: int) -> bytes:
+    """A JPEG of 16 million pixels whose first color is decoded so often, from nothing."""
+    packed = BytesIO()
+    Image.new("RGB", (4096, 4096), 128).save(packed, "JPEG", quality=1)
+    head, _, _ = packed.getvalue().partition(b"\xff\xda")
+    return head + bytes.fromhex("ffda0008 0101 00003f00") * count + b"\xff\xd9"
+
+
+def tiff_of_one_tile(size: int) -> bytes:
+    """A TIFF of 10 x 10 pixels in a tile of another size."""
+    packer = zlib.compressobj()
+    tile = b"".join(packer.compress(bytes(size)) for _ in range(size)) + packer.flush()
+    tags = {256: 10, 257: 10, 258: 8, 259: 8, 262: 1, 322: size, 323: size, 324: 1000, 325: len(tile)}
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + fields + bytes(4)
+    return head.ljust(1000, b"\0") + tile
+
+
+LARGE_PNG = png(13000, 13000, 8, 6)
 IMAGES = {
+    "IPTC with 169 million pixels inside": file("image.iptc", iptc(LARGE_PNG)),
+    "JPEG of 3000 passes": file("image.jpg", jpeg_of_scans(3000)),
+    "TIFF of 100 pixels in a tile of 441 million": file("image.tiff", tiff_of_one_tile(21_000)),
     "icon with 169 million pixels inside": file("icon.ico", icon(png(13000, 13000, 8, 6))),
     "PNG of 89 million gray pixels": file("image.png", png(9400, 9400, 16, 0)),
     "PNG of 16 million gray pixels": file("image.png", png(4000, 4000, 16, 0)),
@@ -261,6 +299,7 @@ def test_a_small_image_file_takes_little_memory_beside_its_pixels(kind: str, tmp
     memory, seconds = peak(lambda: processed(path))
     print(f"\n{kind}: {path.stat().st_size} bytes, {memory / MIB:.0f} MiB, {seconds:.2f} s")
     assert memory < MOST_MEMORY + 4 * 2**24
+    assert seconds < MOST_SECONDS
 
 
 def test_settings_are_compared_with_the_model_before_images_are_made(

@@ -237,7 +237,9 @@ def test_a_relative_is_described_with_its_parts(
             "---\nlicense: other\nlicense_name: dinov3-license\nlicense_link: LICENSE.md\n---\n",
             "dinov3-license, LICENSE.md",
         ),
+        ("---\nmodel-index:\n- [what, no, YAML\nlicense: mit\n---\n", "mit"),  # nothing else is parsed
         ("---\nlicense: [apache-2.0\n---\n", None),
+        ("---\nlicense: apache-2.0\n", None),
         ("no fields", None),
     ],
 )
