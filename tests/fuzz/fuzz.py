@@ -15,6 +15,8 @@ that is read as none was, is new, and joins those that there are.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import faulthandler
 import hashlib
 import json
@@ -33,6 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import corpus
+import targets
 from mutations import LARGEST, Draw
 from targets import MEBIBYTE, TARGETS, Outcome, Target
 
@@ -97,7 +100,8 @@ class Attempts:
         self.path.unlink(missing_ok=True)
         self.path.write_bytes(content)
         signal.setitimer(signal.ITIMER_PROF, LAST_SECONDS)
-        before, began = _memory(reset=True), time.process_time()
+        before = _memory(reset=True)
+        targets.seconds.clear()
         finding, outcome = None, None
         try:
             outcome = self.target.open(self.path)
@@ -105,7 +109,7 @@ class Attempts:
             raised = traceback.extract_tb(error.__traceback__)[-1]
             sign = f"{type(error).__name__} at {Path(raised.filename).name}:{raised.name}"
             finding = Finding(sign, "".join(traceback.format_exception(error))[-20_000:])
-        seconds, memory = time.process_time() - began, _memory() - before
+        seconds, memory = max(targets.seconds, default=0.0), _memory() - before
         signal.setitimer(signal.ITIMER_PROF, 0)
         if finding is None and seconds > MOST_SECONDS:
             finding = Finding(f"slow {hash(outcome) % 10**6}", f"It takes {seconds:.1f} s of a processor.")
@@ -122,11 +126,9 @@ class Attempts:
 def _memory(reset: bool = False) -> int:
     """The most memory that this process has taken, since it was asked with `reset`, where the system tells that."""
     if reset:
-        try:
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")
-        except OSError:
-            pass
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)  # what was freed before would be taken from again, unseen
+            Path("/proc/self/clear_refs").write_text("5")
     try:
         with open("/proc/self/status", "rb") as file:
             return 1024 * int(file.read().partition(b"VmHWM:")[2].split(maxsplit=1)[0])
