@@ -23,6 +23,7 @@ from vit_core.architecture import Halves
 from vit_core.relative_position import relative_position_index, table_length
 from vit_flax.activations import activation
 from vit_flax.attention import attention, attention_with_probabilities
+from vit_flax.attention_blocks import attention_in_blocks, is_large
 from vit_flax.outputs import FlaxBaseModelOutput
 from vit_flax.parts import Part, given
 from vit_flax.position import resample_table
@@ -127,14 +128,18 @@ class FlaxViTSelfAttention(Part):
             query = query if prefix_only else rotated(architecture.rotary_positions, query, tables)
             key = rotated(architecture.rotary_positions, key, tables)
         drops = config.attention_probs_dropout_prob > 0 and not deterministic
-        if config.attn_implementation == "sdpa" and not (output_attentions or drops) and head_mask is None:
-            return (self._joined(attention(query, key, value, bias)),)
+        mask = None if head_mask is None else head_mask[jnp.array(self.heads)]
+        if config.attn_implementation == "sdpa" and not output_attentions:
+            if is_large(query, key):
+                rng = self.make_rng("dropout") if drops else None
+                rate = config.attention_probs_dropout_prob
+                return (self._joined(attention_in_blocks(query, key, value, bias, mask, rng, rate)),)
+            if not drops and mask is None:
+                return (self._joined(attention(query, key, value, bias)),)
 
         def change(probabilities: Array) -> Array:
             probabilities = self.dropout(probabilities, deterministic)
-            if head_mask is None:
-                return probabilities
-            return probabilities * head_mask[jnp.array(self.heads)].astype(probabilities.dtype)[:, None, None]
+            return probabilities if mask is None else probabilities * mask.astype(probabilities.dtype)[:, None, None]
 
         context, probabilities = attention_with_probabilities(query, key, value, change, bias)
         attentions = (probabilities.astype(self.dtype),) if output_attentions else ()
