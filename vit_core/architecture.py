@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, fields
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from vit_core.checks import require_choice, require_integer, require_number
 
@@ -220,8 +220,13 @@ def option_names() -> list[str]:
 
 
 @functools.cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Architecture)
+
+
+@functools.cache
 def choices(option: str) -> tuple[str, ...]:
     """The values of an option that is one of several names; empty for any other option."""
-    hint = get_type_hints(Architecture)[option]
+    hint = _hints()[option]
     names = [value for each in (hint, *get_args(hint)) for value in get_args(each) if isinstance(value, str)]
     return tuple(dict.fromkeys(names))

@@ -149,10 +149,13 @@ def constant_tables(
     return _with_prefix(cos, sin, num_prefix_tokens, device, dtype)
 
 
-@torch.compiler.assume_constant_result
 def cached_tables(*arguments: Any) -> Tables:
     """See `constant_tables`; to a compiler, what it returns is a constant."""
     return _cached_tables(*arguments)
+
+
+# As `torch.compiler.assume_constant_result` has it, which imports the whole compiler: a second for every user.
+cached_tables._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=16)
