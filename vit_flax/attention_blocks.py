@@ -51,13 +51,17 @@ def attention_in_blocks(
         query: (batch, queries, heads, head_dim).
         key: (batch, tokens, heads, head_dim).
         value: as `key`.
-        bias: what to add to the scores, (1, heads, queries, tokens).
+        bias: what to add to the scores, (1, heads, queries, tokens); or to those of all queries alike, of each image
+            and head or of all, (batch or 1, heads or 1, 1, tokens).
         head_mask: factors for the heads.
         rng: decides which probabilities are dropped, for each block anew; without it none are.
         rate: how often one is dropped.
     """
     if head_mask is not None:
         value = value * head_mask.astype(value.dtype)[:, None]
+    if bias is not None and bias.shape[2] == 1:
+        query, key = _with_channel(query, key, bias)
+        bias = None
     heads_first = [each.transpose(0, 2, 1, 3) for each in (query, key, value)]
     together = LARGEST_TOGETHER // (query.shape[2] * key.shape[1])
     context = jax.lax.platform_dependent(
@@ -68,6 +72,15 @@ def attention_in_blocks(
         default=partial(_attend, _vmap, max(BLOCK, together), rate),
     )
     return context.transpose(0, 2, 1, 3)
+
+
+def _with_channel(query: Queries, key: Heads, bias: Bias) -> tuple[Queries, Heads]:
+    """Queries and keys with one channel more, by which their scores have a bias that is the same for all queries."""
+    width = query.shape[-1]
+    of_keys = jnp.broadcast_to(bias.transpose(0, 3, 1, 2), (*key.shape[:3], 1)).astype(key.dtype)
+    query = query * ((width + 1) / width) ** 0.5  # since scores are divided by the root of the width
+    query = jnp.pad(query, [(0, 0)] * 3 + [(0, 1)], constant_values=(width + 1) ** 0.5)
+    return query, jnp.concatenate([key, of_keys], axis=-1)
 
 
 def _attend(

@@ -29,6 +29,10 @@ from vit_flax.parts import Part, given
 from vit_flax.position import resample_table
 from vit_flax.rematerialization import Remat, rematerialized
 from vit_flax.rotary import MixedRotary, Rotating, rotated
+from vit_flax.token_merging import run_merging
+
+#: Makes fewer tokens of a layer's between its halves, given what attention returned; see `vit_flax.token_merging`.
+Merge = Callable[..., tuple[Any, ...]]
 
 
 class RelativePositionBias(Part):
@@ -94,9 +98,10 @@ class FlaxViTSelfAttention(Part):
         *,
         head_mask: Shaped[Array, " heads"] | None = None,
         prefix_only: bool = False,
-        relative_position_bias: Float[Array, "1 all_heads tokens tokens"] | None = None,
+        relative_position_bias: Float[Array, "#batch #all_heads #tokens tokens"] | None = None,
         rotary: Rotating | None = None,
-    ) -> tuple[Float[Array, "batch queries width"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
+        output_keys: bool = False,
+    ) -> tuple[Float[Array, "batch queries width"], *tuple[Float[Array, "batch ..."], ...]]:
         """Return what each token gathered, and on request the attention; with `prefix_only` those before the patches.
 
         Args:
@@ -107,10 +112,11 @@ class FlaxViTSelfAttention(Part):
             prefix_only: whether the tokens before the patches alone ask.
             relative_position_bias: what to add to the scores; of all heads, or of those that are not pruned.
             rotary: by which queries and keys of the patches are turned; see `vit_flax.rotary`.
+            output_keys: whether to return the keys, (batch, tokens, heads, head_dim), last.
         """
         config, queried, bias = self.config, hidden_states, relative_position_bias
         architecture = config.architecture
-        if bias is not None and bias.shape[1] != len(self.heads):
+        if bias is not None and bias.shape[1] not in (1, len(self.heads)):
             bias = bias[:, np.array(self.heads)]
         if prefix_only:
             before = architecture.num_prefix_tokens
@@ -129,13 +135,14 @@ class FlaxViTSelfAttention(Part):
             key = rotated(architecture.rotary_positions, key, tables)
         drops = config.attention_probs_dropout_prob > 0 and not deterministic
         mask = None if head_mask is None else head_mask[jnp.array(self.heads)]
+        keys = (key,) if output_keys else ()
         if config.attn_implementation == "sdpa" and not output_attentions:
             if is_large(query, key):
                 rng = self.make_rng("dropout") if drops else None
                 rate = config.attention_probs_dropout_prob
-                return (self._joined(attention_in_blocks(query, key, value, bias, mask, rng, rate)),)
+                return (self._joined(attention_in_blocks(query, key, value, bias, mask, rng, rate)), *keys)
             if not drops and mask is None:
-                return (self._joined(attention(query, key, value, bias)),)
+                return (self._joined(attention(query, key, value, bias)), *keys)
 
         def change(probabilities: Array) -> Array:
             probabilities = self.dropout(probabilities, deterministic)
@@ -143,7 +150,7 @@ class FlaxViTSelfAttention(Part):
 
         context, probabilities = attention_with_probabilities(query, key, value, change, bias)
         attentions = (probabilities.astype(self.dtype),) if output_attentions else ()
-        return (self._joined(context), *attentions)
+        return (self._joined(context), *attentions, *keys)
 
     def _split(self, projected: Float[Array, "batch tokens width"]) -> Float[Array, "batch tokens heads head_dim"]:
         *batch, width = projected.shape
@@ -320,8 +327,9 @@ class FlaxViTLayer(Part):
         *,
         head_mask: Shaped[Array, " heads"] | None = None,
         prefix_only: bool = False,
+        merge: Merge | None = None,
         **relative: Any,
-    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
+    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Any, ...]]:
         """Return the hidden states, and on request the attention; with `prefix_only` for tokens before the patches."""
         options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
         attended, *attentions = self.attention(
@@ -330,6 +338,8 @@ class FlaxViTLayer(Part):
         if prefix_only:
             hidden_states = hidden_states[:, : self.config.architecture.num_prefix_tokens]
         hidden_states = self.constrain(attended + hidden_states, "batch", "tokens", "hidden")
+        if merge is not None:
+            hidden_states, *attentions = merge(hidden_states, *attentions)
         mlp = self.intermediate(self.layernorm_after(hidden_states))
         hidden_states = self.output(mlp, hidden_states, deterministic=deterministic)
         return (self.constrain(hidden_states, "batch", "tokens", "hidden"), *attentions)
@@ -382,8 +392,9 @@ class ScaledLayer(FlaxViTLayer):
         head_mask: Shaped[Array, " heads"] | None = None,
         prefix_only: bool = False,
         drop_path_rate: Float[Array, ""] | None = None,
+        merge: Merge | None = None,
         **relative: Any,
-    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Float[Array, "batch heads queries tokens"], ...]]:
+    ) -> tuple[Float[Array, "batch queries hidden"], *tuple[Any, ...]]:
         """See `FlaxViTLayer`; `drop_path_rate` is how often a layer without a number is skipped for an image."""
         options = given(head_mask=head_mask, prefix_only=prefix_only, **relative)
         read = self._read(hidden_states)
@@ -391,7 +402,10 @@ class ScaledLayer(FlaxViTLayer):
         if prefix_only:
             hidden_states = hidden_states[:, : self.config.architecture.num_prefix_tokens]
         added = partial(self._added, deterministic, drop_path_rate)
-        return (self._halves(hidden_states, attended, read, deterministic, added), *attentions)
+        if merge is None:
+            return (self._halves(hidden_states, attended, read, deterministic, added), *attentions)
+        hidden_states, *attentions = merge(self._first_half(hidden_states, attended, added), *attentions)
+        return (self._second_half(hidden_states, deterministic, added), *attentions)
 
     @nn.nowrap
     def _read(self, hidden_states: Array) -> Array:
@@ -401,7 +415,14 @@ class ScaledLayer(FlaxViTLayer):
     @nn.nowrap
     def _halves(self, hidden_states: Array, attended: Array, read: Array, deterministic: bool, added: Added) -> Array:
         """The hidden states with what attention adds to them, and then with what the MLP adds."""
-        hidden_states = added(self.lambda_1, attended, hidden_states)
+        return self._second_half(self._first_half(hidden_states, attended, added), deterministic, added)
+
+    @nn.nowrap
+    def _first_half(self, hidden_states: Array, attended: Array, added: Added) -> Array:
+        return added(self.lambda_1, attended, hidden_states)
+
+    @nn.nowrap
+    def _second_half(self, hidden_states: Array, deterministic: bool, added: Added) -> Array:
         mlp = self.intermediate(self.layernorm_after(hidden_states))
         mlp = self.output(mlp, deterministic=deterministic)  # type: ignore[call-arg]
         return added(self.lambda_2, mlp, hidden_states)
@@ -435,8 +456,11 @@ class PostNormLayer(ScaledLayer):
         return hidden_states
 
     @nn.nowrap
-    def _halves(self, hidden_states: Array, attended: Array, read: Array, deterministic: bool, added: Added) -> Array:
-        hidden_states = added(self.lambda_1, self.layernorm_before(attended), hidden_states)
+    def _first_half(self, hidden_states: Array, attended: Array, added: Added) -> Array:
+        return added(self.lambda_1, self.layernorm_before(attended), hidden_states)
+
+    @nn.nowrap
+    def _second_half(self, hidden_states: Array, deterministic: bool, added: Added) -> Array:
         mlp = self.output(self.intermediate(hidden_states), deterministic=deterministic)  # type: ignore[call-arg]
         return added(self.lambda_2, self.layernorm_after(mlp), hidden_states)
 
@@ -475,6 +499,7 @@ class FlaxViTLayerCollection(Part):
 
     _: KW_ONLY
     remat: Remat = False
+    merged_tokens: tuple[int, ...] = ()
 
     def setup(self) -> None:
         one = layer_class(self.config)
@@ -497,6 +522,11 @@ class FlaxViTLayerCollection(Part):
         **relative: Any,
     ) -> FlaxBaseModelOutput | tuple[Any, ...]:
         """Run the layers; see `LayerStack.run`."""
+        if self.merged_tokens:
+            output = run_merging(
+                self, hidden_states, deterministic, output_attentions, output_hidden_states, head_mask, prefix_only
+            )
+            return output if return_dict else output.to_tuple()
         relative, arrays = given(**relative), given(relative_position_bias=relative_position_bias, rotary=rotary)
         all_hidden_states, all_attentions = [hidden_states], []
         for index, layer in enumerate(self.layers):
@@ -527,11 +557,13 @@ class LayerStack(Part):
     Attributes:
         scan_layers: whether they are one compiled layer, with the parameters of all in stacks.
         remat: what the layers keep for the backward pass; see `vit_flax.rematerialization.rematerialized`.
+        merged_tokens: how many tokens each layer merges, if any does; see `vit_flax.token_merging`.
     """
 
     _: KW_ONLY
     scan_layers: bool = False
     remat: Remat = False
+    merged_tokens: tuple[int, ...] = ()
 
     @nn.nowrap
     def stack(self, config: PretrainedConfig) -> Any:
@@ -539,7 +571,7 @@ class LayerStack(Part):
         shared = {**self.shared, "config": config}
         if self.is_scanned(config):
             return layer_class(config)(**shared)
-        return FlaxViTLayerCollection(**shared, remat=self.remat)
+        return FlaxViTLayerCollection(**shared, remat=self.remat, merged_tokens=self.merged_tokens)
 
     @nn.nowrap
     def is_scanned(self, config: PretrainedConfig) -> bool:

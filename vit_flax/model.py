@@ -29,10 +29,11 @@ from vit_flax.parameter_tree import ParameterTree, Path, candidates, flatten, he
 from vit_flax.parts import given
 from vit_flax.precision import float_dtype
 from vit_flax.rematerialization import check_remat
+from vit_flax.token_merging import TokenMerging
 from vit_flax.tree_changes import cast
 
 
-class Model(MeshMethods):
+class Model(MeshMethods, TokenMerging):
     """A `flax.linen.Module` with its parameters; see `FlaxPreTrainedModel`."""
 
     task: ClassVar[Task]
@@ -327,9 +328,9 @@ class Model(MeshMethods):
 
     @classmethod
     def _module_options(cls) -> list[str]:
-        """The fields of the module that a caller may set, besides its config and dtype."""
+        """The fields of the module that a caller may set, besides its config and dtype and by `merge_tokens`."""
         names = [field.name for field in dataclasses.fields(cls.module_class or nn.Module) if field.init]
-        return [name for name in names if name not in ("config", "dtype", "parent", "name")]
+        return [name for name in names if name not in ("config", "dtype", "merged_tokens", "parent", "name")]
 
 
 def channels_last(

@@ -149,6 +149,7 @@ class FlaxVisionTransformerModule(Part):
             open.
         scan_layers: whether the layers are one compiled layer, with the parameters of all in stacks.
         remat: what the layers keep for the backward pass; see `vit_flax.rematerialization.rematerialized`.
+        merged_tokens: how many tokens each layer merges, if any does; see `vit_flax.token_merging`.
     """
 
     add_pooling_layer: bool | None = None
@@ -156,11 +157,14 @@ class FlaxVisionTransformerModule(Part):
     use_mask_token: bool = False
     scan_layers: bool = False
     remat: Remat = False
+    merged_tokens: tuple[int, ...] = ()
 
     def setup(self) -> None:
         architecture = self.config.architecture
         self.embeddings = FlaxViTEmbeddings(**self.shared, use_mask_token=self.use_mask_token)
-        self.encoder = FlaxViTEncoder(**self.shared, scan_layers=self.scan_layers, remat=self.remat)
+        self.encoder = FlaxViTEncoder(
+            **self.shared, scan_layers=self.scan_layers, remat=self.remat, merged_tokens=self.merged_tokens
+        )
         self.layernorm = self.layer_norm() if architecture.final_norm else as_it_is
         has_pooler = architecture.has_pooler if self.add_pooling_layer is None else self.add_pooling_layer
         self.pooler = POOLERS[architecture.pooler](**self.shared) if has_pooler and architecture.pooler else None
@@ -268,6 +272,7 @@ class VisionTransformerWithHead(Part):
     Attributes:
         scan_layers: see `FlaxVisionTransformerModule`.
         remat: see `FlaxVisionTransformerModule`.
+        merged_tokens: see `FlaxVisionTransformerModule`.
     """
 
     base_module_class: ClassVar[type[Part]] = FlaxVisionTransformerModule
@@ -275,6 +280,7 @@ class VisionTransformerWithHead(Part):
     _: KW_ONLY
     scan_layers: bool = False
     remat: Remat = False
+    merged_tokens: tuple[int, ...] = ()
 
     @nn.nowrap
     def add_base_model(self, *, reads_pooler: bool = False, **options: Any) -> None:
@@ -286,7 +292,7 @@ class VisionTransformerWithHead(Part):
         """
         base_model: Any = self.base_module_class
         options["add_pooling_layer"] = reads_pooler or self.config.architecture.keeps_pooler
-        options |= {"scan_layers": self.scan_layers, "remat": self.remat}
+        options |= {"scan_layers": self.scan_layers, "remat": self.remat, "merged_tokens": self.merged_tokens}
         setattr(self, self.config.base_model_prefix, base_model(**self.shared, **options))
 
     @property

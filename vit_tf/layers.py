@@ -6,7 +6,7 @@ as the canonical names of `vit_core.parameters` say; `vit_core.layouts` has the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -30,6 +30,8 @@ from vit_tf.rotary import MixedRotary, turned
 
 Shape = tuple[int | None, ...]
 Grid = tuple[int | Tensor, int | Tensor]
+#: Makes fewer tokens of a layer's between its halves, given what attention returned; see `vit_tf.token_merging`.
+Merge = Callable[..., tuple[Any, ...]]
 
 
 def linear(config: PretrainedConfig, units: int, name: str, dtype: Any, use_bias: bool = True) -> Linear:
@@ -120,10 +122,11 @@ class ViTSelfAttention(Part):
         head_mask: Shaped[Tensor, " heads"] | None = None,
         output_attentions: bool = False,
         prefix_only: bool = False,
-        relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
+        relative_position_bias: Float[Tensor, "#batch #heads #tokens tokens"] | None = None,
         grid: Grid | None = None,
         rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
-    ) -> tuple[Float[Tensor, "batch queries width"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
+        output_keys: bool = False,
+    ) -> tuple[Float[Tensor, "batch queries width"], *tuple[Float[Tensor, "batch ..."] | None, ...]]:
         """Attend.
 
         Args:
@@ -134,6 +137,7 @@ class ViTSelfAttention(Part):
             relative_position_bias: what to add to the scores, for all heads, where one table is for all layers.
             grid: rows and columns of patches, where the layer has positions of its own; the config's unless given.
             rotary: by what queries and keys are turned; see `vit_tf.rotary`.
+            output_keys: whether to return the keys, (batch, tokens, heads, head_dim), third.
         """
         queried = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
         query, key, value = (
@@ -165,13 +169,16 @@ class ViTSelfAttention(Part):
         else:
             context = ops.transpose(ops.matmul(probabilities, ops.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
         context = ops.reshape(context, (-1, ops.shape(queried)[1], self.width))
+        if output_keys:
+            return context, probabilities if output_attentions else None, key
         return (context, probabilities) if output_attentions else (context,)
 
     def _bias(self, shared: Tensor | None, grid: Grid | None) -> Float[Tensor, "1 heads tokens tokens"] | None:
         """What the way from one token to another adds to their scores."""
         if self.relative_position_bias is not None:
             return self.relative_position_bias(grid=grid)
-        return ops.take(shared, self.heads, axis=1) if shared is not None and self.is_pruned else shared
+        is_of_heads = shared is not None and shared.shape[1] != 1
+        return ops.take(shared, self.heads, axis=1) if is_of_heads and self.is_pruned else shared
 
     def _split(self, projected: Tensor) -> Float[Tensor, "batch tokens heads head_dim"]:
         return ops.reshape(projected, (-1, ops.shape(projected)[1], len(self.heads), self.head_dim))
@@ -225,12 +232,13 @@ class ViTAttention(Part):
         head_mask: Shaped[Tensor, " heads"] | None = None,
         output_attentions: bool = False,
         prefix_only: bool = False,
-        relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
+        relative_position_bias: Float[Tensor, "#batch #heads #tokens tokens"] | None = None,
         grid: Grid | None = None,
         rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
-    ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"], ...]]:
+        output_keys: bool = False,
+    ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch ..."] | None, ...]]:
         """Attend and project; the arguments are those of `ViTSelfAttention.call`."""
-        context, probabilities = run_part(
+        context, probabilities, *keys = run_part(
             self.attention,
             input_tensor,
             head_mask,
@@ -240,9 +248,10 @@ class ViTAttention(Part):
             relative_position_bias=relative_position_bias,
             grid=grid,
             rotary=rotary,
+            output_keys=output_keys,
         )
         attended = self.output_(context, input_tensor)
-        return (attended, probabilities) if output_attentions else (attended,)
+        return (attended, probabilities, *keys) if output_attentions or keys else (attended,)
 
 
 class ViTIntermediate(Part):
@@ -325,13 +334,14 @@ class ViTLayer(Part):
         head_mask: Shaped[Tensor, " heads"] | None = None,
         output_attentions: bool = False,
         prefix_only: bool = False,
-        relative_position_bias: Float[Tensor, "1 heads tokens tokens"] | None = None,
+        relative_position_bias: Float[Tensor, "#batch #heads #tokens tokens"] | None = None,
         grid: Grid | None = None,
         rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
-    ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Float[Tensor, "batch heads queries tokens"] | None, ...]]:
+        merge: Merge | None = None,
+    ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Any, ...]]:
         """Run the layer; the arguments are those of `ViTSelfAttention.call`."""
         read = self._read(hidden_states)
-        attended, probabilities = run_part(
+        attended, probabilities, *keys = run_part(
             self.attention,
             read,
             head_mask,
@@ -341,7 +351,12 @@ class ViTLayer(Part):
             relative_position_bias=relative_position_bias,
             grid=grid,
             rotary=rotary,
+            output_keys=merge is not None,
         )
+        if merge is not None:
+            attentions = (probabilities,) if output_attentions else ()
+            hidden_states, *others = merge(self._first_half(hidden_states, attended), *attentions, *keys)
+            return self._second_half(hidden_states), *others
         kept = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
         hidden_states = self._halves(kept, attended, read)
         return (hidden_states, probabilities) if output_attentions else (hidden_states,)
@@ -352,7 +367,12 @@ class ViTLayer(Part):
 
     def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
         """The hidden states with what attention adds to them, and then with what the MLP adds."""
-        hidden_states = attended + hidden_states
+        return self._second_half(self._first_half(hidden_states, attended))
+
+    def _first_half(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+        return attended + hidden_states
+
+    def _second_half(self, hidden_states: Tensor) -> Tensor:
         mlp = self.intermediate(self.layernorm_after(hidden_states))
         return self.output_(mlp, hidden_states)
 
@@ -387,8 +407,10 @@ class ScaledLayer(ViTLayer):
         start = keras.initializers.Constant(self.start)
         return self.add_weight(name=name, shape=(width,), initializer=start)
 
-    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
-        hidden_states = hidden_states + self._branch(self.lambda_1, attended)
+    def _first_half(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+        return hidden_states + self._branch(self.lambda_1, attended)
+
+    def _second_half(self, hidden_states: Tensor) -> Tensor:
         mlp = self.output_(self.intermediate(self.layernorm_after(hidden_states)))
         return hidden_states + self._branch(self.lambda_2, mlp)
 
@@ -404,8 +426,10 @@ class PostNormLayer(ScaledLayer):
     def _read(self, hidden_states: Tensor) -> Tensor:
         return hidden_states
 
-    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
-        hidden_states = hidden_states + self._branch(self.lambda_1, self.layernorm_before(attended))
+    def _first_half(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+        return hidden_states + self._branch(self.lambda_1, self.layernorm_before(attended))
+
+    def _second_half(self, hidden_states: Tensor) -> Tensor:
         mlp = self.layernorm_after(self.output_(self.intermediate(hidden_states)))
         return hidden_states + self._branch(self.lambda_2, mlp)
 

@@ -49,6 +49,7 @@ from vit_tf.outputs import (
 from vit_tf.poolers import POOLERS, ViTPooler
 from vit_tf.pretrained import PreTrainedModel
 from vit_tf.rotary import RotaryTables
+from vit_tf.token_merging import run_merging
 
 
 class ViTEncoder(LayerStack):
@@ -58,6 +59,8 @@ class ViTEncoder(LayerStack):
         super().__init__(**kwargs)
         architecture = config.architecture
         self.output_shape = tokens_shape(config)  # for `summary`
+        self.num_prefix_tokens = architecture.num_prefix_tokens
+        self.merged_tokens: tuple[int, ...] = ()  # by each layer; see `vit_tf.token_merging`
         one = layer_class(config)
         self.layer = [
             one(config, layer, name=f"layer_{layer}", dtype=self.dtype_policy)
@@ -96,14 +99,13 @@ class ViTEncoder(LayerStack):
         With relative or rotary positions, `grid` is the rows and columns of patches, the config's unless given.
         """
         shared, tables = self.relative_position_bias, self.rotary_tables
+        asked = (hidden_states, head_mask, output_attentions, output_hidden_states, prefix_only, training)
+        if self.merged_tokens:
+            output = run_merging(self, *asked)
+            return output if return_dict else output.to_tuple()
         output = self.run_layers(
             self.layer,
-            hidden_states,
-            head_mask,
-            output_attentions,
-            output_hidden_states,
-            prefix_only,
-            training,
+            *asked,
             relative_position_bias=None if shared is None else shared(grid=grid),
             grid=grid,
             rotary=None if tables is None else tables(grid=grid, training=training),

@@ -92,8 +92,10 @@ def run_part(
     own: type[Part],
     wrapper: Callable[[Any], Callable[..., Any]] | None = None,
     **options: Any,
-) -> tuple[Any, Any]:
+) -> tuple[Any, ...]:
     """Run an attention or a layer, ours or what a script has put in its place; returns hidden states and attention.
+
+    What one of ours returns besides, it returns, too.
 
     Args:
         part: anything that takes hidden states, with `head_mask` and `output_attentions` if it knows them, and returns
@@ -115,7 +117,7 @@ def run_part(
         known = {name: value for name, value in asked.items() if takes_all or name in parameters}
         returned = part(hidden_states, **known)
     hidden_states, *others = returned if isinstance(returned, list | tuple) else (returned,)
-    return hidden_states, others[0] if others else None
+    return hidden_states, others[0] if others else None, *others[1:]
 
 
 def by_rows(multiply: Callable[[Any], Any], inputs: Any) -> Any:

@@ -45,11 +45,14 @@ from vit_tf.saved_model import write_saved_model
 from vit_tf.saving import save
 from vit_tf.script_methods import ScriptMethods
 from vit_tf.state_dict import stored_arrays
+from vit_tf.token_merging import TokenMerging
 
 DATA_FORMATS = ("channels_first", "channels_last")
 
 
-class PreTrainedModel(Replaceable, KerasFiles, FittingModel, ScriptMethods, PushableModel, DatasetMethods):
+class PreTrainedModel(
+    Replaceable, KerasFiles, FittingModel, ScriptMethods, TokenMerging, PushableModel, DatasetMethods
+):
     """What the models share: a config, weights from and to checkpoints, and a few conveniences."""
 
     task: ClassVar[Task | None] = None  # a subclass of this class has no head that the table of parameters knows

@@ -6,7 +6,7 @@ transformers. An option that is off has no module and costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,9 @@ from vit_torch.position import relative_position_index, resample_table
 from vit_torch.pruning import prune_attention
 from vit_torch.rotary import MixedRotary, Rotating, rotated
 from vit_torch.watching import is_watched
+
+#: Makes fewer tokens of a layer's between its halves, given what attention returned; see `vit_torch.token_merging`.
+Merge = Callable[..., tuple[Any, ...]]
 
 
 class RelativePositionBias(nn.Module):
@@ -109,9 +112,10 @@ class ViTSelfAttention(nn.Module):
         hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
-        relative_position_bias: Float[Tensor, "1 all_heads tokens tokens"] | None = None,
+        relative_position_bias: Float[Tensor, "#batch #all_heads #tokens tokens"] | None = None,
         rotary: Rotating | None = None,
         prefix_only: bool = False,
+        output_keys: bool = False,
     ) -> tuple[Float[Tensor, "batch queries width"] | Float[Tensor, "batch heads queries tokens"] | None, ...]:
         queried, bias = hidden_states, relative_position_bias
         if prefix_only:
@@ -127,7 +131,8 @@ class ViTSelfAttention(nn.Module):
         if is_usual and head_mask is None and not output_attentions:
             dropout_prob = dropout.p if dropout.training else 0.0
             context = functional.scaled_dot_product_attention(query, key, value, bias, dropout_p=dropout_prob)
-            return context.transpose(1, 2).flatten(2), None
+            context = context.transpose(1, 2).flatten(2)
+            return (context, None, key) if output_keys else (context, None)
         scores = query @ key.transpose(-1, -2) * self.attention_head_size**-0.5
         if bias is not None:
             scores = scores + bias
@@ -135,7 +140,8 @@ class ViTSelfAttention(nn.Module):
         if head_mask is not None:
             probabilities = probabilities * self._kept(head_mask).to(probabilities)
         context = (probabilities @ value).transpose(1, 2).flatten(2)
-        return (context, probabilities) if output_attentions else (context,)
+        attentions = (probabilities,) if output_attentions else ()
+        return (context, *attentions, key) if output_keys else (context, *attentions)
 
     def _projected(self, queried: Tensor, hidden_states: Tensor) -> Sequence[Tensor]:
         """Queries, keys and values, (batch, tokens, width)."""
@@ -160,7 +166,7 @@ class ViTSelfAttention(nn.Module):
     def _kept(self, of_heads: Tensor) -> Tensor:
         """The entries for the heads that are not pruned, of a mask (heads,) or of anything (1, heads, ...)."""
         entries = of_heads[None, :, None, None] if of_heads.ndim == 1 else of_heads
-        return entries if entries.shape[1] == self.num_attention_heads else entries[:, self.heads]
+        return entries if entries.shape[1] in (1, self.num_attention_heads) else entries[:, self.heads]
 
 
 class RelativeSelfAttention(ViTSelfAttention):
@@ -307,15 +313,18 @@ class ViTLayer(nn.Module):
         hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
+        merge: Merge | None = None,
         **options: Any,
-    ) -> tuple[Float[Tensor, "batch queries hidden"] | Float[Tensor, "batch heads queries tokens"] | None, ...]:
+    ) -> tuple[Any, ...]:
         returned = self.attention(self.layernorm_before(hidden_states), head_mask, output_attentions, **options)
-        attended, *probabilities = items_of(returned)
+        attended, *others = items_of(returned)
         if options.get("prefix_only"):
             hidden_states = hidden_states[:, : attended.shape[1]]
         hidden_states = attended + hidden_states
+        if merge is not None:
+            hidden_states, *others = merge(hidden_states, *others)
         mlp = self.intermediate(self.layernorm_after(hidden_states))
-        return self.output(mlp, hidden_states), *probabilities
+        return self.output(mlp, hidden_states), *others
 
 
 class DropPath(nn.Module):
@@ -365,13 +374,17 @@ class ScaledLayer(ViTLayer):
         hidden_states: Float[Tensor, "batch tokens hidden"],
         head_mask: Shaped[Tensor, "*head"] | None = None,
         output_attentions: bool = False,
+        merge: Merge | None = None,
         **options: Any,
-    ) -> tuple[Float[Tensor, "batch queries hidden"] | Float[Tensor, "batch heads queries tokens"] | None, ...]:
+    ) -> tuple[Any, ...]:
         read = self._read(hidden_states)
-        attended, *probabilities = items_of(self.attention(read, head_mask, output_attentions, **options))
+        attended, *others = items_of(self.attention(read, head_mask, output_attentions, **options))
         if options.get("prefix_only"):
             hidden_states, read = hidden_states[:, : attended.shape[1]], read[:, : attended.shape[1]]
-        return self._halves(hidden_states, attended, read), *probabilities
+        if merge is None:
+            return self._halves(hidden_states, attended, read), *others
+        hidden_states, *others = merge(self._first_half(hidden_states, attended), *others)
+        return self._second_half(hidden_states), *others
 
     def _read(self, hidden_states: Tensor) -> Tensor:
         """What attention reads."""
@@ -379,7 +392,12 @@ class ScaledLayer(ViTLayer):
 
     def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
         """The hidden states with what attention adds to them, and then with what the MLP adds."""
-        hidden_states = self._added(self.lambda_1, attended, hidden_states)
+        return self._second_half(self._first_half(hidden_states, attended))
+
+    def _first_half(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+        return self._added(self.lambda_1, attended, hidden_states)
+
+    def _second_half(self, hidden_states: Tensor) -> Tensor:
         mlp = self.output(self.intermediate(self.layernorm_after(hidden_states)))
         return self._added(self.lambda_2, mlp, hidden_states)
 
@@ -401,8 +419,10 @@ class PostNormLayer(ScaledLayer):
     def _read(self, hidden_states: Tensor) -> Tensor:
         return hidden_states
 
-    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
-        hidden_states = self._added(self.lambda_1, self.layernorm_before(attended), hidden_states)
+    def _first_half(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
+        return self._added(self.lambda_1, self.layernorm_before(attended), hidden_states)
+
+    def _second_half(self, hidden_states: Tensor) -> Tensor:
         mlp = self.layernorm_after(self.output(self.intermediate(hidden_states)))
         return self._added(self.lambda_2, mlp, hidden_states)
 

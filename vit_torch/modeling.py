@@ -46,6 +46,7 @@ from vit_torch.poolers import POOLERS, ViTPooler
 from vit_torch.prefix_only import may_compute_prefix_only
 from vit_torch.pretrained import PreTrainedModel
 from vit_torch.rotary import ROTARY
+from vit_torch.token_merging import run_merging
 
 __all__ = [
     "ViTAttention",
@@ -78,6 +79,7 @@ class ViTEncoder(LayerStack):
         rotary = config.architecture.rotary_positions
         self.rope_embeddings = ROTARY[rotary](config) if rotary is not None else None
         self.layer = layers_of(config)
+        self.merged_tokens: tuple[int, ...] = ()  # by each layer; see `vit_torch.token_merging`
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -108,9 +110,8 @@ class ViTEncoder(LayerStack):
         relative = RELATIVE[self.relative_positions](self, grid)
         if self.rope_embeddings is not None:
             relative["rotary"] = self.rope_embeddings(hidden_states, grid)
-        output = self.run(
-            self.layer, hidden_states, head_mask, output_attentions, output_hidden_states, prefix_only, **relative
-        )
+        asked = (hidden_states, head_mask, output_attentions, output_hidden_states, prefix_only)
+        output = run_merging(self, *asked) if self.merged_tokens else self.run(self.layer, *asked, **relative)
         return output if return_dict else output.to_tuple()
 
 

@@ -34,9 +34,10 @@ from vit_torch.pruning import prune_heads, pruned_as_built
 from vit_torch.saving import gathered, save, without_wrappers
 from vit_torch.script_methods import ScriptMethods
 from vit_torch.tensors import as_tensor, dtype_of, in_canonical_names, state_dict_for_loading
+from vit_torch.token_merging import TokenMerging
 
 
-class PreTrainedModel(nn.Module, ScriptMethods, Adapters, PushableModel):
+class PreTrainedModel(nn.Module, ScriptMethods, Adapters, TokenMerging, PushableModel):
     """What the models share, and what models of one's own are built on: a config, weights from and to checkpoints.
 
     A subclass makes its parts in `__init__` and calls `self.post_init()` at the end. The parameters of every model of
