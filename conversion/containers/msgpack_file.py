@@ -129,9 +129,11 @@ class _Scanner:
 
     def __init__(self, data: np.ndarray) -> None:
         self._data = data
+        self._bytes_of = data.data  # of which one is had faster
         self._position = 0
         self._count = 0
         self._path: list[str] = []
+        self._letters = 0  # in the path, joined
 
     def tree(self) -> Tree:
         """The map that the whole file is."""
@@ -162,11 +164,14 @@ class _Scanner:
             name = self._text("name") if is_map else str(i)
             if name in members:
                 raise self._corrupt(f"has {shown(name)} twice")
+            letters = self._letters
+            self._letters += len(name) + bool(self._path)
             self._path.append(name)
-            if len("/".join(self._path)) > LARGEST_NAME:
+            if self._letters > LARGEST_NAME:
                 raise self._corrupt(f"has more than {LARGEST_NAME} characters")
             members[name] = self._value()
             self._path.pop()
+            self._letters = letters
         return members
 
     def _extension(self, size: int) -> StoredTensor | None:
@@ -217,20 +222,23 @@ class _Scanner:
         self._count += 1
         if self._count > LARGEST_COUNT:
             raise ValueError(f"it has more than {LARGEST_COUNT} values, as no model has; get it again")
-        first = self._bytes(1)[0]
+        if self._position == len(self._bytes_of):
+            self._skip(1)  # which says so
+        first = self._bytes_of[self._position]
+        self._position += 1
         if first not in _HEADS:
             raise self._corrupt(f"starts with the byte {first:#x}, which nothing starts with")
         kind, size, following = _HEADS[first]
         if following:
             size = int.from_bytes(self._bytes(following), "big")
-        if size * _LEAST.get(kind, 1) > len(self._data) - self._position:
+        if size and size * _LEAST.get(kind, 1) > len(self._data) - self._position:
             raise self._corrupt(f"claims {size} bytes or values, but {len(self._data) - self._position} bytes are left")
         return kind, size
 
     def _bytes(self, size: int) -> bytes:
         start = self._position
         self._skip(size)
-        return self._data[start : self._position].tobytes()
+        return bytes(self._bytes_of[start : self._position])
 
     def _skip(self, size: int) -> None:
         self._position += size

@@ -87,16 +87,21 @@ class _Machine:
 
     def run(self) -> Any:
         """The one value that the pickle leaves."""
+        data, find, end = self.data, INSTRUCTIONS.get, len(self.data)
         while self.steps < MOST_STEPS:
             self.steps += 1
-            instruction = self.take(1)[0]
+            if self.position == end:
+                self.take(1)  # which says so
+            instruction = data[self.position]
+            self.position += 1
             if instruction == _STOP:
                 if self.marks or len(self.stack) != 1:
                     raise self.corrupt("ends with other than one value")
                 return self.stack[0]
-            if instruction not in INSTRUCTIONS:
+            run = find(instruction)
+            if run is None:
                 raise self.corrupt(f"has the instruction 0x{instruction:02x}, which PyTorch does not write,")
-            INSTRUCTIONS[instruction](self)
+            run(self)
         raise ValueError(
             f"has a pickle of more than {MOST_STEPS} instructions, which no checkpoint needs; save its weights alone."
         )
