@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from PIL import Image
 from vit_core.batch_feature import BatchFeature, check_tensor_type
 from vit_core.checks import shown
 from vit_core.file_names import PROCESSOR_NAME
-from vit_core.image_batch import process_batch
+from vit_core.image_batch import Process, process_batch
 from vit_core.image_processor_scripts import ScriptMethods
 from vit_core.image_settings import Steps, check_setting, steps_of
 from vit_core.image_settings_file import TYPE_KEYS, find_settings, read_settings
@@ -32,6 +32,9 @@ from vit_core.saving import write_file
 
 #: Keys of a file that are the class's to say, and are not kept.
 CLASS_KEYS = {*TYPE_KEYS, "model_input_names"}
+
+#: Settings of which no file has a say, since they are not a checkpoint's.
+CALLERS_SETTINGS = {"draft"}
 
 
 class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
@@ -54,6 +57,7 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
     do_normalize: bool | None
     image_mean: float | list[float]
     image_std: float | list[float]
+    draft: bool | None
 
     def __init__(self, arguments: Mapping[str, Any], others: Mapping[str, Any]) -> None:
         """Set the settings.
@@ -143,9 +147,10 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
             TypeError: a setting is of a wrong type.
             ValueError: a setting is impossible.
         """
-        known = {name for name in overrides if name in cls._setting_names or name in image_processor_dict}
+        written = {name: value for name, value in image_processor_dict.items() if name not in CALLERS_SETTINGS}
+        known = {name for name in overrides if name in cls._setting_names or name in written}
         chosen = {name: overrides[name] for name in known if overrides[name] is not None or name.startswith("do_")}
-        processor = cls(**{**image_processor_dict, **chosen})
+        processor = cls(**{**written, **chosen})
         unused = {}
         for name, value in overrides.items():
             if name in vars(processor) and name not in known:  # what a subclass's constructor has set
@@ -208,7 +213,7 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
 
     def _kept(self) -> dict[str, Any]:
         """The settings and other keys, without those that no file gets."""
-        return {name: value for name, value in vars(self).items() if name not in NEVER_SAVED}
+        return {name: value for name, value in vars(self).items() if name not in NEVER_SAVED | CALLERS_SETTINGS}
 
     def __call__(self, images: Any, *choices: Any, **options: Any) -> BatchFeature:
         """The same as `preprocess`."""
@@ -246,7 +251,7 @@ class BaseImageProcessor(StepMethods, ScriptMethods, Pushable, ABC):
         pixel_values = self._process()(images, steps)
         return BatchFeature({"pixel_values": pixel_values if return_tensors else list(pixel_values)}, return_tensors)
 
-    def _process(self) -> Callable[[Any, Steps], np.ndarray | list[np.ndarray]]:
+    def _process(self) -> Process:
         """What takes images through the steps: one by one where a subclass has steps of its own."""
         return partial(process_by_methods, self) if has_steps_of_its_own(self) else process_batch
 

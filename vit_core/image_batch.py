@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from vit_core.cores import core_count as core_count
+from vit_core.cores import on_all_cores
 from vit_core.image_limits import PixelBudget
 from vit_core.image_settings import Steps
 from vit_core.image_transforms import (
+    Box,
     center_crop,
-    look_up,
+    center_crop_picture,
+    channels_of,
     rescale,
     rescale_and_normalize,
     resize,
     resize_fractions,
     to_8_bit,
-    value_table,
 )
 from vit_core.images import ChannelDimension, list_images
 from vit_core.memory import allowed_memory, in_gib
+from vit_core.value_table import ValueTable, value_table
 
 ALREADY_SCALED = (
     "an image has only values from 0 to 1, which rescaling makes almost black; "
     "pass do_rescale=False if these are fractions of white already."
 )
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+#: What resizes an image as `vit_core.image_transforms.resize` does; it may return an array of the same axes, too.
+Resize = Callable[[Image.Image | np.ndarray, tuple[int, int], Image.Resampling, Box | None], Image.Image | np.ndarray]
+
+#: What takes images through steps.
+Process = Callable[[Any, Steps], np.ndarray | list[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -44,19 +49,19 @@ class _Pixels:
     """An image of which only the last step is left: where it is written.
 
     Attributes:
-        values: array of shape (height, width, channels).
+        channels: an array of shape (height, width) for each.
         table: what becomes of each value, if they are uint8; None if they are final.
         scaled: whether the image was given with values from 0 to 1 alone.
     """
 
-    values: np.ndarray
-    table: np.ndarray | None
+    channels: list[np.ndarray]
+    table: ValueTable | None
     scaled: bool
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the final values."""
-        return self.values.dtype if self.table is None else self.table.dtype
+        return self.channels[0].dtype if self.table is None else self.table.values.dtype
 
 
 class _Batch:
@@ -81,7 +86,7 @@ class _Batch:
 
     def write(self, position: int, pixels: _Pixels) -> None:
         """Put an image in its place, from any thread."""
-        height, width, channels = pixels.values.shape
+        (height, width), channels = pixels.channels[0].shape, len(pixels.channels)
         shape = (channels, height, width) if self._channels_first else (height, width, channels)
         with self._allocating:
             if self._rows is None:
@@ -90,10 +95,11 @@ class _Batch:
         is_alike = self._rows.shape[1:] == shape and self._rows.dtype == pixels.dtype
         out = self._rows[position] if is_alike else np.empty(shape, pixels.dtype)
         planes = out if self._channels_first else np.moveaxis(out, 2, 0)
-        if pixels.table is None:
-            planes[:] = np.moveaxis(pixels.values, 2, 0)
-        else:
-            look_up(pixels.values, pixels.table, planes)
+        for index, channel in enumerate(pixels.channels):
+            if pixels.table is None:
+                planes[index] = channel
+            else:
+                pixels.table.look_up(index, channel, planes[index])
         self._results[position] = out
 
     def repeat(self, source: int, position: int) -> None:
@@ -113,12 +119,13 @@ class _Batch:
         return results
 
 
-def process_batch(images: Any, steps: Steps) -> np.ndarray | list[np.ndarray]:
+def process_batch(images: Any, steps: Steps, resize: Resize = resize) -> np.ndarray | list[np.ndarray]:
     """Take images through the steps.
 
     Args:
         images: one image, a list of them, or a 4-D array (see `list_images`).
         steps: what to do.
+        resize: what resizes them as 8-bit pixels, called from any thread.
 
     Returns:
         One array of shape (batch, channels, height, width), or (batch, height, width, channels), if all images come out
@@ -137,7 +144,7 @@ def process_batch(images: Any, steps: Steps) -> np.ndarray | list[np.ndarray]:
     def process(position: int) -> bool:
         with ExitStack() as held:
             pixels = _pixels(
-                items[position], names[position], steps, lambda count: held.enter_context(budget.of(count))
+                items[position], names[position], steps, resize, lambda count: held.enter_context(budget.of(count))
             )
             batch.write(position, pixels)
         return pixels.scaled
@@ -146,7 +153,7 @@ def process_batch(images: Any, steps: Steps) -> np.ndarray | list[np.ndarray]:
     first: dict[int, int] = {}
     for position, image in enumerate(items):
         first.setdefault(id(image), position)
-    scaled = _on_all_cores(process, list(first.values()))
+    scaled = on_all_cores(process, list(first.values()), "trivit-images")
     for position, image in enumerate(items):
         batch.repeat(first[id(image)], position)
     if steps.rescale_factor is not None and any(scaled):
@@ -159,43 +166,26 @@ def image_names(count: int) -> list[str]:
     return ["the image"] if count == 1 else [f"images[{index}]" for index in range(count)]
 
 
-def _pixels(image: Any, name: str, steps: Steps, admit: Callable[[int], object]) -> _Pixels:
-    picture = steps.reader.read(image, name, admit)
+def _pixels(image: Any, name: str, steps: Steps, resize: Resize, admit: Callable[[int], object]) -> _Pixels:
+    picture, size, box = steps.read(image, name, admit)
     fractions = scaled = False
     if isinstance(picture, np.ndarray) and picture.dtype != np.uint8:
         scaled = bool(picture.min() >= 0 and picture.max() <= 1)
-    if steps.size is not None and steps.rescales_first and steps.rescale_factor is not None:
+    if size is not None and steps.rescales_first and steps.rescale_factor is not None:
         values = rescale(np.atleast_3d(np.asarray(picture)), steps.rescale_factor)
-        height, width, _ = values.shape
-        values = resize_fractions(values, steps.target_size(height, width, name), steps.resample)
+        picture = resize_fractions(values, size, steps.resample, box)
         steps = replace(steps, rescale_factor=None)
-    elif steps.size is not None:
-        height, width = (picture.height, picture.width) if isinstance(picture, Image.Image) else picture.shape[:2]
-        size = steps.target_size(height, width, name)
+    elif size is not None:
         if isinstance(picture, np.ndarray):
             picture, fractions = to_8_bit(picture, name)
-        values = resize(picture, size, steps.resample)
-    else:
-        values = np.atleast_3d(np.asarray(picture))
+        picture = resize(picture, size, steps.resample, box)
     if steps.crop_size is not None:
-        values = center_crop(values, steps.crop_size)
+        if isinstance(picture, Image.Image):
+            picture = center_crop_picture(picture, steps.crop_size)
+        else:
+            picture = center_crop(picture, steps.crop_size)
     arithmetic = (steps.rescale_factor, steps.mean, steps.std)
-    if values.dtype == np.uint8:
-        return _Pixels(values, value_table(values.shape[2], fractions, *arithmetic), scaled)
-    return _Pixels(rescale_and_normalize(values, *arithmetic), None, scaled)
-
-
-def _on_all_cores(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Apply a function to every item, in order; PIL and NumPy let other threads work while they do."""
-    workers = min(len(items), core_count())
-    if workers == 1:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(workers, thread_name_prefix="trivit-images") as pool:
-        return list(pool.map(function, items))
-
-
-def core_count() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    if isinstance(picture, Image.Image) or picture.dtype == np.uint8:
+        channels = channels_of(picture)
+        return _Pixels(channels, value_table(len(channels), fractions, *arithmetic), scaled)
+    return _Pixels(channels_of(rescale_and_normalize(picture, *arithmetic)), None, scaled)

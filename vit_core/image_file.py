@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vit_core.checks import shown
+from vit_core.image_draft import Draft
 from vit_core.image_limits import IMAGE_LIMITS
 
 #: Formats whose decoder runs another program (Ghostscript) or the operating system's drawing code on the file.
@@ -48,7 +49,9 @@ def file_name(file: Any, name: str) -> str:
 
 
 @contextmanager
-def opened_picture(file: Any, name: str, admit: Callable[[int], object] = bool) -> Iterator[Image.Image]:
+def opened_picture(
+    file: Any, name: str, admit: Callable[[int], object] = bool, draft: Draft | None = None
+) -> Iterator[Image.Image]:
     """An image file's picture, decoded after what its header says was checked, and turned as its EXIF data say.
 
     Args:
@@ -56,6 +59,7 @@ def opened_picture(file: Any, name: str, admit: Callable[[int], object] = bool) 
             come before the path.
         name: what to call it in an error.
         admit: called with the number of its pixels before they are decoded; may wait.
+        draft: what is wanted of a file that may be decoded at a reduced scale; all of it unless given.
 
     Raises:
         OSError: the file is missing, is empty, is cut short or is no image.
@@ -74,6 +78,8 @@ def opened_picture(file: Any, name: str, admit: Callable[[int], object] = bool) 
         if picture.format in VECTOR_FORMATS:
             raise ValueError(f"{name} is a drawing ({picture.format}), not pixels; convert it to PNG.")
         admit(picture.width * picture.height)
+        if draft is not None:
+            draft.prepare(picture)
         with reading(name):
             picture.load()
         with suppress(Exception):  # damaged EXIF data take nothing from the pixels

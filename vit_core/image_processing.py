@@ -60,6 +60,9 @@ class ViTImageProcessor(BaseImageProcessor):
         image_std: likewise, above 0; `IMAGENET_STANDARD_STD` unless given.
         do_convert_rgb: convert pictures to RGB as PIL does. Without it they become RGB too, but 16-bit gray is scaled
             to 8 bits and not clipped.
+        draft: decode JPEG files at a reduced scale, of at least one and a half times the height and width that they are
+            resized to. That is several times as fast with photos of many megapixels, and pixels differ by less than two
+            levels of 255 on average. It is a caller's choice and not a checkpoint's: no file sets it, and none gets it.
         **kwargs: other keys of a settings file; kept and written back.
 
     Raises:
@@ -79,6 +82,7 @@ class ViTImageProcessor(BaseImageProcessor):
         "image_mean",
         "image_std",
         "do_convert_rgb",
+        "draft",
     )
     _defaults: ClassVar[dict[str, Any]] = {
         "size": 224,
@@ -97,6 +101,8 @@ class ViTImageProcessor(BaseImageProcessor):
         image_mean: float | list[float] | None = None,
         image_std: float | list[float] | None = None,
         do_convert_rgb: bool | None = None,
+        *,
+        draft: bool | None = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(locals(), kwargs)
@@ -116,6 +122,8 @@ class ViTImageProcessor(BaseImageProcessor):
         data_format: str = ChannelDimension.FIRST,
         input_data_format: str | None = None,
         do_convert_rgb: bool | None = None,
+        *,
+        draft: bool | None = None,
         **unknown: Any,
     ) -> BatchFeature:
         """Make a model's input of images. What is None here is as the processor's settings say.
@@ -138,6 +146,7 @@ class ViTImageProcessor(BaseImageProcessor):
             data_format: where the result has its channels, "channels_first" or "channels_last".
             input_data_format: where 3-D arrays have theirs; worked out from each shape unless given.
             do_convert_rgb: see the class.
+            draft: see the class.
             **unknown: ignored with a warning.
 
         Returns:
@@ -170,6 +179,7 @@ class DeiTImageProcessor(BaseImageProcessor):
         image_mean: likewise. The default is that of transformers; published DeiT checkpoints have
             `IMAGENET_DEFAULT_MEAN` and `IMAGENET_DEFAULT_STD` in their files.
         image_std: likewise.
+        draft: likewise.
         **kwargs: other keys of a settings file; kept and written back.
 
     Raises:
@@ -192,6 +202,7 @@ class DeiTImageProcessor(BaseImageProcessor):
         "do_normalize",
         "image_mean",
         "image_std",
+        "draft",
     )
     _defaults: ClassVar[dict[str, Any]] = {**ViTImageProcessor._defaults, "size": 256, "crop_size": 224}
 
@@ -207,6 +218,8 @@ class DeiTImageProcessor(BaseImageProcessor):
         do_normalize: bool | None = True,
         image_mean: float | list[float] | None = None,
         image_std: float | list[float] | None = None,
+        *,
+        draft: bool | None = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(locals(), kwargs)
@@ -227,6 +240,8 @@ class DeiTImageProcessor(BaseImageProcessor):
         return_tensors: str | None = None,
         data_format: str = ChannelDimension.FIRST,
         input_data_format: str | None = None,
+        *,
+        draft: bool | None = None,
         **unknown: Any,
     ) -> BatchFeature:
         """Make a model's input of images. What is None here is as the processor's settings say.
@@ -246,6 +261,7 @@ class DeiTImageProcessor(BaseImageProcessor):
             return_tensors: as in `ViTImageProcessor.preprocess`.
             data_format: likewise.
             input_data_format: likewise.
+            draft: see the class.
             **unknown: ignored with a warning.
 
         Returns:
@@ -307,6 +323,7 @@ class CLIPImageProcessor(BaseImageProcessor):
         image_mean: likewise; `OPENAI_CLIP_MEAN` unless given.
         image_std: likewise; `OPENAI_CLIP_STD` unless given.
         do_convert_rgb: likewise.
+        draft: likewise.
         **kwargs: other keys of a settings file; kept and written back.
 
     Raises:
@@ -331,6 +348,7 @@ class CLIPImageProcessor(BaseImageProcessor):
         "image_mean",
         "image_std",
         "do_convert_rgb",
+        "draft",
     )
     _defaults: ClassVar[dict[str, Any]] = {
         "size": {"shortest_edge": 224},
@@ -352,6 +370,8 @@ class CLIPImageProcessor(BaseImageProcessor):
         image_mean: float | list[float] | None = None,
         image_std: float | list[float] | None = None,
         do_convert_rgb: bool | None = True,
+        *,
+        draft: bool | None = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(locals(), kwargs)
@@ -373,6 +393,8 @@ class CLIPImageProcessor(BaseImageProcessor):
         return_tensors: str | None = None,
         data_format: str = ChannelDimension.FIRST,
         input_data_format: str | None = None,
+        *,
+        draft: bool | None = None,
         **unknown: Any,
     ) -> BatchFeature:
         """Make a model's input of images; see `DeiTImageProcessor.preprocess`, and the class for its settings."""

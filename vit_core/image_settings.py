@@ -6,20 +6,42 @@ import math
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from vit_core.checks import shown
+from vit_core.image_draft import Draft
 from vit_core.image_limits import IMAGE_LIMITS
-from vit_core.image_transforms import ChannelValues
+from vit_core.image_transforms import Box, ChannelValues
 from vit_core.images import ChannelDimension, ImageReader
 
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
+#: How many times as large as what it is resized to a JPEG file must be at the scale at which it is decoded as a draft.
+#: With 1.5, pixels differ by at most 1.4 levels of 255 on average where spectra are those of photographs, and with 1.34
+#: by two.
+DRAFT_GAP = 1.5
+
 SIZE_KEYS = {"height", "width"}
 SHORTEST_EDGE = "shortest_edge"
+
+
+class ReadImage(NamedTuple):
+    """An image that was read.
+
+    Attributes:
+        pixels: as `ImageReader.read` returns them.
+        size: the (height, width) to resize it to; None to leave it. It follows from the size that a file says, whatever
+            the scale at which it was decoded.
+        box: where it lies in the pixels, (left, upper, right, lower); None if they are all.
+    """
+
+    pixels: Image.Image | np.ndarray
+    size: tuple[int, int] | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +58,7 @@ class Steps:
         std: divides what remains; None to leave it.
         data_format: where the result has its channels.
         rescales_first: whether images are rescaled before they are resized, as fractions then.
+        draft: whether JPEG files are decoded at a reduced scale where that leaves enough to resize.
     """
 
     reader: ImageReader
@@ -47,6 +70,35 @@ class Steps:
     std: ChannelValues | None
     data_format: ChannelDimension
     rescales_first: bool = False
+    draft: bool = False
+
+    def read(self, image: Any, name: str, admit: Callable[[int], object] = bool) -> ReadImage:
+        """Read one image, of a JPEG as much as is needed.
+
+        Args:
+            image: as in `ImageReader.read`.
+            name: likewise.
+            admit: likewise.
+
+        Raises:
+            OSError: as in `ImageReader.read`.
+            TypeError: likewise.
+            ValueError: likewise; or as in `target_size`.
+        """
+        if self.size is None:
+            return ReadImage(self.reader.read(image, name, admit))
+        draft = None
+        if self.draft and self.resample is not Image.Resampling.NEAREST:
+            draft = Draft(partial(self._enough, name=name))
+        pixels = self.reader.read(image, name, admit, draft)
+        shape = draft.shape if draft else None
+        if shape is None:
+            shape = (pixels.height, pixels.width) if isinstance(pixels, Image.Image) else pixels.shape[:2]
+        return ReadImage(pixels, self.target_size(*shape, name), draft.box if draft else None)
+
+    def _enough(self, height: int, width: int, name: str) -> tuple[int, int]:
+        rows, columns = self.target_size(height, width, name)
+        return math.ceil(DRAFT_GAP * rows), math.ceil(DRAFT_GAP * columns)
 
     def target_size(self, height: int, width: int, name: str) -> tuple[int, int]:
         """The (height, width) that an image of this height and width is resized to.
@@ -120,6 +172,7 @@ def steps_of(
         mean=mean if normalizing else None,
         std=std if normalizing else None,
         data_format=check_format("data_format", data_format),
+        draft=bool(settings.get("draft")),
     )
 
 
@@ -239,4 +292,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "image_mean": _mean,
     "image_std": _std,
     "do_convert_rgb": _flag,
+    "draft": _flag,
 }

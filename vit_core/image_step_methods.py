@@ -64,9 +64,11 @@ class StepMethods:
         resample = self._default_filter if resample is None else check_setting("resample", resample)
         pixels, axis = _channels_last(image, input_data_format)
         pixels, fractions = to_8_bit(pixels, NAME)
-        resized = resize(pixels, target_size(target, pixels.shape[0], pixels.shape[1], NAME), resample, reducing_gap)
+        size_in_pixels = target_size(target, pixels.shape[0], pixels.shape[1], NAME)
+        picture = resize(pixels, size_in_pixels, resample, reducing_gap=reducing_gap)
         if not return_numpy:
-            return Image.fromarray(resized[:, :, 0] if resized.shape[2] == 1 else resized)
+            return picture
+        resized = np.atleast_3d(np.asarray(picture))
         return _laid_out(rescale_pixels(resized, 1 / 255) if fractions else resized, axis, data_format)
 
     def center_crop(

@@ -1,12 +1,9 @@
 """The steps from pixels to a model's input, bit for bit those of transformers 4.47 (`image_transforms.py` there).
 
-Images are resized as 8-bit pixels. What comes after is the same arithmetic for every pixel, and there are only 256
-values that a pixel can have: it is done once on those, and each pixel is looked up.
+Images are resized as 8-bit pixels. What comes after is done in `vit_core.value_table`.
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -15,6 +12,9 @@ from vit_core.images import PIL_MODES, strips
 
 #: Mean and standard deviation, one value for each channel or one for all.
 ChannelValues = tuple[float, ...] | float
+
+#: A part of an image, (left, upper, right, lower) in pixels and fractions of them.
+Box = tuple[float, float, float, float]
 
 
 def to_8_bit(pixels: np.ndarray, name: str) -> tuple[np.ndarray, bool]:
@@ -52,18 +52,21 @@ def resize(
     pixels: Image.Image | np.ndarray,
     size: tuple[int, int],
     resample: Image.Resampling,
+    box: Box | None = None,
+    *,
     reducing_gap: float | None = None,
-) -> np.ndarray:
+) -> Image.Image:
     """Resize an image with PIL.
 
     Args:
         pixels: a PIL image, or a uint8 array of shape (height, width, channels).
         size: new (height, width) in pixels.
         resample: PIL's filter.
+        box: the part to resize; all of it unless given.
         reducing_gap: as in `PIL.Image.Image.resize`.
 
     Returns:
-        uint8 array of shape (new height, new width, channels).
+        A PIL image.
 
     Raises:
         ValueError: there are more than four channels.
@@ -74,24 +77,26 @@ def resize(
             raise ValueError(f"{count} channels cannot be resized; resize images yourself and pass do_resize=False.")
         pixels = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     height, width = size
-    resized = np.asarray(pixels.resize((width, height), resample=resample, reducing_gap=reducing_gap))
-    return resized if resized.ndim == 3 else resized[:, :, None]
+    return pixels.resize((width, height), resample, box, reducing_gap)
 
 
-def resize_fractions(pixels: np.ndarray, size: tuple[int, int], resample: Image.Resampling) -> np.ndarray:
+def resize_fractions(
+    pixels: np.ndarray, size: tuple[int, int], resample: Image.Resampling, box: Box | None = None
+) -> np.ndarray:
     """Resize an image of floats with PIL, which rounds nothing then.
 
     Args:
         pixels: array of shape (height, width, channels).
         size: new (height, width) in pixels.
         resample: PIL's filter.
+        box: the part to resize; all of it unless given.
 
     Returns:
         float32 array of shape (new height, new width, channels).
     """
     height, width = size
     planes = (Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in np.moveaxis(pixels, 2, 0))
-    return np.stack([np.asarray(plane.resize((width, height), resample=resample)) for plane in planes], axis=2)
+    return np.stack([np.asarray(plane.resize((width, height), resample, box)) for plane in planes], axis=2)
 
 
 def center_crop(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -111,6 +116,31 @@ def center_crop(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     padded = np.zeros((*size, pixels.shape[2]), pixels.dtype)
     padded[to_rows, to_columns] = middle
     return padded
+
+
+def center_crop_picture(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """`center_crop` of a PIL image."""
+    height, width = size
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
+def channels_of(pixels: Image.Image | np.ndarray) -> list[np.ndarray]:
+    """The channels of an image one by one.
+
+    Args:
+        pixels: a PIL image of one of `PIL_MODES`, or an array of shape (height, width, channels).
+
+    Returns:
+        Arrays of shape (height, width), not to be written to.
+    """
+    if isinstance(pixels, np.ndarray):
+        return list(np.moveaxis(pixels, 2, 0))
+    if pixels.mode == "RGB":  # the usual one, without pictures in between
+        channels = [pixels.tobytes("raw", band) for band in "RGB"]
+    else:
+        channels = [band.tobytes() for band in pixels.split()]
+    return [np.frombuffer(each, np.uint8).reshape(pixels.height, pixels.width) for each in channels]
 
 
 def crop_window(length: int, target: int) -> tuple[slice, slice]:
@@ -162,45 +192,3 @@ def rescale_and_normalize(
             pixels = pixels.astype(np.float32)
         pixels = (pixels - np.array(mean, pixels.dtype)) / np.array(std, pixels.dtype)
     return pixels
-
-
-@lru_cache(maxsize=32)
-def value_table(
-    channels: int,
-    fractions: bool,
-    rescale_factor: float | None,
-    mean: ChannelValues | None,
-    std: ChannelValues | None,
-) -> np.ndarray:
-    """What becomes of each of the 256 values of a pixel.
-
-    Args:
-        channels: number of channels.
-        fractions: whether the image had values from 0 to 1 before it became 8-bit, and gets them back first.
-        rescale_factor: as in `rescale_and_normalize`.
-        mean: likewise.
-        std: likewise.
-
-    Returns:
-        Array of shape (channels, 256), not to be written to.
-    """
-    levels = np.arange(256, dtype=np.uint8)
-    if fractions:
-        levels = rescale(levels, 1 / 255)
-    table = rescale_and_normalize(np.repeat(levels[:, None], channels, axis=1), rescale_factor, mean, std)
-    table = np.ascontiguousarray(table.T)
-    table.flags.writeable = False
-    return table
-
-
-def look_up(pixels: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
-    """Write each pixel's value from the table.
-
-    Args:
-        pixels: uint8 array of shape (height, width, channels).
-        table: from `value_table`.
-        out: array of shape (channels, height, width), or a view of that shape, to write to.
-    """
-    for channel, values in enumerate(table):
-        # A uint8 is never out of range; this mode is the one for which NumPy neither checks nor buffers.
-        np.take(values, pixels[:, :, channel], out=out[channel], mode="wrap")

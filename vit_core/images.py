@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vit_core.image_draft import Draft
 from vit_core.image_file import file_name, is_image_file, opened_picture, reading
 
 #: PIL's mode for a number of channels.
@@ -108,7 +109,9 @@ class ImageReader:
     array_format: ChannelDimension | None = None
     convert_rgb: bool = False
 
-    def read(self, image: Any, name: str, admit: Callable[[int], object] = bool) -> Image.Image | np.ndarray:
+    def read(
+        self, image: Any, name: str, admit: Callable[[int], object] = bool, draft: Draft | None = None
+    ) -> Image.Image | np.ndarray:
         """Read one image.
 
         Args:
@@ -116,6 +119,7 @@ class ImageReader:
                 {"bytes": ..., "path": ...}; turned as its EXIF data say), or a 2-D or 3-D array or tensor.
             name: what to call the image in an error, unless it has a path.
             admit: called with the number of a file's pixels before they are decoded; may wait.
+            draft: as in `opened_picture`.
 
         Returns:
             A loaded PIL image of one of `PIL_MODES`, or an array of shape (height, width, channels) and its own dtype.
@@ -133,7 +137,7 @@ class ImageReader:
             return self._array(as_array(image, name), name)
         if is_image_file(image):
             name = file_name(image, name)
-            with opened_picture(image, name, admit) as picture:
+            with opened_picture(image, name, admit, draft) as picture:
                 return self._picture(picture, name)
         raise TypeError(
             f"{name} is a {type(image).__name__}; an image is a PIL image, a path, the bytes of an image file, "

@@ -136,6 +136,23 @@ def test_a_large_batch_keeps_its_order():
     np.testing.assert_array_equal(result[:, 0, 0, 0], np.arange(200))
 
 
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_that_are_looked_up_in_pairs_are_those_of_the_formula(data_format, channels):
+    rng = np.random.default_rng(0)
+    mean, std = [0.485, 0.456, 0.406][:channels], [0.229, 0.224, 0.225][:channels]
+    processor = ViTImageProcessor(size=(96, 101), image_mean=mean, image_std=std)
+    even = Image.fromarray(rng.integers(0, 256, (96, 101, 3)).astype(np.uint8)).convert("RGB" if channels == 3 else "L")
+    odd = even.resize((101, 95))
+    for picture in (even, odd, np.asarray(even)):
+        pixels = np.atleast_3d(np.asarray(picture))
+        expected = ((pixels * (1 / 255)).astype(np.float32) - np.float32(mean)) / np.float32(std)
+        result = processor(picture, size=pixels.shape[:2], data_format=data_format, return_tensors="np").pixel_values
+        np.testing.assert_array_equal(
+            result[0], expected if data_format == "channels_last" else np.moveaxis(expected, 2, 0)
+        )
+
+
 def test_a_picture_that_occurs_twice_is_decoded_once(fixture_folder):
     with Image.open(fixture_folder / "image_processing" / "photo.jpg") as picture:
         result = ViTImageProcessor(size=8)([picture] * 16, return_tensors="np").pixel_values

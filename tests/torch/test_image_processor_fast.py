@@ -1,9 +1,11 @@
 """ViTImageProcessorFast, and torch tensors as images.
 
 What runs on an accelerator runs here on the CPU, through the same function: only the choice of the device is left out.
+What runs on the CPU resizes with PyTorch's code, which is off by a level of 255 now and then.
 """
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -61,13 +63,61 @@ def accepted_cases(fixture_folder):
     return cases
 
 
-def test_every_reference_case_is_the_same_to_the_bit(accepted_cases):
+def assert_levels_apart(result, expected, share=0.05, processor=None):
+    """That results are as expected but for one level of an 8-bit pixel, in at most this share of the values."""
+    processor = processor or ViTImageProcessor()
+    level = processor.rescale_factor if processor.do_rescale else 1
+    level /= np.min(processor.image_std) if processor.do_normalize else 1
+    apart = np.abs(np.asarray(result, np.float64) - np.asarray(expected, np.float64))
+    assert apart.max() <= 1.001 * level
+    assert (apart > 0.001 * level).mean() <= share
+
+
+def test_every_reference_case_is_a_level_away_at_most(accepted_cases):
     for case, arrays, expected in accepted_cases:
         images = [channels_first(array) for array in arrays]
         options = {**case["call"], "input_data_format": "channels_first"}
-        result = ViTImageProcessorFast(**case["init"])(images, **options).pixel_values
+        processor = ViTImageProcessorFast(**case["init"])
+        result = processor(images, **options).pixel_values
         assert isinstance(result, torch.Tensor)
-        np.testing.assert_array_equal(result.numpy(), expected, err_msg=case["name"])
+        assert_levels_apart(result, expected, processor=ViTImageProcessor(**{**case["init"], **settings_in(options)}))
+
+
+def settings_in(options):
+    return {name: value for name, value in options.items() if name in ViTImageProcessor._setting_names}
+
+
+@pytest.mark.parametrize("resample", Image.Resampling)
+@pytest.mark.parametrize("size", [(224, 200), (40, 31), (3, 300)])
+def test_pictures_and_arrays_of_any_layout_are_a_level_away_at_most(resample, size):
+    rng = np.random.default_rng(0)
+    pixels = np.asarray(Image.fromarray(rng.integers(0, 256, (20, 30, 3)).astype(np.uint8)).resize((260, 190)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # PyTorch warns of arrays that are not to be written to
+        results = ViTImageProcessorFast(size=size, resample=resample)(
+            [Image.fromarray(pixels), pixels, pixels[::-1][::-1], channels_first(pixels)]
+        ).pixel_values
+    expected = ViTImageProcessor(size=size, resample=resample)(pixels, return_tensors="np").pixel_values[0]
+    for result in results:
+        assert_levels_apart(result, expected)
+
+
+def test_what_pytorch_has_no_code_for_is_resized_by_pil():
+    large = Image.effect_noise((2100, 2000), 90).convert("RGB")  # 16.8 MB, in several pieces of memory
+    tall = Image.effect_noise((20, 400), 90).convert("RGB")
+    for image, options in [(large, {}), (tall, {}), (tall, {"image_mean": [0.5] * 4, "image_std": [0.5] * 4})]:
+        result = ViTImageProcessorFast(size=16, **options)(image).pixel_values
+        expected = ViTImageProcessor(size=16, **options)(image, return_tensors="np").pixel_values
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_a_forked_process_resizes_after_its_parent_has():
+    processor = ViTImageProcessorFast(size=100)
+    images = [Image.fromarray(PIXELS).resize((200, 150)) for _ in range(4)]
+    expected = processor(images).pixel_values
+    loader = torch.utils.data.DataLoader(images, batch_size=2, num_workers=1, collate_fn=processor, timeout=60)
+    results = torch.cat([batch["pixel_values"] for batch in loader])
+    torch.testing.assert_close(results, expected, rtol=0, atol=0)
 
 
 def test_every_reference_case_is_the_same_where_an_accelerator_does_it(accepted_cases, monkeypatch):
@@ -174,7 +224,7 @@ def test_rescaling_fractions_warns_on_a_device_too():
 def test_pictures_and_arrays_become_tensors():
     batch = ViTImageProcessorFast(size=6)([Image.fromarray(PIXELS), PIXELS, channels_first(PIXELS)], device="cpu")
     expected = ViTImageProcessor(size=6)(PIXELS, return_tensors="np").pixel_values
-    np.testing.assert_array_equal(batch.pixel_values, np.repeat(expected, 3, axis=0))
+    assert_levels_apart(batch.pixel_values, np.repeat(expected, 3, axis=0))
 
 
 def test_images_of_different_sizes_are_a_list_or_an_error():
@@ -280,7 +330,7 @@ def test_a_step_that_a_subclass_replaces_is_used():
             return super().rescale(image, 2 * scale, **options)
 
     settings = {"size": 8, "do_normalize": False}
-    plain = ViTImageProcessorFast(**settings)(PIXELS).pixel_values
+    plain = ViTImageProcessor(**settings)(PIXELS, return_tensors="pt").pixel_values
     torch.testing.assert_close(
         Brighter(**settings)([PIXELS, channels_first(PIXELS)]).pixel_values, 2 * plain.repeat(2, 1, 1, 1)
     )
@@ -293,7 +343,7 @@ def test_a_file_that_names_the_fast_class_gets_it(tmp_path):
     assert AutoImageProcessor.from_pretrained(tmp_path, use_fast=False) == ViTImageProcessor(size=9)
     assert conversion.AutoImageProcessor.from_pretrained(tmp_path) == ViTImageProcessor(size=9)  # without a framework
     result = AutoImageProcessor.from_pretrained(tmp_path)(PIXELS).pixel_values
-    np.testing.assert_array_equal(result, ViTImageProcessor(size=9)(PIXELS, return_tensors="np").pixel_values)
+    np.testing.assert_array_equal(result, ViTImageProcessorFast(size=9)(PIXELS).pixel_values)
 
 
 def test_the_fast_class_is_taken_when_it_is_asked_for(tmp_path):
