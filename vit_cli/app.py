@@ -28,6 +28,13 @@ Images = Annotated[
     list[str],
     typer.Argument(metavar="IMAGE...", help="Image files, folders of images, or patterns such as 'a*.png'."),
 ]
+Draft = Annotated[
+    bool,
+    typer.Option(
+        "--draft",
+        help="Decode JPEG files at a reduced scale: several times as fast with large photos, and nearly the same.",
+    ),
+]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A field of the config to set; may be repeated.")
 ]
@@ -132,6 +139,7 @@ def classify(
             metavar="FILE", help="Also draw where the model looked, as a PNG, PDF or SVG (the first 24 images)."
         ),
     ] = None,
+    draft: Draft = False,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images that go through the model at once.")] = 32,
     settings: Settings = [],  # noqa: B006 - typer copies it
     under: Under = None,
@@ -159,6 +167,7 @@ def classify(
         top_k=top_k,
         as_json=as_json,
         picture=picture,
+        draft=draft,
         batch_size=batch_size,
         settings=settings,
         under=under,
@@ -329,6 +338,7 @@ def features(
             "first 24 images).",
         ),
     ] = None,
+    draft: Draft = False,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Images that go through the model at once.")] = 32,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace FILE, and drop another run for it that was stopped.")
@@ -360,6 +370,7 @@ def features(
         output=output,
         kind=kind,
         picture=picture,
+        draft=draft,
         batch_size=batch_size,
         overwrite=overwrite,
         settings=settings,

@@ -10,7 +10,7 @@ from typing import Any
 from conversion.proof.frameworks import choose_framework
 from vit_cli.attention_picture import draw_picture
 from vit_cli.classifier import Answer, Classifier
-from vit_cli.image_batches import Unreadable, progress, read_batch
+from vit_cli.image_batches import Unreadable, progress, read_ahead
 from vit_cli.image_files import find_images
 from vit_cli.picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file
 from vit_cli.settings import parse_settings
@@ -27,6 +27,7 @@ def classify_images(
     top_k: int = 1,
     as_json: bool = False,
     picture: Path | None = None,
+    draft: bool = False,
     batch_size: int = 32,
     settings: Sequence[str] = (),
     under: str | None = None,
@@ -47,6 +48,7 @@ def classify_images(
     if picture is not None:
         check_picture_file(picture, files)
     classifier = Classifier.load(model, revision, choose_framework(backend), parse_settings(settings), under)
+    classifier.processor.draft = draft
     answers = _classify(classifier, files, top_k, batch_size, LARGEST_NUMBER_OF_IMAGES if picture else 0)
     if as_json:
         print_json([_as_json(answer) for answer in answers])
@@ -63,9 +65,11 @@ def classify_images(
 def _classify(classifier: Classifier, files: list[Path], top_k: int, batch_size: int, pictured: int) -> list[Answer]:
     """Ask the model about every file, naming those that cannot be read; the first `pictured` are to be drawn."""
     answers: list[Answer] = []
+    batches = list(_batches(files, batch_size, pictured))
+    read = read_ahead(classifier.processor, [batch for batch, _ in batches])
     with progress("classifying", len(files), shown=len(files) > batch_size and sys.stderr.isatty()) as advance:
-        for batch, is_pictured in _batches(files, batch_size, pictured):
-            for images in read_batch(classifier.processor, batch):
+        for (batch, is_pictured), parts in zip(batches, read, strict=True):
+            for images in parts:
                 if isinstance(images, Unreadable):
                     complain(images.reason)
                 else:

@@ -16,7 +16,7 @@ from vit_cli.feature_files import check_format
 from vit_cli.feature_kinds import KINDS
 from vit_cli.feature_model import FeatureModel
 from vit_cli.feature_picture import BRIGHTEST, COLOURS, DARKEST, PicturedFeatures, draw_features
-from vit_cli.image_batches import Images, Unreadable, progress, read_batch
+from vit_cli.image_batches import Images, Unreadable, progress, read_ahead, read_batch
 from vit_cli.image_files import find_images
 from vit_cli.output_file import check_writable
 from vit_cli.picture import LARGEST_NUMBER_OF_IMAGES, check_picture_file, unprocess
@@ -34,6 +34,7 @@ def write_image_features(
     output: Path,
     kind: str | None = None,
     picture: Path | None = None,
+    draft: bool = False,
     batch_size: int = 32,
     overwrite: bool = False,
     settings: Sequence[str] = (),
@@ -63,6 +64,7 @@ def write_image_features(
     framework = choose_framework(backend)
     fields = parse_settings(settings)
     loaded = FeatureModel.load(model, kind, revision, framework, fields, under)
+    loaded.processor.draft = draft
     options = {
         "model": model,
         "revision": revision,
@@ -70,6 +72,7 @@ def write_image_features(
         "set": fields,
         "features": loaded.kind,
         "backend": next(name for name, each in FRAMEWORKS.items() if each is framework),
+        **({"draft": True} if draft else {}),
     }
     run = {
         **options,
@@ -105,15 +108,15 @@ def _compute(
 ) -> None:
     """Compute what is missing, batch by batch, naming images that cannot be read."""
     name_of = dict(zip(files, names, strict=True))
-    left = len(files) - unfinished.done
-    with progress("computing", len(files), shown=left > batch_size and sys.stderr.isatty()) as advance:
+    left = files[unfinished.done :]
+    batches = [left[start : start + batch_size] for start in range(0, len(left), batch_size)]
+    with progress("computing", len(files), shown=len(batches) > 1 and sys.stderr.isatty()) as advance:
         advance(unfinished.done)
-        for start in range(unfinished.done, len(files), batch_size):
-            batch = files[start : start + batch_size]
+        for batch, parts in zip(batches, read_ahead(loaded.processor, batches), strict=True):
             values: list[np.ndarray] = []
             found: list[str] = []
             unreadable: list[str] = []
-            for images in read_batch(loaded.processor, batch):
+            for images in parts:
                 if isinstance(images, Unreadable):
                     complain(images.reason)
                     unreadable.append(images.reason)
@@ -124,7 +127,7 @@ def _compute(
                 if unfinished.moments is not None:
                     unfinished.moments.add(patches.reshape(-1, patches.shape[2]))
             rows = np.concatenate(values) if values else np.empty((0, *unfinished.shape), np.float32)
-            unfinished.add(start + len(batch), rows, found, unreadable)
+            unfinished.add(unfinished.done + len(batch), rows, found, unreadable)
             advance(len(batch))
 
 

@@ -1,11 +1,14 @@
-"""Many image files: read together where that works, else one by one, with a bar that shows how far it is."""
+"""Many image files: read together where that works, else one by one, while the model computes with those before; with a
+bar that shows how far it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -38,6 +41,61 @@ def read_batch(processor: Any, files: list[Path]) -> Iterator[Images | Unreadabl
         else:
             for file in files:
                 yield from read_batch(processor, [file])
+
+
+def read_ahead(processor: Any, batches: Iterable[list[Path]]) -> Iterator[list[Images | Unreadable]]:
+    """Read batches of files, each of them in a thread while the caller works with the one before it.
+
+    Args:
+        processor: an image processor.
+        batches: files that are read together.
+
+    Yields:
+        What was read, batch by batch in their order. No more than two are in memory: the caller's and the next.
+    """
+    following = iter(batches)
+    reading = _Reading.start_with(processor, next(following, None))
+    while reading is not None:
+        read = reading.result()
+        reading = _Reading.start_with(processor, next(following, None))
+        yield read
+
+
+class _Reading(Thread):
+    """A batch of files that is being read. The thread ends with the process, so that Ctrl-C waits for no image."""
+
+    def __init__(self, processor: Any, files: list[Path]) -> None:
+        super().__init__(name="trivit-reading", daemon=True)
+        self._processor, self._files = processor, files
+        self._read: list[Images | Unreadable] = []
+        self._error: BaseException | None = None
+
+    @classmethod
+    def start_with(cls, processor: Any, files: list[Path] | None) -> _Reading | None:
+        """Begin to read, if there is anything to."""
+        if files is None:
+            return None
+        reading = cls(processor, files)
+        reading.start()
+        return reading
+
+    def run(self) -> None:
+        """Read the batch."""
+        try:
+            self._read = list(read_batch(self._processor, self._files))
+        except BaseException as error:  # raised where the batch is waited for
+            self._error = error
+
+    def result(self) -> list[Images | Unreadable]:
+        """Wait for the batch.
+
+        Raises:
+            BaseException: what went wrong, other than that a file is no image.
+        """
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return self._read
 
 
 @contextmanager

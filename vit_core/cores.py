@@ -51,7 +51,7 @@ def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item], name
         except BaseException as error:  # raised below, in the thread that waits for it
             errors[position] = error
 
-    threads = [Thread(target=work, name=name) for _ in range(min(len(items), core_count()) - 1)]
+    threads = [Thread(target=work, name=name, daemon=True) for _ in range(min(len(items), core_count()) - 1)]
     try:
         with suppress(RuntimeError):  # where no more threads may be had, there is still this one
             for thread in threads:

@@ -35,8 +35,8 @@ class Draft:
     Attributes:
         enough: which (height, width) is enough of an upright picture of this height and width.
         shape: the (height, width) of the whole picture, upright; None if the file cannot be decoded so.
-        box: where it lies, (left, upper, right, lower), in the one that was decoded, upright, if that is larger: where a
-            scale does not divide height and width, of the last row and column only a fraction is the picture's.
+        box: where it lies, (left, upper, right, lower), in the one that was decoded, upright, if that is larger: a
+            scale that does not divide height and width adds a fraction of a row and of a column.
     """
 
     enough: Callable[[int, int], tuple[int, int]]

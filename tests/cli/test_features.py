@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import vit_cli.features
+from vit_cli import image_batches
 from vit_cli.feature_model import FeatureModel
 from vit_cli.image_batches import Images
 from vit_core.hub import BUNDLED
@@ -42,7 +44,7 @@ def published(monkeypatch: pytest.MonkeyPatch, fixture_folder: Path) -> Callable
         def read_batch(_: Any, files: list[Path]) -> Iterator[Images]:
             yield Images(files, expected["pixel_values"][: len(files)])
 
-        monkeypatch.setattr(vit_cli.features, "read_batch", read_batch)
+        monkeypatch.setattr(image_batches, "read_batch", read_batch)
         return expected
 
     return use
@@ -297,6 +299,20 @@ def test_images_that_cannot_be_read_have_no_row(trivit: Run, images: Path, stops
     nothing = trivit("features", "absent.png", "-o", "b.npz")
     assert (nothing.status, nothing.out) == (1, "")
     assert [path.name for path in Path().glob("*.npz*")] == ["a.npz"]
+
+
+def test_drafts_are_said_in_the_file_and_do_not_mix_with_others(trivit: Run, stops: Any) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    Image.fromarray(photo).resize((640, 480)).save("photo.jpg", quality=95)
+    parts = {}
+    for option in ([], ["--draft"]):
+        assert trivit("features", "photo.jpg", "-o", "a.npz", "--overwrite", *option).status == 0
+        parts[bool(option)] = read("a.npz")
+    assert (parts[False][2].get("draft"), parts[True][2]["draft"]) == (None, True)
+    assert 0 < np.abs(parts[True][0] - parts[False][0]).max() < 0.5
+    stops(2)
+    assert trivit("features", DIGITS, "-o", "b.npz", "--batch-size", 6).status == 130
+    assert "of a run with other draft" in trivit("features", DIGITS, "-o", "b.npz", "--draft").err
 
 
 def test_a_file_that_is_there_stays_unless_told(trivit: Run) -> None:
