@@ -135,6 +135,21 @@ CASES = [
 ]
 
 
+def each_model_and_variant() -> list[tuple[str, str, int]]:
+    """Of each family every model and every variant: a head is the same code whatever variant it is on."""
+    chosen = []
+    for model_type, variants in VARIANTS.items():
+        of_family = [case for case in CASES if case[0] == model_type]
+        tasks = list(dict.fromkeys(task for _, task, _ in of_family))
+        in_turn = len(variants) - sum(alone == model_type for alone, _ in CLASSIFIERS_ALONE)
+        chosen += [
+            case
+            for case in of_family
+            if tasks.index(case[1]) % in_turn == case[2] or (model_type, case[2]) in CLASSIFIERS_ALONE
+        ]
+    return chosen
+
+
 def name_of(case):
     model_type, task, number = case
     return f"{FAMILIES[model_type].models[task]}-{number}"

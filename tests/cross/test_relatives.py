@@ -5,24 +5,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import vit_torch
 from vit_core.families import FAMILIES
 
 sys.path.insert(0, str(Path(__file__).parent))
-from relatives import CASES, CLASSIFIERS_ALONE, config_of, inputs_of, name_of
+from relatives import config_of, each_model_and_variant, inputs_of, name_of
 
 TOLERANCE = 1e-5
 
 
-def in_every_framework(cases):
-    """Run a test on these in each framework; with layers that are scanned, on one model of each config."""
-    one_of_each = {(model_type, number): (model_type, task, number) for model_type, task, number in cases}
+def in_every_framework(cases, scanned):
+    """Run a test on these in each framework, and on some with layers that are scanned."""
     pairs = [(framework, case) for framework in ("keras", "flax") for case in cases]
-    pairs += [("flax_scanned", case) for case in one_of_each.values()]
+    pairs += [("flax_scanned", case) for case in scanned]
     names = [f"{framework}-{name_of(case)}" for framework, case in pairs]
     return pytest.mark.parametrize(("framework", "case"), pairs, indirect=["framework"], ids=names)
+
+
+CASES = each_model_and_variant()
+#: One model of each config, with the last of the heads: layers and positions are the same code under every head.
+ONE_OF_EACH_CONFIG = list(
+    {(model_type, number): (model_type, task, number) for model_type, task, number in CASES}.values()
+)
+#: Of these, those whose scanned layers know where patches are.
+POSITIONS_IN_LAYERS = [
+    case for case in ONE_OF_EACH_CONFIG if case[0] in ("beit", "data2vec-vision", "dinov3_vit", "vision_transformer")
+]
 
 
 def model_of(case):
@@ -43,7 +52,7 @@ def mean_square(result):
     return tf.reduce_mean(result * result)
 
 
-@in_every_framework(CASES)
+@in_every_framework(CASES, ONE_OF_EACH_CONFIG)
 def test_outputs_and_gradients_are_those_of_torch(twins, case):
     config = config_of(case)
     pair = twins(model_of(case), config)
@@ -62,7 +71,7 @@ def test_outputs_and_gradients_are_those_of_torch(twins, case):
         np.testing.assert_allclose(gradients[name], wanted, atol=TOLERANCE * largest, rtol=0, err_msg=name)
 
 
-@in_every_framework([case for case in CASES if case[2] == 0 or (case[0], case[2]) in CLASSIFIERS_ALONE])
+@in_every_framework(ONE_OF_EACH_CONFIG, POSITIONS_IN_LAYERS)
 def test_images_of_another_size_are_those_of_torch(twins, case):
     config = config_of(case)
     pair = twins(model_of(case), config)
@@ -73,24 +82,17 @@ def test_images_of_another_size_are_those_of_torch(twins, case):
         np.testing.assert_allclose(np.asarray(item), reference[name].detach().numpy(), atol=TOLERANCE, rtol=0)
 
 
-@in_every_framework(CASES)
-def test_every_framework_saves_the_same_bytes(framework, tmp_path, case):
-    torch.manual_seed(0)
-    model = getattr(vit_torch, model_of(case))(config_of(case))
-    model.save_pretrained(tmp_path / "torch")
-    framework.from_pretrained(model_of(case), tmp_path / "torch").save_pretrained(tmp_path / "other")
-    files = {file.name for file in (tmp_path / "torch").iterdir()}
-    assert files == {file.name for file in (tmp_path / "other").iterdir()} == {"config.json", "model.safetensors"}
-    for name in files:
-        assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "torch" / name).read_bytes()
-
-
-@in_every_framework(CASES)
-def test_what_starts_at_random_goes_through_torch_unchanged(framework, tmp_path, case):
-    framework.random_model(model_of(case), config_of(case)).save_pretrained(tmp_path / "other")
-    getattr(vit_torch, model_of(case)).from_pretrained(tmp_path / "other").save_pretrained(tmp_path / "torch")
+@in_every_framework(CASES, ONE_OF_EACH_CONFIG)
+def test_what_starts_at_random_goes_through_torch_and_back_as_the_same_bytes(framework, tmp_path, case):
+    framework.random_model(model_of(case), config_of(case)).save_pretrained(tmp_path / "start")
+    getattr(vit_torch, model_of(case)).from_pretrained(tmp_path / "start").save_pretrained(tmp_path / "torch")
+    framework.from_pretrained(model_of(case), tmp_path / "torch").save_pretrained(tmp_path / "back")
+    for folder in ("start", "torch", "back"):
+        assert {file.name for file in (tmp_path / folder).iterdir()} == {"config.json", "model.safetensors"}
     for name in ("config.json", "model.safetensors"):
-        assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "torch" / name).read_bytes()
+        start = (tmp_path / "start" / name).read_bytes()
+        assert (tmp_path / "torch" / name).read_bytes() == start
+        assert (tmp_path / "back" / name).read_bytes() == start
 
 
 def test_nothing_left_out_is_no_loss(twins):
