@@ -63,12 +63,12 @@ def assert_every_result(outputs, expected, asked):
     """Compare all that was asked for and all that comes unasked."""
     found, wanted = dict(outputs.items()), {"hidden_states": 4, "attentions": 3}
     for several, count in wanted.items():
-        if f"output_{several}" in asked:
+        if asked.get(f"output_{several}"):
             assert len(outputs[several]) == count
             found |= {f"{several}.{index}": each for index, each in enumerate(found.pop(several))}
         else:
             assert several not in outputs
-    unasked = tuple(several for several in wanted if f"output_{several}" not in asked)
+    unasked = tuple(several for several in wanted if not asked.get(f"output_{several}"))
     results = {key for key in expected if "/" not in key and key not in INPUTS and not key.startswith(unasked)}
     assert results
     for key in results:
@@ -88,12 +88,11 @@ def test_every_result_jitted(load, name):
         assert_every_result(outputs, expected, asked)
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize("name", ["hf_vit_classifier", "hf_vit_masked", "hf_vit_model"])
 def test_every_result_step_by_step(load, name):
     model, expected = load(name)
-    for asked in ({"output_hidden_states": True}, {"output_hidden_states": True, "output_attentions": True}):
-        if "output_attentions" not in asked or "attentions.0" in expected:
-            assert_every_result(model(**inputs(expected), **asked), expected, asked)
+    asked = {"output_hidden_states": True, "output_attentions": "attentions.0" in expected}
+    assert_every_result(model(**inputs(expected), **asked), expected, asked)
 
 
 def logits_in_other_ways(model, batch):

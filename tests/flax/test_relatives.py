@@ -44,11 +44,13 @@ CHECKPOINTS = {
     "hf_clip_projection": "CLIPVisionModelWithProjection",
     "hf_clip_classifier": "CLIPForImageClassification",
 }
-#: One of each kind of parts, whose layers are scanned, too, and which run without a compiler.
+#: One of each kind of parts, whose layers are scanned, too.
 OF_EVERY_PART = [
     *("hf_deit_masked", "hf_vit_mae", "hf_beit_shared", "hf_beit_masked_grads", "hf_dinov2_registers"),
     *("hf_dinov3_gated", "hf_siglip_vision", "hf_clip_projection"),
 ]
+#: Those that run without a compiler, too, where each operation is compiled by itself, which takes longer.
+STEP_BY_STEP = ["hf_vit_mae", "hf_beit_masked_grads", "hf_dinov3_gated", "hf_siglip_vision"]
 #: Files of both towers, and models of which they have the weights.
 WHOLE = [
     ("hf_siglip_full", "SiglipVisionModel"),
@@ -96,61 +98,76 @@ def assert_every_result(outputs, expected):
         assert_close(found[key], expected[key])
 
 
-@pytest.mark.parametrize(
-    ("name", "scan_layers"), [*((name, False) for name in CHECKPOINTS), *((name, True) for name in OF_EVERY_PART)]
-)
-def test_every_result(fixture_folder, name, scan_layers):
-    model, expected = load(fixture_folder, name, scan_layers=scan_layers)
-    given = inputs(name, expected)
-    flags = {key: given.pop(key) for key in ("interpolate_pos_encoding",) if key in given}
-    everything = {"output_hidden_states": True, "output_attentions": True}
-
-    @functools.partial(jax.jit, compiler_options=QUICKLY)
-    def run(given):
-        others = {}
-        if of_kind("large", expected):
-            asked = {} if model.config.architecture.resamples_unasked else {"interpolate_pos_encoding": True}
-            others["large"] = model(expected["pixel_values_large"], **asked)
-        if of_kind("masked", expected):
-            others["masked"] = model(**given, bool_masked_pos=expected["bool_masked_pos"])
-        return model(**given, **flags, **everything), model(**given, **flags), others
-
-    outputs, plain, others = run(given)
-    assert len(outputs.hidden_states) == model.config.num_hidden_layers + 1
-    assert len(outputs.attentions) == model.config.num_hidden_layers
-    for each in (outputs, plain):
-        assert_every_result(each, expected)
-    for kind, output in others.items():
-        for key, value in of_kind(kind, expected).items():
-            assert_close(output[key], value)
-    if name in OF_EVERY_PART and not scan_layers:
-        assert_every_result(model(**given, **flags), expected)
-
-
-#: Checkpoints with gradients.
+#: Checkpoints with gradients, and those of them whose gradients are also computed with layers that are scanned.
 DIFFERENTIATED = [
     *("hf_deit_classifier", "hf_deit_masked", "hf_vit_mae", "hf_vit_mae_interpolated", "hf_vit_mae_norm_pix"),
     *("hf_beit_grads", "hf_beit_masked_grads", "hf_data2vec_vision", "hf_vit_msn", "hf_ijepa"),
     *("hf_dinov2", "hf_dinov2_registers", "hf_siglip_classifier", "hf_clip_classifier"),
 ]
+DIFFERENTIATED_SCANNED = [*DIFFERENTIATED[1:3], *DIFFERENTIATED[5:7], "hf_dinov2_registers"]
+
+
+def calls(name, model, expected):
+    """What the checkpoint is run with: (what was asked for, or whose results under a name are compared) -> options."""
+    given, is_large = inputs(name, expected), bool(of_kind("large", expected))
+    found = {"everything": {**given, "output_hidden_states": True, "output_attentions": True}}
+    if name in DIFFERENTIATED or not is_large:  # larger images alone ask for nothing either
+        found["plain"] = given
+    if is_large:
+        asked = {} if model.config.architecture.resamples_unasked else {"interpolate_pos_encoding": True}
+        found["large"] = {"pixel_values": expected["pixel_values_large"], **asked}
+    if of_kind("masked", expected):
+        found["masked"] = {**given, "bool_masked_pos": expected["bool_masked_pos"]}
+    return found
+
+
+@functools.cache
+def results_of(folder, name, scan_layers):
+    """All results of a checkpoint, and the gradients of its loss, from one function: compiling takes the time.
+
+    Returns the model, what is expected, the outputs of each call, and the gradients, None where nothing tells them.
+    """
+    is_differentiated = name in (DIFFERENTIATED_SCANNED if scan_layers else DIFFERENTIATED)
+    model, expected = load(folder, name, scan_layers=scan_layers, remat=scan_layers and is_differentiated)
+    of_each = calls(name, model, expected)
+
+    def run(params):
+        outputs = {kind: model(**given, params=params) for kind, given in of_each.items()}
+        return outputs["plain"].loss if is_differentiated else 0.0, outputs
+
+    run = jax.grad(run, has_aux=True) if is_differentiated else run
+    gradients, outputs = jax.jit(run, compiler_options=QUICKLY)(model.params)
+    return model, expected, outputs, gradients if is_differentiated else None
+
+
+@pytest.mark.parametrize(
+    ("name", "scan_layers"), [*((name, False) for name in CHECKPOINTS), *((name, True) for name in OF_EVERY_PART)]
+)
+def test_every_result(fixture_folder, name, scan_layers):
+    model, expected, outputs, _ = results_of(fixture_folder, name, scan_layers)
+    assert len(outputs["everything"].hidden_states) == model.config.num_hidden_layers + 1
+    assert len(outputs["everything"].attentions) == model.config.num_hidden_layers
+    for kind, output in outputs.items():
+        if kind in ("everything", "plain"):
+            assert_every_result(output, expected)
+        else:
+            for key, value in of_kind(kind, expected).items():
+                assert_close(output[key], value)
+
+
+@pytest.mark.parametrize("name", STEP_BY_STEP)
+def test_every_result_step_by_step(fixture_folder, name):
+    model, expected = load(fixture_folder, name)
+    assert_every_result(model(**inputs(name, expected)), expected)
 
 
 @pytest.mark.parametrize(
     ("name", "scan_layers"),
-    [
-        *((name, False) for name in DIFFERENTIATED),
-        *((name, True) for name in (*DIFFERENTIATED[1:3], *DIFFERENTIATED[5:7], "hf_dinov2_registers")),
-    ],
+    [*((name, False) for name in DIFFERENTIATED), *((name, True) for name in DIFFERENTIATED_SCANNED)],
 )
 def test_the_gradient_of_every_parameter(fixture_folder, name, scan_layers):
-    model, expected = load(fixture_folder, name, scan_layers=scan_layers, remat=scan_layers)
-    given = inputs(name, expected)
-
-    @functools.partial(jax.jit, compiler_options=QUICKLY)
-    def gradients(params):
-        return jax.grad(lambda params: model(**given, params=params).loss)(params)
-
-    found = as_published(model.tree.stored(gradients(model.params)), model.config)
+    model, expected, _, gradients = results_of(fixture_folder, name, scan_layers)
+    found = as_published(model.tree.stored(gradients), model.config)
     references = of_kind("grad", expected)
     largest_of_all = max(np.abs(reference).max() for reference in references.values())
     assert references.keys() <= found.keys()
@@ -299,7 +316,6 @@ def name_of(case):
     return family.models[task] + (f"-{OPTIONS.index(options)}" if options else "")
 
 
-every_model = pytest.mark.parametrize(("family", "task", "fields"), MODELS, ids=map(name_of, MODELS))
 one_of_each_kind = pytest.mark.parametrize(("family", "task", "fields"), OF_EACH_KIND, ids=map(name_of, OF_EACH_KIND))
 
 
@@ -312,16 +328,20 @@ def noise_for(model, batch=1):
     return {"noise": jnp.asarray(noise)} if hasattr(model.config, "mask_ratio") else {}
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-@every_model
+#: Each model, and one of each config with layers that are scanned: heads are not.
+STARTED = [(*case, False) for case in MODELS] + [
+    (*case, True)
+    for case in {(family.model_type, str(fields)): (family, task, fields) for family, task, fields in MODELS}.values()
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "fields", "scan_layers"),
+    STARTED,
+    ids=[name_of(case) + "-scanned" * scan_layers for *case, scan_layers in STARTED],
+)
 def test_what_init_makes_follows_the_table_with_its_axes(family, task, fields, scan_layers):
     model = small_model(family, task, fields, _do_init=False, scan_layers=scan_layers)
-    made = jax.eval_shape(model.module.init, model.key, jnp.zeros((1, 32, 32, 3)))["params"]
-    assert {path: leaf.shape for path, leaf in flatten(made).items()} == model.tree.shapes
-    assert {row.name for row in model.parameter_table()} == {row.name for row in parameters(model.config, task)}
-    of_any_module = ParameterTree.of_shapes(model.tree.shapes, model.base_model_prefix, type(model.config))
-    assert of_any_module.tensor_shapes == model.tree.tensor_shapes
-    assert not of_any_module.extras
     named = []
 
     class Recorded(vit_flax.Partitioning):
@@ -333,7 +353,13 @@ def test_what_init_makes_follows_the_table_with_its_axes(family, task, fields, s
             return recorded
 
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
-    jax.eval_shape(model.module.clone(partitioning=Recorded(mesh)).init, model.key, jnp.zeros((1, 32, 32, 3)))
+    module = model.module.clone(partitioning=Recorded(mesh))
+    made = jax.eval_shape(module.init, model.key, jnp.zeros((1, 32, 32, 3)))["params"]
+    assert {path: leaf.shape for path, leaf in flatten(made).items()} == model.tree.shapes
+    assert {row.name for row in model.parameter_table()} == {row.name for row in parameters(model.config, task)}
+    of_any_module = ParameterTree.of_shapes(model.tree.shapes, model.base_model_prefix, type(model.config))
+    assert of_any_module.tensor_shapes == model.tree.tensor_shapes
+    assert not of_any_module.extras
     of_rows = set()
     for row in model.parameter_table():
         order = model.layout.leaves[row.kind].axes or range(len(row.shape))
@@ -479,29 +505,33 @@ def test_labels_of_masked_tokens_that_do_not_fit_are_sentences_and_nan_under_jit
 
 
 @pytest.mark.parametrize(
-    ("rules", "scan_layers"),
-    [(vit_flax.FSDP, False), (vit_flax.TENSOR_PARALLEL, True)],
-    ids=["fsdp", "tensor parallel, scanned"],
-)
-@pytest.mark.parametrize(
-    ("name", "task", "number"),
+    ("name", "task", "number", "rules", "scan_layers"),
     [
-        *(("vit_mae", "pre-training", 0), ("beit", "masked-token-modeling", 0), ("vision_transformer", "model", 0)),
-        *(("vision_transformer", "model", 1), ("vision_transformer", "image-classification", 2)),
-        ("clip_vision_model", "image-projection", 0),
+        ("vit_mae", "pre-training", 0, vit_flax.FSDP, False),
+        ("vision_transformer", "model", 1, vit_flax.FSDP, False),
+        ("vit_mae", "pre-training", 0, vit_flax.TENSOR_PARALLEL, True),
+        ("beit", "masked-token-modeling", 0, vit_flax.TENSOR_PARALLEL, True),
+        ("vision_transformer", "model", 0, vit_flax.TENSOR_PARALLEL, False),
+        ("vision_transformer", "model", 1, vit_flax.TENSOR_PARALLEL, True),
+        ("vision_transformer", "image-classification", 2, vit_flax.TENSOR_PARALLEL, True),
+        ("clip_vision_model", "image-projection", 0, vit_flax.FSDP, True),
     ],
 )
 def test_a_model_spread_over_a_mesh_returns_the_same(name, task, number, rules, scan_layers):
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("data", "model"))
-    plain = small_model(FAMILIES[name], task, OPTIONS[number], scan_layers=scan_layers)
+    options = {"scan_layers": scan_layers, "_do_init": False}  # test_sharding.py has random starts on a mesh
+    plain = small_model(FAMILIES[name], task, OPTIONS[number], **options)
     partitioning = vit_flax.Partitioning(mesh, rules)
-    spread = small_model(FAMILIES[name], task, OPTIONS[number], scan_layers=scan_layers, partitioning=partitioning)
-    images = np.random.default_rng(0).random((4, 3, 32, 32), np.float32)
+    spread = small_model(FAMILIES[name], task, OPTIONS[number], partitioning=partitioning, **options)
+    random = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: random.normal(0, 0.1, leaf.shape).astype("float32"), plain.params_shape_tree)
+    images = random.random((4, 3, 32, 32), np.float32)
 
-    def run(model):
-        return jax.jit(lambda params: model(images, params=params, **noise_for(model, 4)).to_tuple())(model.params)
+    def run(model, params):
+        return jax.jit(lambda params: model(images, params=params, **noise_for(model, 4)).to_tuple())(params)
 
-    for one, other in zip(run(spread), run(plain), strict=True):
+    found = run(spread, jax.device_put(params, spread.parameter_shardings()))
+    for one, other in zip(found, run(plain, params), strict=True):
         np.testing.assert_allclose(one, other, atol=TOLERANCE)
 
 
