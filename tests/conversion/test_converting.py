@@ -647,8 +647,11 @@ conversion.convert(source, destination, to, overwrite=True, progress=progress)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals")
-@pytest.mark.parametrize(("to", "name"), [("google", "google.npz"), ("transformers", "model.safetensors")])
-@pytest.mark.parametrize("tensors", [1, 40, 0], ids=["at the second tensor", "at the 41st", "before the rename"])
+@pytest.mark.parametrize(
+    ("to", "name", "tensors"),
+    [("google", "google.npz", 1), ("transformers", "model.safetensors", 0)],
+    ids=["at the second tensor", "before the rename"],  # at other times, tests/attacks
+)
 def test_a_process_that_is_killed_leaves_what_was_there(
     fixture_folder: Path, tmp_path: Path, occupied: Path, to: str, name: str, tensors: int
 ) -> None:
