@@ -142,7 +142,8 @@ def test_every_result(load, compiled, name):
     assert results
     for key, value in results.items():
         assert_close(found[key], value)
-    if "logits" in expected:  # the last layer may compute the tokens before the patches alone then
+    # Then the last layer may compute the tokens before the patches alone; so do compiled gradients, below.
+    if "logits" in expected and compiled is MODES["eager"]:
         assert_close(compiled(functools.partial(model, **given))(inputs(expected)).logits, expected["logits"])
 
 
