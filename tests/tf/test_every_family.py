@@ -162,7 +162,8 @@ def test_variables_are_those_of_the_table(name, build):
 @pytest.mark.parametrize("name", ["DeiTForMaskedImageModeling", "ViTMAEForPreTraining", "BeitForImageClassification"])
 def test_fit_with_the_models_own_loss(name, build):
     model = build(name)
-    model.compile(keras.optimizers.Adam(3e-3), jit_compile=name == "BeitForImageClassification")
+    # Momentum, since Adam's graph takes longer to trace than the model's.
+    model.compile(keras.optimizers.SGD(0.02, momentum=0.9), jit_compile=name == "BeitForImageClassification")
     inputs = batch(name)
     images_alone = set(inputs) == {"pixel_values"}
     losses = model.fit(IMAGES if images_alone else inputs, batch_size=4, epochs=12, verbose=0).history["loss"]
@@ -263,7 +264,8 @@ def test_an_hdf5_file_of_keras_holds_the_model(name, build, tmp_path):
     np.testing.assert_array_equal(answer(again, fixed(name)), answer(model, fixed(name)))
 
 
-@pytest.mark.parametrize("name", OF_EACH_KIND[::2])
+# tests/tf/test_reference_results.py has graphs that leave the size open for relative positions, too.
+@pytest.mark.parametrize("name", ["ViTMAEForPreTraining", "DINOv3ViTModel"])
 def test_an_export_serves_the_model(name, build, tmp_path):
     model = build(name, {"mask_ratio": 0.0} if MODELS[name][0].model_type == "vit_mae" else None)
     model.export(tmp_path / "served", interpolate_pos_encoding=True, verbose=False)
@@ -276,7 +278,7 @@ def test_an_export_serves_the_model(name, build, tmp_path):
     np.testing.assert_allclose(served(larger)[key], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", OF_EACH_KIND[::3])
+@pytest.mark.parametrize("name", ["DINOv3ViTModel"])  # which has no logits; of classifiers, test_saved_model.py
 def test_a_saved_model_has_the_signature_of_transformers(name, build, tmp_path):
     model = build(name)
     model.save_pretrained(tmp_path, saved_model=True)
@@ -365,7 +367,7 @@ def test_a_subclass_with_a_head_of_its_own(name, build, tmp_path):
     with pytest.warns(UserWarning, match="head.kernel, head.bias were not in the checkpoint"):
         model = Mine.from_pretrained(tmp_path)
     np.testing.assert_array_equal(answer(model.backbone, fixed(name)), answer(base, fixed(name)))
-    model.compile("adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(IMAGES, np.arange(4) % 3, verbose=0)
     assert {row.name.split(".")[0] for row in model.parameter_table()} == {"backbone"}
     model.save_pretrained(tmp_path / "mine")

@@ -126,7 +126,7 @@ def test_auto_classes_find_the_model(folder, tiny_config):
     ],
 )
 def test_labels_come_in_every_form(classifier, loss, batch):
-    classifier.compile("adam", loss=loss, jit_compile=False)
+    classifier.compile("sgd", loss=loss, jit_compile=False)
     found = classifier.evaluate(*batch(), verbose=0)
     assert found == pytest.approx(float(classifier(IMAGES, labels=LABELS).loss), abs=1e-5)
     classifier.fit(*batch(), verbose=0)
