@@ -278,7 +278,7 @@ def test_an_export_serves_the_model(name, build, tmp_path):
     np.testing.assert_allclose(served(larger)[key], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["DINOv3ViTModel"])  # which has no logits; of classifiers, test_saved_model.py
+@pytest.mark.parametrize("name", ["DINOv3ViTModel"])  # which has no logits; of classifiers, test_script_methods.py
 def test_a_saved_model_has_the_signature_of_transformers(name, build, tmp_path):
     model = build(name)
     model.save_pretrained(tmp_path, saved_model=True)
