@@ -30,7 +30,7 @@ from vit_core.image_transforms import (
 )
 from vit_core.images import ChannelDimension, list_images
 from vit_core.memory import allowed_memory, in_gib
-from vit_core.value_table import ValueTable, value_table
+from vit_core.value_table import look_up, value_table
 
 ALREADY_SCALED = (
     "an image has only values from 0 to 1, which rescaling makes almost black; "
@@ -55,13 +55,13 @@ class _Pixels:
     """
 
     channels: list[np.ndarray]
-    table: ValueTable | None
+    table: np.ndarray | None
     scaled: bool
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the final values."""
-        return self.channels[0].dtype if self.table is None else self.table.values.dtype
+        return self.channels[0].dtype if self.table is None else self.table.dtype
 
 
 class _Batch:
@@ -99,7 +99,7 @@ class _Batch:
             if pixels.table is None:
                 planes[index] = channel
             else:
-                pixels.table.look_up(index, channel, planes[index])
+                look_up(channel, pixels.table[index], planes[index])
         self._results[position] = out
 
     def repeat(self, source: int, position: int) -> None:

@@ -234,7 +234,7 @@ def _process_alike(batch: Tensor, size: tuple[int, int] | None, fractions: bool,
     if batch.dtype == torch.uint8:
         table = value_table(batch.shape[1], fractions, steps.rescale_factor, steps.mean, steps.std)
         channel = torch.arange(batch.shape[1], device=batch.device)[:, None, None]
-        batch = torch.tensor(table.values, device=batch.device)[channel, batch.long()]
+        batch = torch.tensor(table, device=batch.device)[channel, batch.long()]
     else:
         batch = _rescale_and_normalize(batch, steps)
     return batch if steps.data_format is ChannelDimension.FIRST else batch.movedim(1, 3).contiguous()
