@@ -41,11 +41,11 @@ class Merged(NamedTuple):
 
     Attributes:
         sizes: how many patches each token stands for.
-        places: where each token of before went.
+        found: which tokens these were.
     """
 
     sizes: Float[Tensor, "batch fewer_tokens 1"]
-    places: Int[Tensor, "batch tokens"]
+    found: Pairs
 
 
 def pairs(keys: Float[Tensor, "batch heads tokens head_width"], count: int, before: int) -> Pairs:
@@ -89,17 +89,17 @@ def merge(
         found = pairs(keys, count, before)
         if sizes is None:
             sizes = torch.ones_like(hidden_states[..., :1], dtype=torch.promote_types(keys.dtype, torch.float32))
-        even, odd = _even_and_odd(hidden_states, before)
+        first, odd = before + before % 2, hidden_states[:, before + 1 - before % 2 :: 2]
         even_sizes, odd_sizes = _even_and_odd(sizes, before)
-        moved_sizes = _taken(even_sizes, found.merged)
+        moved_sizes = even_sizes.gather(1, found.merged[..., None])
         joins = found.partners[:, None] == torch.arange(odd.shape[1], device=odd.device)[:, None]
         joins = joins.to(sizes.dtype)
-        sums = odd * odd_sizes + joins @ (_taken(even, found.merged) * moved_sizes)
+        sums = odd * odd_sizes + joins @ (_taken(hidden_states, first + 2 * found.merged) * moved_sizes)
         odd_sizes = odd_sizes + joins @ moved_sizes
         odd = (sums / odd_sizes).to(hidden_states.dtype)
-    tokens = torch.cat([hidden_states[:, :before], _taken(even, found.kept), odd], dim=1)
-    sizes = torch.cat([sizes[:, :before], _taken(even_sizes, found.kept), odd_sizes], dim=1)
-    return tokens, *attentions, Merged(sizes, _places(found, even.shape[1], odd.shape[1], before))
+    kept_sizes = even_sizes.gather(1, found.kept[..., None])
+    tokens = torch.cat([hidden_states[:, :before], _taken(hidden_states, first + 2 * found.kept), odd], dim=1)
+    return tokens, *attentions, Merged(torch.cat([sizes[:, :before], kept_sizes, odd_sizes], dim=1), found)
 
 
 def run_merging(
@@ -142,8 +142,10 @@ def run_merging(
         mask = None if head_mask is None else head_mask[index]
         hidden_states, *attentions = run(hidden_states, mask, output_attentions, **options)
         if count:
-            sizes, places = attentions.pop()
-            sources = places if sources is None else places.gather(1, sources)
+            sizes, found = attentions.pop()
+            if output_hidden_states or not prefix_only:
+                places = _places(found, hidden_states.shape[1], before)
+                sources = places if sources is None else places.gather(1, sources)
         all_attentions.append(attentions[0] if attentions else None)
         is_whole = sources is None or is_narrow
         if output_hidden_states or index == last:
@@ -204,17 +206,20 @@ def _even_and_odd(
 def _taken(
     tokens: Shaped[Tensor, "batch tokens width"], places: Int[Tensor, "batch places"]
 ) -> Shaped[Tensor, "batch places width"]:
-    """The tokens at some places."""
-    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+    """The tokens at some places; whole rows of a matrix are copied faster than numbers are gathered."""
+    batch, count, width = tokens.shape
+    rows = places + torch.arange(batch, device=places.device)[:, None] * count
+    return tokens.reshape(-1, width).index_select(0, rows.flatten()).view(batch, -1, width)
 
 
-def _places(found: Pairs, even: int, odd: int, before: int) -> Int[Tensor, "batch tokens"]:
-    """Where tokens went that stood at so many even and odd places, and before them."""
+def _places(found: Pairs, left: int, before: int) -> Int[Tensor, "batch tokens"]:
+    """Where tokens went of which so many are left."""
     batch, kept = found.kept.shape
-    left = torch.arange(before + kept + odd, device=found.kept.device).expand(batch, -1)
-    of_prefix, of_kept, of_odd = left.split([before, kept, odd], 1)
+    even, odd = kept + found.merged.shape[1], left - before - kept
+    numbers = torch.arange(left, device=found.kept.device).expand(batch, -1)
+    of_prefix, of_kept, of_odd = numbers.split([before, kept, odd], 1)
     of_even = torch.cat([of_kept, of_odd.gather(1, found.partners)], 1)
     of_even = of_even.gather(1, torch.cat([found.kept, found.merged], 1).argsort(1))
-    numbers = torch.arange(even + odd, device=left.device)
-    in_order = numbers // 2 + (numbers + before) % 2 * even
+    patches = torch.arange(even + odd, device=numbers.device)
+    in_order = patches // 2 + (patches + before) % 2 * even
     return torch.cat([of_prefix, torch.cat([of_even, of_odd], 1)[:, in_order]], 1)
