@@ -117,6 +117,23 @@ def hdf5() -> Iterator[bytes]:
     yield written(of_chunks)
 
 
+def hdf5_of_library() -> Iterator[bytes]:
+    """Files in layouts that the HDF5 library reads for us."""
+    import h5py
+
+    def newest(path: Path) -> None:
+        values = np.arange(60, dtype="f4").reshape(6, 10)
+        with h5py.File(path, "w", libver="latest", track_order=True) as file:
+            file["group/plain"] = values
+            file.create_dataset("scaled", data=values, chunks=(3, 5), fletcher32=True)
+
+    def of_lzf(path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("lzf", data=np.zeros((20, 30), "f4"), chunks=(3, 5), compression="lzf", shuffle=True)
+
+    yield from map(written, (newest, of_lzf))
+
+
 def msgpack() -> Iterator[bytes]:
     for some in (tensors(), vit_tensors()):
         yield written(lambda path, some=some: write_msgpack(path, some))

@@ -39,6 +39,8 @@ import targets
 from mutations import LARGEST, Draw
 from targets import MEBIBYTE, TARGETS, Outcome, Target
 
+from conversion.containers import hdf5_library
+
 MOST_SECONDS = 2.0  # of a processor
 LAST_SECONDS = 20  # of a processor, after which a file is taken to go on for ever
 PATIENCE = 120  # seconds after which it waits for something
@@ -94,6 +96,8 @@ class Attempts:
         self.target = target
         self.path = folder / target.name
         corpus.put(folder, target.beside())
+        if not target.with_library:
+            hdf5_library.is_there = lambda: False  # in this process, which is forked for nothing else
 
     def open(self, content: bytes) -> tuple[Outcome, float, int, Finding | None]:
         """What opening a file came to, its seconds of a processor, the memory that it took, and what is wrong."""
