@@ -73,7 +73,9 @@ def test_what_is_wrong_is_found_and_kept_with_its_bytes(sign, tmp_path, monkeypa
     monkeypatch.setitem(
         fuzz.TARGETS,
         "wrong",
-        dataclasses.replace(TARGETS["card"], open=WRONG[sign], mutate=lambda content, draw: b"it"),
+        dataclasses.replace(
+            TARGETS["card"], seeds=lambda: iter([b"all"]), open=WRONG[sign], mutate=lambda content, draw: b"it"
+        ),
     )
     counts = fuzz.Fuzzing("wrong", tmp_path, seed=1, inputs=1).run()
     (path,) = counts.findings
