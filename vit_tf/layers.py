@@ -18,6 +18,7 @@ from vit_core import PretrainedConfig
 from vit_core.architecture import Halves
 from vit_core.relative_position import table_length
 from vit_tf.activations import activation
+from vit_tf.attention_blocks import attention_in_blocks, may_be_large
 from vit_tf.fast_graph import has_fast_graph
 from vit_tf.initialization import Start
 from vit_tf.norms import norm_of
@@ -126,6 +127,7 @@ class ViTSelfAttention(Part):
         grid: Grid | None = None,
         rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
         output_keys: bool = False,
+        training: bool = False,
     ) -> tuple[Float[Tensor, "batch queries width"], *tuple[Float[Tensor, "batch ..."] | None, ...]]:
         """Attend.
 
@@ -138,6 +140,7 @@ class ViTSelfAttention(Part):
             grid: rows and columns of patches, where the layer has positions of its own; the config's unless given.
             rotary: by what queries and keys are turned; see `vit_tf.rotary`.
             output_keys: whether to return the keys, (batch, tokens, heads, head_dim), third.
+            training: whether dropout acts.
         """
         queried = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
         query, key, value = (
@@ -151,18 +154,26 @@ class ViTSelfAttention(Part):
         if rotary is not None:
             key = turned(self.rotary_positions, key, rotary)
             query = query if prefix_only else turned(self.rotary_positions, query, rotary)  # only patches are turned
+        bias = self._bias(relative_position_bias, grid)
+        if bias is not None:
+            bias = bias[:, :, : ops.shape(queried)[1]]
+        if head_mask is not None and self.is_pruned:
+            head_mask = ops.take(head_mask, self.heads)
+        if not output_attentions and isinstance(self.dropout, layers.Dropout) and may_be_large(query, key):
+            drops = training and self.dropout.rate > 0
+            seed = self.dropout.seed_generator.next() if drops else None
+            context = attention_in_blocks(query, key, value, bias, head_mask, seed, self.dropout.rate)
+            context = ops.reshape(context, (-1, ops.shape(queried)[1], self.width))
+            return (context, None, key) if output_keys else (context,)
         if self.contracts:
             scores = ops.einsum("bqhd,bkhd->bhqk", query * self.head_dim**-0.5, key)
         else:
             products = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))
             scores = products * self.head_dim**-0.5
-        bias = self._bias(relative_position_bias, grid)
         if bias is not None:
-            scores = scores + ops.cast(bias[:, :, : ops.shape(queried)[1]], scores.dtype)
+            scores = scores + ops.cast(bias, scores.dtype)
         probabilities = self.dropout(ops.softmax(scores))
         if head_mask is not None:
-            if self.is_pruned:
-                head_mask = ops.take(head_mask, self.heads)
             probabilities = probabilities * ops.cast(head_mask, probabilities.dtype)[:, None, None]
         if self.contracts:
             context = ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
