@@ -1,7 +1,10 @@
 """Every check and demonstration of this project: `nox -l` lists them, `nox -s NAME` runs one."""
 
+import runpy
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -91,6 +94,37 @@ def coverage(session: nox.Session) -> None:
     _, packages, _ = OTHER_SIDES["timm-torchvision"]
     session.install("-c", "constraints.txt", *(package for package in packages if package.startswith("timm")))
     session.run("python", "tests/interop/timm_coverage.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed and memory beside the peers, for the page on speed; after --: --quick, subjects, --rows WORD."""
+    environments = benchmark_environments()
+    pythons = []
+    for name, environment in environments.items():
+        if environment.extras:
+            install(session, *environment.extras)
+            session.install("-c", "constraints.txt", *environment.packages)
+            continue
+        folder = Path(session.virtualenv.location).resolve().parent / f"bench-{name}"
+        if not folder.exists():
+            session.run(sys.executable, "-m", "virtualenv", "--quiet", str(folder), external=True)
+        pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet")
+        constraints = Path("constraints.txt").read_text().splitlines()
+        if not environment.is_constrained:  # their old versions need old packages: only torch is constrained
+            constraints = [line for line in constraints if line.startswith("torch==")]
+        constrained = folder / "constraints.txt"
+        constrained.write_text("\n".join(constraints))
+        session.run(*pip, "-c", str(constrained), *environment.packages, external=True)
+        if environment.without_dependencies:
+            session.run(*pip, "--no-deps", *environment.without_dependencies, external=True)
+        pythons += ["--python", f"{name}={folder / 'bin' / 'python'}"]
+    session.run("python", "-m", "benchmarks", *pythons, *session.posargs)
+
+
+def benchmark_environments() -> dict[str, Any]:
+    """What the benchmarks need, by environment."""
+    return runpy.run_path("benchmarks/environments.py")["ENVIRONMENTS"]
 
 
 @nox.session

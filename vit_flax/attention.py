@@ -21,7 +21,7 @@ def attention(query: Queries, key: Heads, value: Heads, bias: Bias | None = None
     """Attend by what the platform does best.
 
     That is JAX's own attention. Only on a CPU it takes twice the time of the same steps taken here, since XLA
-    multiplies batches of matrices slowly there unless heads come before tokens; benchmarks/flax_speed.py has figures.
+    multiplies batches of matrices slowly there unless heads come before tokens; docs/speed.md has figures.
 
     Args:
         query: (batch, queries, heads, head_dim).

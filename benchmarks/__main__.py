@@ -1,0 +1,82 @@
+"""The command: measures, prints the tables, writes the JSON and draws the pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks import results
+from benchmarks.environments import ENVIRONMENTS
+from benchmarks.picture import draw
+from benchmarks.processes import ROOT
+from benchmarks.rows import LENGTHS
+from benchmarks.run import run
+from benchmarks.subjects import SUBJECTS, chosen
+from benchmarks.tables import as_text
+from benchmarks.theme import THEMES
+
+PUBLISHED = ROOT / "docs" / "speed.json"
+
+
+def main() -> None:
+    """Measure, or show again what was measured."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(SUBJECTS)}; all by default")
+    parser.add_argument(
+        "--rows", nargs="+", default=[], metavar="WORD", help="rows whose titles have all of these words"
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_const", dest="length", const="quick", help="few rows, in two minutes")
+    length.add_argument("--long", action="store_const", dest="length", const="long", help="every row, in two hours")
+    parser.add_argument("--minutes", type=float, help="how long, more or less (default: 2, 20 or 120, by the length)")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="ENVIRONMENT=PATH",
+        help=f"the interpreter of {', '.join(list(ENVIRONMENTS)[1:])}; without it, its sides are left out",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="the JSON to write, beside which the pictures are drawn (default: docs/speed.json for all subjects in "
+        "full length, which is what the documentation shows; otherwise build/speed.json)",
+    )
+    parser.add_argument(
+        "--draw", type=Path, metavar="JSON", help="measure nothing: draw and print what this file holds"
+    )
+    options = parser.parse_args()
+    if options.draw:
+        show(options.draw)
+        return
+    unknown = set(options.subjects) - set(SUBJECTS)
+    if unknown:
+        parser.error(f"there is no subject {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}")
+    pythons = dict(each.partition("=")[::2] for each in options.python)
+    unknown = set(pythons) - set(ENVIRONMENTS)
+    if unknown:
+        parser.error(f"there is no environment {', '.join(sorted(unknown))}; there are {', '.join(ENVIRONMENTS)}")
+    length = options.length or "whole"
+    wanted = chosen(options.subjects or SUBJECTS, length, options.rows)
+    if not wanted:
+        parser.error(f"no row of a {length} run has {' and '.join(options.rows)} in its title")
+    is_published = length == "whole" and not options.subjects and not options.rows
+    output = options.output or (PUBLISHED if is_published else ROOT / "build" / "speed.json")
+    pythons = {"trivit": sys.executable, **pythons}
+    measured = run(wanted, options.minutes or LENGTHS[length], pythons, lambda text: print(text, file=sys.stderr))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    results.write(output, measured)
+    show(output)
+
+
+def show(file: Path) -> None:
+    """Print the tables of a JSON file, and draw its pictures beside it."""
+    kept = results.read(file)
+    print(as_text(kept))
+    for theme in THEMES:
+        draw(kept, file, theme)
+
+
+if __name__ == "__main__":
+    main()

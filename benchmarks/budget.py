@@ -1,0 +1,42 @@
+"""How many rounds each row gets, so that a run ends in its time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+FEWEST, MOST = 3, 40  # rounds
+
+
+class Budget:
+    """Time that rows share by their weights: what one leaves, or takes too much, the next rows have, or lack.
+
+    Args:
+        seconds: in all.
+        weights: of the rows, in their order.
+        clock: gives the time in seconds.
+    """
+
+    def __init__(self, seconds: float, weights: Iterable[float], clock: Callable[[], float] = time.monotonic) -> None:
+        self.weights = list(weights)
+        self.clock = clock
+        self.end = clock() + seconds
+        self.row_end = self.end
+
+    def begin_row(self) -> None:
+        """The next row begins."""
+        left = sum(self.weights)
+        weight = self.weights.pop(0)
+        now = self.clock()
+        self.row_end = now + max(self.end - now, 0) * weight / left
+
+    def has_time_for_round(self, done: int, longest: float) -> bool:
+        """Whether the row goes on.
+
+        Args:
+            done: the rounds that it has.
+            longest: seconds that the longest of them took.
+        """
+        if done < FEWEST:
+            return True
+        return done < MOST and self.clock() + longest <= self.row_end

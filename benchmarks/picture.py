@@ -1,0 +1,31 @@
+"""Draws what was measured, for light and for dark pages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.comparison_picture import comparison
+from benchmarks.growth_picture import growth
+from benchmarks.theme import Theme
+
+FINGERPRINT = "Description"  # where in a picture is said what it was drawn from
+
+
+def fingerprint(kept: Mapping[str, Any]) -> str:
+    """What tells whether a picture was drawn from these rows."""
+    return hashlib.sha256(repr(kept["rows"]).encode()).hexdigest()[:16]
+
+
+def draw(kept: Mapping[str, Any], file: Path, theme: Theme) -> list[Path]:
+    """Draw the pictures of a JSON file beside it, on a transparent ground; returns their paths."""
+    figures = {"": comparison(kept, theme), "-growth": growth(kept, theme)}
+    paths = []
+    for name, figure in figures.items():
+        if figure is not None:
+            path = file.with_name(f"{file.stem}{name}{theme.suffix}.png")
+            figure.savefig(path, transparent=True, metadata={"Software": None, FINGERPRINT: fingerprint(kept)})
+            paths.append(path)
+    return paths

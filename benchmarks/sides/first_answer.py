@@ -1,0 +1,27 @@
+"""From the start of a process to a model's first answer or training step: imports, loading, compiling."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from benchmarks.processes import Process
+from benchmarks.worker import Prepared
+
+
+def prepare(module: str, **work: Any) -> Prepared:
+    """Have a fresh process do once what a module of `benchmarks.sides` prepares."""
+
+    def run() -> float:
+        start = time.perf_counter()
+        process = Process(sys.executable, {})
+        try:
+            process.ask("prepare", side="", module=module, work=work)
+            process.ask("turn", side="", repeats=1)
+        finally:
+            seconds = time.perf_counter() - start
+            process.close()
+        return seconds
+
+    return Prepared(run)

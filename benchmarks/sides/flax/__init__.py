@@ -1,0 +1,1 @@
+"""Models in Flax, compiled by JAX, and what XLA's matrix products can do."""

@@ -1,0 +1,31 @@
+"""Our models in Keras."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+import vit_tf
+from benchmarks import weights
+from benchmarks.models import IMAGE, MODELS
+from benchmarks.sides.keras import passes
+from benchmarks.worker import Prepared
+
+
+def load(model: str, image: int, layers: int, dtype: str) -> Any:
+    """A model with the common weights; the linear layers of int8 are Keras' own."""
+    model_class = getattr(vit_tf, f"TF{MODELS[model].name}")
+    folder = weights.folder(model, image, layers)
+    loaded = model_class.from_pretrained(folder, dtype="bfloat16" if dtype == "bfloat16" else "float32")
+    if dtype == "int8":
+        loaded.quantize("int8")
+    return loaded
+
+
+def prepare(kind: str, model: str, batch: int, dtype: str, image: int = IMAGE, layers: int = 0) -> Prepared:
+    """Forward passes or training steps."""
+    loaded = load(model, image, layers, dtype)
+    if kind == "training step":
+        return passes.step(keras, loaded, batch, image)
+    return passes.forward(lambda images: keras.ops.cast(loaded(images)[0], "float32"), batch, image)

@@ -1,0 +1,30 @@
+"""The models of timm."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from safetensors.torch import load_file
+
+from benchmarks import weights
+from benchmarks.models import CLASSES, IMAGE, MODELS
+from benchmarks.sides.packages import imported
+from benchmarks.sides.pytorch import passes
+
+timm = imported("timm")
+
+
+def load(
+    model: str, image: int = IMAGE, layers: int = 0, attention: str = "sdpa"
+) -> tuple[torch.nn.Module, passes.Call]:
+    """A model with the common weights, and what calls it; timm chooses attention for the whole process."""
+    timm.layers.set_fused_attn(attention == "sdpa")
+    said = MODELS[model]
+    depth = {"depth": layers} if layers else {}
+    made = timm.create_model(said.timm, img_size=image, num_classes=CLASSES if said.is_classifier else 0, **depth)
+    made.load_state_dict(load_file(weights.folder(model, image, layers, "timm") / "model.safetensors"))
+    return made, made if said.is_classifier else made.forward_features
+
+
+prepare = partial(passes.prepare, load)

@@ -1,0 +1,25 @@
+"""JAX and Flax: compiled forward passes and training steps."""
+
+from benchmarks.models import VITS
+from benchmarks.rows import Side, Subject
+from benchmarks.subjects.forwards import grid, training_step
+
+SIDES = {
+    "trivit": Side("flax.trivit"),
+    "transformers 4": Side("flax.transformers_4", "transformers-4"),
+    "plain linen": Side("flax.plain"),
+    "matrix products": Side("flax.products", within="trivit"),
+}
+ALL = ("trivit", "transformers 4", "plain linen")
+LIMIT = "matrix products"
+
+SUBJECT = Subject(
+    "flax",
+    "JAX and Flax",
+    SIDES,
+    (
+        *grid("float32", ALL, LIMIT),
+        *grid("bfloat16", ALL, LIMIT, VITS[1:3], (1, 8)),
+        training_step("ViT-S/16", 8, ALL),
+    ),
+)

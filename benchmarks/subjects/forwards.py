@@ -1,0 +1,62 @@
+"""Rows of forward passes and training steps, whatever the framework."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from benchmarks.arithmetic import operations
+from benchmarks.models import RELATIVES, VITS
+from benchmarks.rows import Length, Row
+
+BATCHES = (1, 8, 32)
+#: Operations of one pass up to which a row is in a whole run: larger ones take more than their part of twenty minutes.
+LARGEST = {"float32": 350e9, "bfloat16": 1200e9, "int8": 350e9}
+#: How far answers may be from ours.
+TOLERANCES = {"float32": 1e-3, "tf32": 0.02, "float16": 0.02, "bfloat16": 0.1, "int8": 0.5}
+QUICK = (("ViT-S/16", 1, "float32"), ("ViT-S/16", 8, "float32"))
+WITH_MEMORY = (("ViT-S/16", 32, "float32"), ("ViT-B/16", 8, "float32"), ("ViT-B/16", 8, "bfloat16"))
+RELATIVE_BATCHES = (1, 8)
+
+
+def forward(
+    model: str, batch: int, dtype: str, sides: tuple[str, ...], limit: str, length: Length | None = None
+) -> Row:
+    """A row of forward passes; in which runs it is follows from its size unless it is said."""
+    needed = operations(model, batch)
+    if length is None:
+        length = "quick" if (model, batch, dtype) in QUICK else "whole" if needed <= LARGEST[dtype] else "long"
+    work = {"kind": "forward", "model": model, "batch": batch, "dtype": dtype}
+    has_memory = (model, batch, dtype) in WITH_MEMORY
+    return Row(title(model, batch, dtype), work, sides, limit, length, weight(needed), TOLERANCES[dtype], has_memory)
+
+
+def grid(
+    dtype: str, sides: tuple[str, ...], limit: str, models: Iterable[str] = VITS, batches: Iterable[int] = BATCHES
+) -> Iterator[Row]:
+    """Forward passes of each model with each batch."""
+    for model in models:
+        for batch in batches:
+            yield forward(model, batch, dtype, sides, limit)
+
+
+def relatives(sides: tuple[str, ...], limit: str) -> Iterator[Row]:
+    """Forward passes of models with registers and rotary positions."""
+    return grid("float32", sides, limit, RELATIVES, RELATIVE_BATCHES)
+
+
+def training_step(model: str, batch: int, sides: tuple[str, ...]) -> Row:
+    """A row of training steps."""
+    work = {"kind": "training step", "model": model, "batch": batch, "dtype": "float32"}
+    name = f"{title(model, batch, 'float32')}, training step"
+    return Row(name, work, sides, weight=weight(3 * operations(model, batch)), has_memory=True)
+
+
+def title(model: str, batch: int, dtype: str) -> str:
+    """What a row is called."""
+    return f"{model}, batch {batch}, {dtype}"
+
+
+def weight(needed: int) -> float:
+    """A row's part of the time: more for larger ones, though they get fewer rounds."""
+    return math.sqrt(needed / 10e9)

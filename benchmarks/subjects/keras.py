@@ -1,0 +1,27 @@
+"""Keras on TensorFlow: forward passes in a `tf.function` without XLA, and training steps in `fit`."""
+
+from benchmarks.models import VITS
+from benchmarks.rows import Side, Subject
+from benchmarks.subjects.forwards import forward, grid, relatives, training_step
+
+SIDES = {
+    "trivit": Side("keras.trivit"),
+    "KerasHub": Side("keras.keras_hub", "keras-hub"),
+    "transformers 4": Side("keras.transformers_4", "transformers-4"),
+    "matrix products": Side("keras.products", within="trivit"),
+}
+ALL = ("trivit", "KerasHub", "transformers 4")
+LIMIT = "matrix products"
+
+SUBJECT = Subject(
+    "keras",
+    "Keras on TensorFlow",
+    SIDES,
+    (
+        *grid("float32", ALL, LIMIT),
+        *grid("bfloat16", ALL, LIMIT, VITS[1:3], (1, 8)),
+        forward("ViT-S/16", 8, "int8", ("trivit", "KerasHub"), ""),
+        *relatives(("trivit", "KerasHub"), LIMIT),
+        training_step("ViT-S/16", 8, ALL),
+    ),
+)

@@ -1,0 +1,27 @@
+"""PyTorch: forward passes and training steps of models as they are loaded, without a compiler."""
+
+from benchmarks.rows import Side, Subject
+from benchmarks.subjects.forwards import grid, relatives, training_step
+
+SIDES = {
+    "trivit": Side("pytorch.from_folder", options={"package": "vit_torch"}),
+    "transformers 5": Side("pytorch.from_folder", "transformers-5", options={"package": "transformers"}),
+    "timm": Side("pytorch.timm", "transformers-5"),
+    "onnxruntime": Side("pytorch.onnxruntime"),
+    "matrix products": Side("pytorch.products", within="trivit"),
+}
+ALL = ("trivit", "transformers 5", "timm", "onnxruntime")
+EAGER = ("trivit", "transformers 5", "timm")
+LIMIT = "matrix products"
+
+SUBJECT = Subject(
+    "pytorch",
+    "PyTorch",
+    SIDES,
+    (
+        *grid("float32", ALL, LIMIT),
+        *grid("bfloat16", EAGER, LIMIT),
+        *relatives(EAGER, LIMIT),
+        training_step("ViT-S/16", 8, EAGER),
+    ),
+)
