@@ -20,6 +20,7 @@ class Model:
         fields: of its config.
         timm: its name in timm.
         keras_hub: the class in KerasHub, and arguments besides the sizes.
+        timm_weights: the format in which timm gets the weights.
         task: which rows of the table of parameters it has.
     """
 
@@ -28,6 +29,7 @@ class Model:
     fields: dict[str, Any]
     timm: str
     keras_hub: tuple[str, dict[str, Any]]
+    timm_weights: str = "timm"
     task: str = "image-classification"
 
     @property
@@ -62,6 +64,7 @@ MODELS = {
         SMALL | {"patch_size": 14},
         "vit_small_patch14_dinov2",
         ("DINOV2Backbone", HUB_DINOV2),
+        "dinov2",
         "model",
     ),
     "DINOv2-S/14 with registers": Model(
@@ -70,14 +73,16 @@ MODELS = {
         SMALL | {"patch_size": 14, "num_register_tokens": 4},
         "vit_small_patch14_reg4_dinov2",
         ("DINOV2Backbone", HUB_DINOV2 | {"num_register_tokens": 4, "antialias_in_interpolation": True}),
+        "dinov2",
         "model",
     ),
     "DINOv3-S/16": Model(
         "DINOv3ViTConfig",
         "DINOv3ViTModel",
         SMALL | {"patch_size": 16, "intermediate_size": 1536, "num_register_tokens": 4},
-        "vit_small_patch16_dinov3",
+        "vit_small_patch16_dinov3_qkvb",
         ("DINOV3Backbone", {"intermediate_dim": 1536, "use_key_bias": False, "num_register_tokens": 4}),
+        "dinov3",
         "model",
     ),
 }

@@ -28,15 +28,15 @@ def folder(model: str, image: int = IMAGE, layers: int = 0, to: str = "transform
     with open(place / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (place / "transformers").exists():
-            write(place / "unfinished", model, image, layers)
-            (place / "unfinished").rename(place / "transformers")
+            write(place / "canonical", model, image, layers)
+            convert(place / "canonical", place / "transformers", overwrite=True, compare=False)  # published names
         if not (place / to).exists():
             convert(place / "transformers", place / to, to=to, compare=False)
     return place / to
 
 
 def write(place: Path, model: str, image: int, layers: int) -> None:
-    """Write a model as a folder of transformers', one tensor at a time."""
+    """Write a model in canonical names, one tensor at a time."""
     said = MODELS[model]
     fields = fields_of(model, image, layers)
     config = getattr(vit_core, said.config)(**fields, architectures=[said.name])

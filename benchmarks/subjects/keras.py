@@ -20,7 +20,7 @@ SUBJECT = Subject(
     (
         *grid("float32", ALL, LIMIT),
         *grid("bfloat16", ALL, LIMIT, VITS[1:3], (1, 8)),
-        forward("ViT-S/16", 8, "int8", ("trivit", "KerasHub"), ""),
+        forward("ViT-Ti/16", 1, "int8", ("trivit", "KerasHub"), ""),
         *relatives(("trivit", "KerasHub"), LIMIT),
         training_step("ViT-S/16", 8, ALL),
     ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from safetensors.torch import load_file
 
 from benchmarks import weights
 from benchmarks.models import CLASSES, IMAGE, MODELS
@@ -21,9 +20,16 @@ def load(
     """A model with the common weights, and what calls it; timm chooses attention for the whole process."""
     timm.layers.set_fused_attn(attention == "sdpa")
     said = MODELS[model]
-    depth = {"depth": layers} if layers else {}
-    made = timm.create_model(said.timm, img_size=image, num_classes=CLASSES if said.is_classifier else 0, **depth)
-    made.load_state_dict(load_file(weights.folder(model, image, layers, "timm") / "model.safetensors"))
+    folder = weights.folder(model, image, layers, said.timm_weights)
+    (file,) = (each for each in folder.iterdir() if each.suffix in (".safetensors", ".pth"))
+    made = timm.create_model(
+        said.timm,
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(file), "num_classes": CLASSES if said.is_classifier else 0},
+        img_size=image,
+        num_classes=CLASSES if said.is_classifier else 0,
+        **({"depth": layers} if layers else {}),
+    )
     return made, made if said.is_classifier else made.forward_features
 
 
