@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.subjects import SUBJECTS, subject_of
-from benchmarks.tables import of, peers_of
+from benchmarks.tables import is_disturbed, of, peers_of
 from benchmarks.theme import MARKERS, RESOLUTION, WIDTH, Theme, plain
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ KNOWN = ("transformers 5", "timm", "onnxruntime", "KerasHub", "transformers 4", 
 #: Peers that are there twice in a table.
 SAME = {"transformers 5, PIL": "transformers 5"}
 COLUMNS = 3
+HOW = "Right of the line Trivit is faster. Medians, with quartiles of the rounds; behind a model's name, its batch."
+DISTURBED_HOW = "Measured while other programs used the machine: this says little. Right of the line Trivit is faster."
 # Inches.
 ROW, TITLE, TICKS, HEAD = 0.17, 0.5, 0.25, 0.6
 LABELS, GAP = 1.62, 0.3
@@ -45,16 +47,16 @@ def comparison(kept: Mapping[str, Any], theme: Theme) -> Figure | None:
             axes = figure.add_axes((place[0] / WIDTH, place[1] / height, place[2] / WIDTH, place[3] / height))
             seen |= panel(axes, subject_of(name).title, panels[name], theme)
             top -= taken
-    head(figure, height, {name: seen[name] for name in KNOWN if name in seen}, theme)
+    how = DISTURBED_HOW if is_disturbed(kept) else HOW
+    head(figure, height, how, {name: seen[name] for name in KNOWN if name in seen}, theme)
     return figure
 
 
-def head(figure: Figure, height: float, legend: Mapping[str, Any], theme: Theme) -> None:
+def head(figure: Figure, height: float, how: str, legend: Mapping[str, Any], theme: Theme) -> None:
     """What stands above all panels: what is shown, how to read it, and who is who."""
     style = {"color": theme.ink, "va": "center"}
     title = "How many times as long as Trivit the others take"
     figure.text(0.01, 1 - 0.2 / height, title, fontsize=13, fontweight="bold", **style)
-    how = "Right of the line Trivit is faster. Medians, with quartiles of the rounds; behind a model's name, its batch."
     figure.text(0.01, 1 - 0.5 / height, how, fontsize=9, **style)
     figure.legend(
         legend.values(),

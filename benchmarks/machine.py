@@ -25,9 +25,15 @@ def instructions(flags: list[str]) -> list[str]:
     return [flag for flag in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8") if flag in flags]
 
 
-def load() -> float:
-    """How many processes wanted to run, on average of the last minute: above nought, others used the machine."""
-    return os.getloadavg()[0]
+def busy() -> float:
+    """Seconds that all cores together have worked, for anybody."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def own() -> float:
+    """Those of them that worked for this process, and for its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def today() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import results, weights
 from benchmarks.budget import Budget
-from benchmarks.machine import load, machine, today
+from benchmarks.machine import busy, machine, own, today
 from benchmarks.measuring import measure
 from benchmarks.processes import QUIET, Process, SideError
 from benchmarks.rows import Row, Side, Subject
@@ -34,9 +34,9 @@ def run(
     Returns:
         What is kept of all rows, with the machine, the versions and the date.
     """
-    began, load_before = time.monotonic(), load()
+    began, busy_before, own_before = time.monotonic(), busy(), own()
     budget = Budget(minutes * 60, [row.weight for _, rows in wanted for row in rows])
-    kept: dict[str, Any] = {"date": today(), "machine": machine(), "load_before": load_before}
+    kept: dict[str, Any] = {"date": today(), "machine": machine()}
     rows_kept, versions = [], {}
     with tempfile.TemporaryDirectory() as folder:
 
@@ -49,6 +49,9 @@ def run(
             measured, found = measure(subject, rows, start, budget, tell)
             rows_kept += [results.row(each, subject) for each in measured]
             versions |= {subject.sides[name].environment: found[name] for name in found}
-    kept["minutes"] = round((time.monotonic() - began) / 60, 1)
+    seconds = time.monotonic() - began
+    of_others = busy() - busy_before - (own() - own_before)
+    kept["minutes"] = round(seconds / 60, 1)
+    kept["others"] = round(max(of_others / seconds / kept["machine"]["cores"], 0), 3)  # of all the cores' time
     kept["versions"] = dict(sorted(versions.items()))
     return {**kept, "rows": rows_kept}

@@ -10,6 +10,9 @@ from benchmarks.growth import Cost, points
 from benchmarks.subjects import subject_of
 
 NOTHING = "-"
+#: The part of the cores' time from which on others spoil a measurement, and what is said of it.
+DISTURBANCE = 0.05
+DISTURBED = "That is too much: these numbers say little, and a quiet machine has to measure again."
 Table = list[list[str]]  # the first line is the header
 Row = Mapping[str, Any]
 
@@ -133,11 +136,17 @@ def conditions(kept: Mapping[str, Any]) -> list[str]:
     where = [machine.get("card"), cores, f"{machine['memory'] / 2**30:.0f} GiB", machine["system"]]
     lines = [
         f"{kept['date']}: {', '.join(filter(None, where))}, Python {machine['python']}.",
-        f"A run of {kept['minutes']} minutes, before which {kept['load_before']:.1f} processes wanted to run.",
+        f"A run of {kept['minutes']} minutes, in which other programs had {100 * kept['others']:.0f} % of the cores' "
+        f"time.{f' {DISTURBED}' if is_disturbed(kept) else ''}",
     ]
     for environment, versions in kept["versions"].items():
         lines.append(f"{environment}: {', '.join(f'{name} {version}' for name, version in versions.items())}.")
     return lines
+
+
+def is_disturbed(kept: Mapping[str, Any]) -> bool:
+    """Whether others used the machine."""
+    return kept["others"] > DISTURBANCE
 
 
 def as_text(kept: Mapping[str, Any]) -> str:
