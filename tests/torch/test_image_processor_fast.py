@@ -111,6 +111,8 @@ def test_what_pytorch_has_no_code_for_is_resized_by_pil():
         np.testing.assert_array_equal(result, expected)
 
 
+# JAX, which other tests of the process may have loaded, warns of any fork.
+@pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning")
 def test_a_forked_process_resizes_after_its_parent_has():
     processor = ViTImageProcessorFast(size=100)
     images = [Image.fromarray(PIXELS).resize((200, 150)) for _ in range(4)]
