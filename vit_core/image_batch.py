@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vit_core.cores import core_count as core_count
 from vit_core.cores import on_all_cores
 from vit_core.image_limits import PixelBudget
 from vit_core.image_settings import Steps

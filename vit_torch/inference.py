@@ -30,7 +30,8 @@ def optimize_for_inference(model: Model) -> Model:
     Raises:
         ValueError: no layer of this package is in it.
     """
-    attentions = [module for module in model.modules() if isinstance(module, ViTSelfAttention)]
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    attentions = [module for module in modules if isinstance(module, ViTSelfAttention)]
     if not attentions:
         raise ValueError(
             f"there is no layer of a Vision Transformer of this package in {type(model).__name__}; "
@@ -39,7 +40,7 @@ def optimize_for_inference(model: Model) -> Model:
     for attention in attentions:
         attention.packed_weights = PackedWeights()
     together = {id(linear) for each in attentions for linear in (each.query, each.key, each.value)}
-    for linear in model.modules():
+    for linear in modules:
         if type(linear) is nn.Linear and id(linear) not in together:
             PackedLinear.take_over(linear)
     return model.eval()

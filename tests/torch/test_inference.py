@@ -200,6 +200,7 @@ def test_models_inside_others_are_made_ready(model):
     assert type(model.classifier) is PackedLinear
 
 
-def test_a_model_without_our_layers_is_refused():
-    with pytest.raises(ValueError, match=r"no layer of a Vision Transformer of this package in Linear; give a model"):
-        optimize_for_inference(nn.Linear(2, 2))
+@pytest.mark.parametrize(("given", "name"), [(nn.Linear(2, 2), "Linear"), ("bundled/vit-digits", "str")])
+def test_what_has_none_of_our_layers_is_refused(given, name):
+    with pytest.raises(ValueError, match=f"no layer of a Vision Transformer of this package in {name}; give a model"):
+        optimize_for_inference(given)
