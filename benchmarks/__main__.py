@@ -48,6 +48,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.draw:
+        if not options.draw.is_file():
+            parser.error(f"there is no file {options.draw}; give the JSON that a run wrote")
         show(options.draw)
         return
     unknown = set(options.subjects) - set(SUBJECTS)
