@@ -18,8 +18,9 @@ def optimize_for_inference(model: Model) -> Model:
     What `from_pretrained` returns is fast already; this takes the memory of the weights once more, and pays where a
     model sees many batches. Parameters keep their names and values, hooks see what they always saw, and the model can
     still be saved, loaded into, trained and moved: a layout is made anew when weights change, and there is none where
-    it would not be right (with gradients, on a GPU, under `torch.compile` or autocast). Outputs are the same up to
-    rounding. The first two batches of a size take longer, as layouts are made for the size of a batch.
+    it would not be right (with gradients, on a GPU, under `torch.compile` or autocast). Of what is written through a
+    parameter's `data`, PyTorch keeps no record: call this again then. Outputs are the same up to rounding. The second
+    batch of a size takes longer, as layouts are made for the size of a batch.
 
     Args:
         model: a model of this package, or one that has such inside.
@@ -41,6 +42,6 @@ def optimize_for_inference(model: Model) -> Model:
         attention.packed_weights = PackedWeights()
     together = {id(linear) for each in attentions for linear in (each.query, each.key, each.value)}
     for linear in modules:
-        if type(linear) is nn.Linear and id(linear) not in together:
+        if type(linear) in (nn.Linear, PackedLinear) and id(linear) not in together:
             PackedLinear.take_over(linear)
     return model.eval()

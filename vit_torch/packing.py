@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,29 +17,35 @@ from torch import Tensor, nn
 from vit_torch.watching import is_traced
 
 
+class Layout(NamedTuple):
+    """Weights that are laid out for a product.
+
+    Attributes:
+        call: what the product was when they were laid out; see `PackedWeights.product`.
+        weights: they.
+        shape: a tensor of their shape, which is all that the product reads of it.
+        bias: what is added, if anything.
+    """
+
+    call: tuple[Any, ...]
+    weights: Tensor
+    shape: Tensor
+    bias: Tensor | None
+
+
 class PackedWeights:
     """The weights of linear layers that read the same, side by side, and laid out for their product.
 
     A layout is made when weights, and with MKL the number of rows too, are those of the call before: one batch of
-    another size, as the last of a data set, costs no layout.
+    another size, as the last of a data set, costs no layout. Threads may share a model: each uses a layout whole.
     """
 
     def __init__(self) -> None:
-        self.forget()
+        self.last_call: tuple[Any, ...] | None = None
+        self.layout: Layout | None = None
 
-    def forget(self) -> None:
-        """Have no layout."""
-        self.made_for: Any = None
-        self.seen: Any = None
-        self.packed: Tensor | None = None
-        self.shape_alone: Tensor | None = None
-        self.bias: Tensor | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # copies and pickles make layouts of their own
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.forget()
+    def __reduce__(self) -> Any:
+        return PackedWeights, ()  # copies and pickles make layouts of their own
 
     def product(self, linears: Sequence[nn.Module], x: Tensor) -> Tensor | None:
         """What the layers make of x, side by side in the last axis; None if the layers are to be called instead.
@@ -50,34 +56,33 @@ class PackedWeights:
         """
         if is_traced() or not can_pack(linears, x):
             return None
-        weights: list[Any] = [linear.weight for linear in linears]
-        biases: list[Any] = [linear.bias for linear in linears]
         rows = x.numel() // x.shape[-1]
-        call = (x.dtype, rows if x.dtype == torch.float32 else None, *map(version, (*weights, *biases)))
-        comes_again, self.seen = call == self.seen, call
-        if call != self.made_for:
+        versions = (version(tensor) for linear in linears for tensor in (linear.weight, linear.bias))
+        call = (x.dtype, rows if x.dtype == torch.float32 else None, *versions)
+        comes_again, self.last_call = call == self.last_call, call
+        layout = self.layout
+        if layout is None or layout.call != call:
             if not comes_again:
                 return None
-            self._make(weights, biases, rows)
-            self.made_for = call
+            self.layout = None  # before memory is taken
+            self.layout = layout = laid_out(linears, rows, call)
         if x.dtype == torch.float32:
-            return torch.ops.mkl._mkl_linear(x, self.packed, self.shape_alone, self.bias, rows)
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+            return torch.ops.mkl._mkl_linear(x, layout.weights, layout.shape, layout.bias, rows)
+        return torch.ops.mkldnn._linear_pointwise(x, layout.weights, layout.bias, "none", [], "")
 
-    @torch.no_grad()
-    def _make(self, weights: Any, biases: Any, rows: int) -> None:
-        self.packed = None  # before memory is taken
-        weight = torch.cat(list(weights))
-        if all(bias is None for bias in biases):
-            self.bias = None
-        else:
-            pairs = zip(weights, biases, strict=True)
-            self.bias = torch.cat([weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in pairs])
-        if weight.dtype == torch.float32:
-            self.packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
-            self.shape_alone = weight.new_zeros(1, 1).expand(weight.shape)  # what the product reads of the weights
-        else:
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+
+@torch.no_grad()
+def laid_out(linears: Sequence[Any], rows: int, call: tuple[Any, ...]) -> Layout:
+    """The weights of linear layers, side by side, for a product of so many rows."""
+    weight, bias = torch.cat([linear.weight for linear in linears]), None
+    if any(linear.bias is not None for linear in linears):
+        zeros = weight.new_zeros
+        bias = torch.cat([zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears])
+    if weight.dtype == torch.float32:
+        packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
+    else:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return Layout(call, packed, weight.new_zeros(1, 1).expand(weight.shape), bias)
 
 
 class PackedLinear(nn.Linear):
@@ -134,6 +139,6 @@ def _half_dtypes() -> set[torch.dtype]:
     return {dtype for dtype, supports in is_supported.items() if supports()}
 
 
-def version(tensor: Tensor | None) -> tuple[int, int] | None:
-    """What changes when a tensor's values do."""
+def version(tensor: Any) -> tuple[int, int] | None:
+    """What changes when a tensor's values do, unless they are written through its `data`."""
     return None if tensor is None else (tensor.data_ptr(), tensor._version)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -145,6 +146,32 @@ def test_outputs_follow_what_is_changed(model, change):
     assert (before - expected).abs().max() > 1e-3 or change is another_precision
 
 
+def test_a_second_call_takes_what_was_written_through_data(model):
+    optimize_for_inference(model)
+    before = answers(model, times=3)
+    for parameter in model.parameters():
+        parameter.data.mul_(0.9)
+    answers(optimize_for_inference(model), times=3)
+    expected = answers(copy.deepcopy(model))  # which has no layouts yet
+    assert_close(answers(model), expected)
+    assert (before - expected).abs().max() > 1e-3
+
+
+@needs_layouts
+def test_threads_with_batches_of_their_own_share_a_model(model):
+    optimize_for_inference(model)
+    batches = [PIXELS, PIXELS[:1], PIXELS.repeat(3, 1, 1, 1)]
+    expected = [answers(copy.deepcopy(model), batch) for batch in batches]
+
+    def run(place):
+        return all(
+            torch.allclose(answers(model, batches[place]), expected[place], rtol=0, atol=TOLERANCE) for _ in range(40)
+        )
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(run, range(3)))
+
+
 def test_gradients_are_the_same(model):
     optimized = optimize_for_inference(copy.deepcopy(model))
     answers(optimized, times=3)
@@ -163,7 +190,7 @@ def test_copies_and_files_have_no_layouts_and_make_their_own(model, tmp_path):
     optimize_for_inference(model)
     answers(model, times=3)
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert other.classifier.packed_weights.packed is None
+        assert other.classifier.packed_weights.layout is None
         assert_close(answers(other, times=3), expected)
     model.save_pretrained(tmp_path)
     assert_close(answers(ViTForImageClassification.from_pretrained(tmp_path)), expected)
