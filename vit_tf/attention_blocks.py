@@ -15,9 +15,7 @@ from keras import ops
 from tensorflow import Tensor
 
 BLOCK = 256  # queries
-LARGEST_WHOLE = (
-    2**20
-)  # scores of one head that are kept whole: those of 1,024 tokens, or of 512 x 512 pixels by 16 x 16
+LARGEST_WHOLE = 2**20  # scores of one head that are kept whole: those of 1,024 tokens, or of 512 x 512 pixels by 16
 
 Queries = Float[Tensor, "batch queries heads head_dim"]
 Heads = Float[Tensor, "batch tokens heads head_dim"]
