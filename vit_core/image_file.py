@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vit_core import limited_process
+from vit_core.avif import decoded_apart
 from vit_core.checks import shown
 from vit_core.image_draft import Draft
 from vit_core.image_limits import IMAGE_LIMITS
@@ -81,7 +83,10 @@ def opened_picture(
         if draft is not None:
             draft.prepare(picture)
         with reading(name):
-            picture.load()
+            if picture.format == "AVIF" and limited_process.is_possible():
+                picture = decoded_apart(picture, source)
+            else:
+                picture.load()
         with suppress(Exception):  # damaged EXIF data take nothing from the pixels
             ImageOps.exif_transpose(picture, in_place=True)
         yield picture

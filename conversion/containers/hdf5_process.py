@@ -18,13 +18,15 @@ import numpy as np
 if TYPE_CHECKING:
     import h5py
 
+    from vit_core.process_limits import GiveUp
+
 MEMORY, SECONDS, BYTES_A_SECOND = 2**28, 3, 2**22  # beyond what is in use; and with the file's size
 LARGEST_EXPANSION, HARMLESS_SIZE = 100, 2**26  # as in `conversion.containers.zip_file`
 LARGEST_COUNT, LARGEST_DEPTH = 100_000, 64
 ATTRIBUTES = ("dtype", "model_config")  # Keras' mark of bfloat16, and its description of a model
 
 
-def main() -> None:
+def main(give_up: GiveUp) -> None:
     """Do it; what is wrong with the file is one line on standard error."""
     import h5py
 
@@ -32,7 +34,7 @@ def main() -> None:
     most = max(HARMLESS_SIZE, LARGEST_EXPANSION * length)
     warm_up()
     with open(0, "rb") as source, open(1, "r+b", buffering=0) as target:
-        give_up(length, most)
+        give_up(MEMORY + length, SECONDS + length // BYTES_A_SECOND, 2 * most)
         try:
             with h5py.File(source, "r") as file, h5py.File(target, "w") as copy:
                 write_again(file, copy, most)
@@ -47,27 +49,6 @@ def warm_up() -> None:
     with h5py.File(io.BytesIO(), "w", libver="latest") as file:
         file.create_dataset("group/data", data=np.ones(9), chunks=(2,), compression="gzip")[:3]
         file.attrs["text"] = "text"
-
-
-def give_up(length: int, most: int) -> None:
-    """Set limits to this process."""
-    import resource  # of Unix
-
-    with open("/proc/self/statm") as statm:
-        in_use = int(statm.read().split()[0]) * resource.getpagesize()
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = int(used.ru_utime + used.ru_stime) + SECONDS + length // BYTES_A_SECOND
-    for kind, limit in {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: 0,  # what is open stays open
-        resource.RLIMIT_NPROC: 0,
-        resource.RLIMIT_FSIZE: 2 * most,
-        resource.RLIMIT_AS: in_use + MEMORY + length,
-        resource.RLIMIT_CPU: seconds,
-    }.items():
-        _, allowed = resource.getrlimit(kind)
-        limit = limit if allowed == resource.RLIM_INFINITY else min(limit, allowed)
-        resource.setrlimit(kind, (limit, limit))
 
 
 def write_again(file: h5py.File, copy: h5py.File, most: int) -> None:
@@ -109,7 +90,3 @@ def take_attributes(item: h5py.HLObject, target: h5py.HLObject) -> None:
     for name in ATTRIBUTES:
         if name in item.attrs and isinstance(text := item.attrs[name], str):
             target.attrs[name] = np.bytes_(text) if len(text) < 2**15 else text
-
-
-if __name__ == "__main__":
-    main()

@@ -40,6 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarn
 
 MOST_MEMORY, MOST_SECONDS = 300 * 2**20, 6  # of processor time; each has taken less than two, and before, seventeen
 MIB = 2**20
+FILES = Path(__file__).with_name("files")
 EXPECTED = (ValueError, TypeError, OSError)
 SIZES = {"hidden_size": 12, "num_attention_heads": 3, "intermediate_size": 20, "image_size": 16, "patch_size": 8}
 CONFIG = {"model_type": "vit", "num_hidden_layers": 3, **SIZES, "architectures": ["ViTModel"]}
@@ -249,6 +250,7 @@ def tiff_of_one_tile(size: int) -> bytes:
 
 LARGE_PNG = png(13000, 13000, 8, 6)
 IMAGES = {
+    "AVIF of 268 million pixels that says 256": file("image.avif", (FILES / "268_million_pixels.avif").read_bytes()),
     "IPTC with 169 million pixels inside": file("image.iptc", iptc(LARGE_PNG)),
     "JPEG of 3000 passes": file("image.jpg", jpeg_of_scans(3000)),
     "TIFF of 100 pixels in a tile of 441 million": file("image.tiff", tiff_of_one_tile(21_000)),
