@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from vit_core import PretrainedConfig
+from vit_core.checks import listed
 from vit_core.loading_options import loading_options
 from vit_torch.filling import build_for_real
 from vit_torch.tensors import dtype_of
@@ -180,6 +181,29 @@ class ScriptMethods:
     def invert_attention_mask(self, encoder_attention_mask: Tensor) -> Tensor:
         """See `get_extended_attention_mask`."""
         return self.get_extended_attention_mask(encoder_attention_mask)
+
+    def set_attn_implementation(
+        self, attn_implementation: str | Mapping[str, str], allow_all_kernels: bool = False
+    ) -> None:
+        """Choose how attention is computed from now on, as `from_pretrained` does with the argument of this name.
+
+        Args:
+            attn_implementation: "sdpa" or "eager"; or such a name for each part, of which "vision_config" and "", the
+                model itself, are here.
+            allow_all_kernels: kernels from elsewhere are never loaded.
+
+        Raises:
+            ValueError: the name is another one.
+        """
+        name: Any = attn_implementation
+        if isinstance(name, Mapping):
+            name = name.get("vision_config", name.get(""))
+            if name is None:
+                raise ValueError(f"attn_implementation names {listed(attn_implementation)}; name vision_config.")
+        chosen = self.config.replaced(attn_implementation=name).attn_implementation
+        for module in cast(nn.Module, self).modules():
+            if isinstance(config := getattr(module, "config", None), PretrainedConfig):
+                config.attn_implementation = chosen
 
     # Training
 

@@ -47,6 +47,32 @@ def test_a_loaded_model_knows_where_it_came_from(tmp_path, model):
     assert str(tmp_path) not in (tmp_path / "config.json").read_text()
 
 
+def test_attention_can_be_chosen_anew(model, monkeypatch):
+    calls = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *args, **kwargs: calls.append(0) or fused(*args, **kwargs),
+    )
+    model.eval()
+    expected = model(PIXELS).logits
+    assert len(calls) == 2
+    for eager in ("eager", {"vision_config": "eager", "text_config": "sdpa"}, {"": "eager"}):
+        model.set_attn_implementation("sdpa")
+        model.set_attn_implementation(eager)
+        torch.testing.assert_close(model(PIXELS).logits, expected, rtol=0, atol=1e-6)
+    assert len(calls) == 2
+    with pytest.warns(UserWarning, match="'flash_attention_2' is not here; 'sdpa' is used"):
+        model.set_attn_implementation("flash_attention_2")
+    model(PIXELS)
+    assert len(calls) == 4
+    for wrong, message in ("fast", "attn_implementation is 'fast'"), ({"text_config": "eager"}, "names text_config"):
+        with pytest.raises(ValueError, match=message):
+            model.set_attn_implementation(wrong)
+    assert model.config.attn_implementation == "sdpa"
+
+
 def test_from_config_makes_a_model_of_a_copy(model):
     made = ViTModel._from_config(
         model.config, torch_dtype=torch.bfloat16, attn_implementation="eager", add_pooling_layer=False
