@@ -75,6 +75,7 @@ from vit_tf.image_projection import (
     TFVisionTransformerModelWithProjection,
     VisionTransformerModelWithProjection,
 )
+from vit_tf.inference import OptimizedModel, optimize_for_inference
 from vit_tf.loss_mixins import TFSequenceClassificationLoss
 from vit_tf.masked_image_modeling import (
     TFVisionTransformerForMaskedImageModeling,
@@ -296,6 +297,7 @@ __all__ = [
     "IJepaModel",
     "IJepaPreTrainedModel",
     "KerasMetricCallback",
+    "OptimizedModel",
     "PushToHubCallback",
     "SiglipConfig",
     "SiglipForImageClassification",
@@ -403,5 +405,6 @@ __all__ = [
     "WarmUp",
     "create_optimizer",
     "default_data_collator",
+    "optimize_for_inference",
     "set_seed",
 ]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import vit_core
-from vit_tf import AutoImageProcessor, ViTForImageClassification
+from vit_tf import AutoImageProcessor, ViTForImageClassification, optimize_for_inference
 
 datasets = pytest.importorskip("sklearn.datasets")
 model_selection = pytest.importorskip("sklearn.model_selection")
@@ -44,6 +44,17 @@ def test_it_reads_the_held_out_digits_as_the_model_card_tells(digits):
     assert total == len(labels)
     assert right / total >= 0.975
     assert abs(right - told) <= 1  # another machine rounds differently
+
+
+def test_it_reads_them_in_8_bits_as_well(digits):
+    images, labels = digits
+    model = ViTForImageClassification.from_pretrained(NAME)
+    inputs = AutoImageProcessor.from_pretrained(NAME)(images[..., None], return_tensors="np").pixel_values
+    exact = model(inputs).logits.numpy()
+    logits = optimize_for_inference(model, dtype="int8")(inputs).logits.numpy()
+    assert 1e-6 < np.abs(logits - exact).max() / np.ptp(exact) < 0.03
+    right, right_in_float32 = (np.mean(each.argmax(1) == labels) for each in (logits, exact))
+    assert right > right_in_float32 - 0.005
 
 
 def test_it_reads_the_images_that_ship():
