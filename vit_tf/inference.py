@@ -61,8 +61,8 @@ def optimize_for_inference(model: PreTrainedModel, dtype: str = "float32") -> Op
         dtype: "float32", with outputs that are the same up to rounding, or "int8", with such that are close.
 
     Raises:
-        ValueError: the model is not in float32, is quantized, is larger than 2 GB, or computes what has no translation to ONNX;
-            or there is no such dtype.
+        ValueError: the model is not in float32, is quantized, is larger than 2 GB, or computes what has no translation
+            to ONNX; or there is no such dtype.
         ImportError: onnx or onnxruntime is not installed.
     """
     try:
