@@ -361,7 +361,7 @@ def of_pickles(data: bytes, draw: Draw) -> bytes:
                 there = draw.randrange(len(instructions) or 1)
                 instructions[there:there] = some
             case 4:  # each list holds the one before several times
-                grown = b"]q\xfe" + b"]q\xff(" + b"h\xfe" * draw.size(100) + b"eh\xffq\xfe0" * 1
+                grown = b"]q\xfe" + b"]q\xff(" + b"h\xfe" * draw.size(100) + b"eh\xffq\xfe0"
                 instructions[at:at] = [grown * draw.size(2000)]
             case 5:
                 instructions.insert(
