@@ -1,4 +1,4 @@
-"""The command: measures, prints the tables, writes the JSON and draws the pictures."""
+"""The command: measures, writes the JSON row by row, prints the tables and draws the pictures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from benchmarks import results
 from benchmarks.environments import ENVIRONMENTS
 from benchmarks.picture import draw
+from benchmarks.pieces import difference, merged
 from benchmarks.processes import ROOT
 from benchmarks.rows import LENGTHS
-from benchmarks.run import run
+from benchmarks.run import conditions, run
 from benchmarks.subjects import SUBJECTS, chosen
 from benchmarks.tables import as_text
 from benchmarks.theme import THEMES
@@ -41,7 +42,8 @@ def main() -> None:
         "--output",
         type=Path,
         help="the JSON to write, beside which the pictures are drawn (default: docs/speed.json for all subjects in "
-        "full length, which is what the documentation shows; otherwise build/speed.json)",
+        "full length, which is what the documentation shows; otherwise build/speed.json). All subjects begin it anew; "
+        "some subjects or rows are added to what it holds, or replace it there",
     )
     parser.add_argument(
         "--draw", type=Path, metavar="JSON", help="measure nothing: draw and print what this file holds"
@@ -63,13 +65,30 @@ def main() -> None:
     wanted = chosen(options.subjects or SUBJECTS, length, options.rows)
     if not wanted:
         parser.error(f"no row of a {length} run has {' and '.join(options.rows)} in its title")
-    is_published = length == "whole" and not options.subjects and not options.rows
+    is_piece = bool(options.subjects or options.rows)
+    is_published = length == "whole" and not is_piece
     output = options.output or (PUBLISHED if is_published else ROOT / "build" / "speed.json")
     pythons = {"trivit": sys.executable, **pythons}
-    measured = run(wanted, options.minutes or LENGTHS[length], pythons, lambda text: print(text, file=sys.stderr))
+    here = conditions(wanted, pythons)
+    before = results.read(output) if is_piece and output.is_file() else None
+    if before is not None and (reason := difference(before, here)):
+        parser.error(
+            f"{output} holds rows of other conditions: {reason}. Rows of both in one file would not be comparable; "
+            "give another --output, or remove the file."
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
-    results.write(output, measured)
+    try:
+        for so_far in run(wanted, options.minutes or LENGTHS[length], pythons, tell):
+            now = {**here, **so_far}
+            results.write(output, now if before is None else merged(before, now))
+    except KeyboardInterrupt:
+        parser.exit(130, f"interrupted: {output} holds the rows until here; --draw {output} shows them\n")
     show(output)
+
+
+def tell(text: str) -> None:
+    """Say how far it is."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def show(file: Path) -> None:

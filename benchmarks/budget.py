@@ -30,13 +30,14 @@ class Budget:
         now = self.clock()
         self.row_end = now + max(self.end - now, 0) * weight / left
 
-    def has_time_for_round(self, done: int, longest: float) -> bool:
+    def has_time_for_round(self, done: int, longest: float, fewest: int = FEWEST) -> bool:
         """Whether the row goes on.
 
         Args:
             done: the rounds that it has.
             longest: seconds that the longest of them took.
+            fewest: rounds that it has in any case.
         """
-        if done < FEWEST:
+        if done < fewest:
             return True
         return done < MOST and self.clock() + longest <= self.row_end

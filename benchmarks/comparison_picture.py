@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: Names that peers share across tables, so that each has one colour.
 KNOWN = ("transformers 5", "timm", "onnxruntime", "KerasHub", "transformers 4", "plain linen")
 #: Peers that are there twice in a table.
-SAME = {"transformers 5, PIL": "transformers 5"}
+SAME = {"transformers 5, PIL": "transformers 5", "transformers 5, fast": "transformers 5"}
 COLUMNS = 3
 HOW = "Right of the line Trivit is faster. Medians, with quartiles of the rounds; behind a model's name, its batch."
 DISTURBED_HOW = "Measured while other programs used the machine: this says little. Right of the line Trivit is faster."
@@ -83,7 +83,7 @@ def arranged(heights: Mapping[str, float]) -> list[dict[str, float]]:
 def panel(axes: Axes, title: str, rows: Sequence[Mapping[str, Any]], theme: Theme) -> dict[str, Any]:
     """Draw a subject's ratios; returns what stands in the legend for each peer."""
     drawn = {}
-    for peer in peers_of(rows):
+    for peer in (name for name in peers_of(rows) if SAME.get(name, name) in KNOWN):  # others are ways of ours
         known = SAME.get(peer, peer)
         style = KNOWN.index(known)
         places = [place for place, row in enumerate(rows) if peer in row["ratios"]]
@@ -116,6 +116,10 @@ def label(row: Mapping[str, Any]) -> str:
         text.replace(", batch ", " x ")
         .replace("bfloat16", "bf16")
         .replace(" of 500 x 375", "")
+        .replace(" of 4000 x 3000", ", 12 MP")
+        .replace("ViTImageProcessorFast", "fast")
+        .replace("draft=True", "draft")
+        .replace(", ViT-Ti/16", "")
         .replace("import a model in", "import in")
     )
 

@@ -25,7 +25,7 @@ class Environment:
 #: What reading and writing weights takes everywhere.
 FOR_WEIGHTS = ("huggingface_hub", "pillow", "safetensors")
 ENVIRONMENTS = {
-    "trivit": Environment(("onnx", "onnxruntime", "onnxscript"), ("torch", "tf", "flax", "cli")),
+    "trivit": Environment(("onnx", "onnxruntime", "onnxscript", "scikit-learn"), ("torch", "tf", "flax", "cli")),
     # torchvision's wheels ask for one build of torch alone; timm uses nothing of it that is compiled.
     "transformers-5": Environment(
         (*FOR_WEIGHTS, "torch", "transformers==5.*", "pyyaml"), (), False, ("timm==1.0.*", "torchvision")

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks import results
 from benchmarks.models import IMAGE, VITS
 from benchmarks.processes import QUIET, ROOT
-from benchmarks.run import run
+from benchmarks.run import conditions, run
 from benchmarks.subjects.card import BATCHES, DTYPES, MODELS, SUBJECT, WAYS, rows
 from benchmarks.tables import as_text
 
@@ -44,18 +44,19 @@ def main() -> None:
     options = parser.parse_args()
     card = card_name()
     device = "cuda" if card else "cpu"
-    wanted = list(rows(options.models, options.batches, options.dtypes, options.ways, device, options.image))
-    measured = run(
-        [(SUBJECT, wanted)],
-        options.minutes,
-        {"trivit": sys.executable},
-        lambda text: print(text, file=sys.stderr, flush=True),
-        WITH_CARD if card else QUIET,
-    )
-    measured["machine"] |= {"card": card}
+    wanted = [(SUBJECT, list(rows(options.models, options.batches, options.dtypes, options.ways, device, options.image)))]
+    pythons = {"trivit": sys.executable}
+    here = conditions(wanted, pythons)
+    here["machine"] |= {"card": card}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    results.write(options.output, measured)
-    print(as_text(measured))
+    for so_far in run(wanted, options.minutes, pythons, tell, WITH_CARD if card else QUIET):
+        results.write(options.output, {**here, **so_far})
+    print(as_text(results.read(options.output)))
+
+
+def tell(text: str) -> None:
+    """Say how far it is."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def card_name() -> str | None:

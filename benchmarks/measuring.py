@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class Measured:
         cpu: those of all of its threads together.
         memory: bytes that each needed, if that was measured.
         left_out: who was left out, and why.
+        quality: of our answers, by what is counted.
     """
 
     subject: str
@@ -37,6 +38,7 @@ class Measured:
     cpu: dict[str, list[float]] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    quality: dict[str, float] = field(default_factory=dict)
 
 
 class Team:
@@ -97,8 +99,13 @@ class Team:
 
 
 def measure(
-    subject: Subject, rows: Sequence[Row], start: Start, budget: Budget, tell: Callable[[str], None]
-) -> tuple[list[Measured], dict[str, dict[str, str]]]:
+    subject: Subject,
+    rows: Sequence[Row],
+    start: Start,
+    budget: Budget,
+    tell: Callable[[str], None],
+    instructions: Sequence[str] = (),
+) -> Iterator[Measured]:
     """Measure rows of a subject in turn.
 
     Args:
@@ -107,34 +114,33 @@ def measure(
         start: starts the process of a side.
         budget: says how many rounds there are.
         tell: is told how far it is.
+        instructions: that the processor has, of those that rows may need.
 
-    Returns:
-        What was measured, and by side the versions of its packages.
+    Yields:
+        What was measured of each row.
     """
     team, frugal = Team(subject.sides, start, {}), Team(subject.sides, start, FRUGAL)
-    results = []
-    versions: dict[str, dict[str, str]] = {}
     try:
         for row in rows:
             budget.begin_row()
             measured = Measured(subject.name, row)
             try:
+                if row.instructions and not set(row.instructions) & set(instructions):
+                    raise SideError("this processor has no instructions for this type")
                 present = same_work(team, row, prepared(team, row, measured), measured)
                 rounds(team, present, measured, budget)
+                measured.quality = team.ask(row.sides[0], "quality")
                 for name in present:
                     team.ask(name, "release")
                     if row.has_memory and name != row.limit:
                         measured.memory[name] = memory(frugal, name, row)
-                    if name not in versions and not subject.sides[name].within:
-                        versions[name] = team.of(name).ask("versions")
             except SideError as error:
                 measured.left_out.setdefault(row.sides[0], str(error))
-            results.append(measured)
             tell(described(measured))
+            yield measured
     finally:
         team.close()
         frugal.close()
-    return results, versions
 
 
 def prepared(team: Team, row: Row, measured: Measured) -> dict[str, list[float] | None]:
@@ -202,7 +208,7 @@ def rounds(team: Team, present: Sequence[str], measured: Measured, budget: Budge
     first = {name: team.ask(name, "turn", repeats=1)["seconds"] for name in present}
     repeats = {name: max(1, math.ceil(SHORTEST_TURN / max(seconds, 1e-9))) for name, seconds in first.items()}
     done, longest = 0, sum(first.values())
-    while budget.has_time_for_round(done, longest):
+    while budget.has_time_for_round(done, longest, measured.row.fewest):
         start = time.monotonic()
         turns = {name: team.ask(name, "turn", repeats=repeats[name]) for name in order.sample(present, len(present))}
         for name, turn in turns.items():

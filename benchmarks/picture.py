@@ -10,7 +10,10 @@ from typing import Any
 from benchmarks.comparison_picture import comparison
 from benchmarks.growth_picture import growth
 from benchmarks.theme import Theme
+from benchmarks.token_merging_picture import token_merging
 
+#: By what is added to the file's name.
+PICTURES = {"": comparison, "-growth": growth, "-token-merging": token_merging}
 FINGERPRINT = "Description"  # where in a picture is said what it was drawn from
 
 
@@ -21,9 +24,9 @@ def fingerprint(kept: Mapping[str, Any]) -> str:
 
 def draw(kept: Mapping[str, Any], file: Path, theme: Theme) -> list[Path]:
     """Draw the pictures of a JSON file beside it, on a transparent ground; returns their paths."""
-    figures = {"": comparison(kept, theme), "-growth": growth(kept, theme)}
     paths = []
-    for name, figure in figures.items():
+    for name, drawn in PICTURES.items():
+        figure = drawn(kept, theme)
         if figure is not None:
             path = file.with_name(f"{file.stem}{name}{theme.suffix}.png")
             figure.savefig(path, transparent=True, metadata={"Software": None, FINGERPRINT: fingerprint(kept)})

@@ -48,6 +48,8 @@ def row(measured: Measured, subject: Subject) -> dict[str, Any]:
     }
     if limit in turns:
         kept["limit"] = {"name": name_of(limit), "part": ratios(turns[limit], ours)}
+    if measured.quality:
+        kept["quality"] = measured.quality
     if work.get("kind") == "forward":
         size = {name: work[name] for name in ("model", "batch", "image", "layers") if name in work}
         kept |= {"operations": operations(**size), "least_bytes": memory(**size)}
@@ -64,7 +66,9 @@ def write(file: Path, results: Mapping[str, Any]) -> None:
     rows = results["rows"]
     shown = json.dumps({**results, "rows": "ROWS"}, indent=1, ensure_ascii=False)
     lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in rows)
-    file.write_text(shown.replace('"ROWS"', f"[\n{lines}\n ]") + "\n")
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    unfinished.write_text(shown.replace('"ROWS"', f"[\n{lines}\n ]") + "\n")
+    unfinished.replace(file)  # whoever ends the program leaves the old one or the new one
 
 
 def read(file: Path) -> dict[str, Any]:

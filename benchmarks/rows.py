@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from benchmarks.budget import FEWEST
+
 Length = Literal["quick", "whole", "long"]
 #: Minutes of a run, from the shortest, which has the fewest rows, to the longest, which has all.
 LENGTHS: dict[Length, float] = {"quick": 2, "whole": 20, "long": 120}
@@ -45,6 +47,8 @@ class Row:
         tolerance: how far answers may be from ours, in standard deviations of ours: who computes something else is not
             compared.
         has_memory: whether memory is measured, too, which takes processes of its own.
+        fewest: rounds that it has in any case.
+        instructions: of which the processor must have one; on others the work says nothing.
     """
 
     title: str
@@ -55,6 +59,8 @@ class Row:
     weight: float = 1.0
     tolerance: float = 1e-3
     has_memory: bool = False
+    fewest: int = FEWEST
+    instructions: tuple[str, ...] = ()
 
     @property
     def everybody(self) -> tuple[str, ...]:

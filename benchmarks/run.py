@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks import results, weights
@@ -14,14 +15,35 @@ from benchmarks.measuring import measure
 from benchmarks.processes import QUIET, Process, SideError
 from benchmarks.rows import Row, Side, Subject
 
+Wanted = Sequence[tuple[Subject, list[Row]]]
+
+
+def conditions(wanted: Wanted, pythons: Mapping[str, str]) -> dict[str, Any]:
+    """What a run's numbers hold for: the date, the machine, and the versions in the environments of its rows.
+
+    Args:
+        wanted: subjects and their rows.
+        pythons: the interpreter of each environment that there is.
+    """
+    sides = [subject.sides[name] for subject, rows in wanted for row in rows for name in row.everybody]
+    versions = {}
+    for environment in sorted({side.environment for side in sides} & pythons.keys()):
+        with contextlib.suppress(SideError):  # each of its rows says why
+            process = Process(pythons[environment], QUIET)
+            try:
+                versions[environment] = process.ask("versions")
+            finally:
+                process.close()
+    return {"date": today(), "machine": machine(), "versions": versions}
+
 
 def run(
-    wanted: Sequence[tuple[Subject, list[Row]]],
+    wanted: Wanted,
     minutes: float,
     pythons: Mapping[str, str],
     tell: Callable[[str], None],
     variables: Mapping[str, str] = QUIET,
-) -> dict[str, Any]:
+) -> Iterator[dict[str, Any]]:
     """Measure subjects, one after the other.
 
     Args:
@@ -31,13 +53,14 @@ def run(
         tell: is told how far it is.
         variables: what all processes have in their environment.
 
-    Returns:
-        What is kept of all rows, with the machine, the versions and the date.
+    Yields:
+        After each row, what is kept of all rows until then, with the minutes that they took and others' part of the
+        cores' time.
     """
     began, busy_before, own_before = time.monotonic(), busy(), own()
     budget = Budget(minutes * 60, [row.weight for _, rows in wanted for row in rows])
-    kept: dict[str, Any] = {"date": today(), "machine": machine()}
-    rows_kept, versions = [], {}
+    here = machine()
+    kept: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
 
         def start(side: Side, more: Mapping[str, str]) -> Process:
@@ -46,12 +69,12 @@ def run(
             return Process(pythons[side.environment], {**variables, weights.FOLDER: folder, **more})
 
         for subject, rows in wanted:
-            measured, found = measure(subject, rows, start, budget, tell)
-            rows_kept += [results.row(each, subject) for each in measured]
-            versions |= {subject.sides[name].environment: found[name] for name in found}
-    seconds = time.monotonic() - began
-    of_others = busy() - busy_before - (own() - own_before)
-    kept["minutes"] = round(seconds / 60, 1)
-    kept["others"] = round(max(of_others / seconds / kept["machine"]["cores"], 0), 3)  # of all the cores' time
-    kept["versions"] = dict(sorted(versions.items()))
-    return {**kept, "rows": rows_kept}
+            for measured in measure(subject, rows, start, budget, tell, here["instructions"]):
+                kept.append(results.row(measured, subject))
+                seconds = time.monotonic() - began
+                of_others = busy() - busy_before - (own() - own_before)
+                yield {
+                    "minutes": round(seconds / 60, 1),
+                    "others": round(max(of_others / seconds / here["cores"], 0), 3),  # of all the cores' time
+                    "rows": kept,
+                }

@@ -57,21 +57,27 @@ def speeds(rows: Sequence[Row]) -> Table:
     """Our time, how many times as much each of the others takes, and which part of ours the limit takes."""
     peers = peers_of(rows)
     has_limits = any("limit" in row for row in rows)
-    table = [["", "ours", *peers, *(["the limit"] if has_limits else []), "rounds"]]
+    qualities = list(dict.fromkeys(name for row in rows for name in row.get("quality", {})))
+    table = [["", "ours", *peers, *(["the limit"] if has_limits else []), *qualities, "rounds"]]
     for row in rows:
         ours = row["seconds"].get(row["ours"])
         others = [spread(row["ratios"][peer]) if peer in row["ratios"] else NOTHING for peer in peers]
         limit = [limit_of(row)] if has_limits else []
-        table.append([row["title"], time(ours[1]) if ours else NOTHING, *others, *limit, str(row["rounds"])])
+        quality = row.get("quality", {})
+        shares = [f"{quality[name]:.1%}" if name in quality else NOTHING for name in qualities]
+        table.append([row["title"], time(ours[1]) if ours else NOTHING, *others, *limit, *shares, str(row["rounds"])])
     return table
 
 
 def limit_of(row: Row) -> str:
-    """Which part of our time the limit takes; and, if it is arithmetic, how much of that it does in a second."""
+    """Which part of our time the limit takes; and, if it is arithmetic, how much of it ours and it do in a second."""
     if "limit" not in row:
         return NOTHING
     name = row["limit"]["name"]
-    rate = f" ({digits(row['operations'] / row['seconds'][name][1] / 1e9)} GFLOP/s)" if "operations" in row else ""
+    rate = ""
+    if "operations" in row:
+        rates = (digits(row["operations"] / row["seconds"][each][1] / 1e9) for each in (row["ours"], name))
+        rate = f" ({' of '.join(rates)} GFLOP/s)"
     return f"{name}: {100 * row['limit']['part'][1]:.0f} %{rate}"
 
 

@@ -62,11 +62,13 @@ class Prepared(NamedTuple):
         run: does it once, to its end. Where it returns a number, these are its seconds; otherwise they are taken here.
         answer: some numbers of what it computes, the same of all who do the same work.
         memory: the bytes that it needs, in a process that is `FRUGAL`.
+        quality: how good its answers are, as shares by what is counted, where others' speed has a price.
     """
 
     run: Callable[[], Any]
     answer: Callable[[], list[float]] | None = None
     memory: Callable[[Callable[[], Any]], int] = peak
+    quality: Callable[[], dict[str, float]] = dict
 
 
 class Worker:
@@ -94,6 +96,10 @@ class Worker:
         if isinstance(own[0], float):
             seconds = sum(own)
         return {"seconds": seconds / repeats, "cpu_seconds": cpu_seconds / repeats}
+
+    def quality(self, side: str) -> dict[str, float]:
+        """How good its answers are, if that is a question."""
+        return self.work[side].quality()
 
     def memory(self, side: str) -> int:
         """The bytes that it needs."""

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from benchmarks.rows import Length, Row, Subject
 
 #: In the order in which they are measured and shown.
-SUBJECTS = ("pytorch", "keras", "flax", "images", "files", "starting", "compilation", "growth")
+SUBJECTS = (
+    *("pytorch", "keras", "flax", "images", "files", "commands", "starting"),
+    *("compilation", "growth", "token_merging"),
+)
 
 
 def subject_of(name: str) -> Subject:

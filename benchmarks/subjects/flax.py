@@ -2,12 +2,13 @@
 
 from benchmarks.models import VITS
 from benchmarks.rows import Side, Subject
-from benchmarks.subjects.forwards import grid, training_step
+from benchmarks.subjects.forwards import grid, large_images, training_step
 
 SIDES = {
     "trivit": Side("flax.trivit"),
     "transformers 4": Side("flax.transformers_4", "transformers-4"),
     "plain linen": Side("flax.plain"),
+    "our PyTorch": Side("pytorch.from_folder", options={"package": "vit_torch"}),
     "matrix products": Side("flax.products", within="trivit"),
 }
 ALL = ("trivit", "transformers 4", "plain linen")
@@ -20,6 +21,7 @@ SUBJECT = Subject(
     (
         *grid("float32", ALL, LIMIT),
         *grid("bfloat16", ALL, LIMIT, VITS[1:3], (1, 8)),
-        training_step("ViT-S/16", 8, ALL),
+        *large_images(ALL, LIMIT),
+        training_step("ViT-S/16", 8, (*ALL, "our PyTorch")),
     ),
 )

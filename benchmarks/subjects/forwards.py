@@ -14,9 +14,14 @@ BATCHES = (1, 8, 32)
 LARGEST = {"float32": 350e9, "bfloat16": 1200e9, "int8": 350e9}
 #: How far answers may be from ours.
 TOLERANCES = {"float32": 1e-3, "tf32": 0.02, "float16": 0.02, "bfloat16": 0.1, "int8": 0.5}
+#: Instructions of which a processor must have one; others compute with each number as float32, and slower.
+INSTRUCTIONS = {"bfloat16": ("avx512_bf16", "amx_bf16", "bf16")}
 QUICK = (("ViT-S/16", 1, "float32"), ("ViT-S/16", 8, "float32"))
 WITH_MEMORY = (("ViT-S/16", 32, "float32"), ("ViT-B/16", 8, "float32"), ("ViT-B/16", 8, "bfloat16"))
 RELATIVE_BATCHES = (1, 8)
+#: Where attention has more to do than everything else.
+LARGE_IMAGE = 1344
+LARGE: dict[str, Length] = {"ViT-Ti/16": "whole", "ViT-S/16": "long"}
 
 
 def forward(
@@ -27,8 +32,17 @@ def forward(
     if length is None:
         length = "quick" if (model, batch, dtype) in QUICK else "whole" if needed <= LARGEST[dtype] else "long"
     work = {"kind": "forward", "model": model, "batch": batch, "dtype": dtype}
-    has_memory = (model, batch, dtype) in WITH_MEMORY
-    return Row(title(model, batch, dtype), work, sides, limit, length, weight(needed), TOLERANCES[dtype], has_memory)
+    return Row(
+        title(model, batch, dtype),
+        work,
+        sides,
+        limit,
+        length,
+        weight(needed),
+        TOLERANCES[dtype],
+        has_memory=(model, batch, dtype) in WITH_MEMORY,
+        instructions=INSTRUCTIONS.get(dtype, ()),
+    )
 
 
 def grid(
@@ -43,6 +57,23 @@ def grid(
 def relatives(sides: tuple[str, ...], limit: str) -> Iterator[Row]:
     """Forward passes of models with registers and rotary positions."""
     return grid("float32", sides, limit, RELATIVES, RELATIVE_BATCHES)
+
+
+def compiled(model: str, batch: int, sides: tuple[str, ...], limit: str) -> Row:
+    """A row of forward passes by torch.compile."""
+    work = {"kind": "forward", "model": model, "batch": batch, "dtype": "float32", "mode": "compiled"}
+    return Row(
+        f"{title(model, batch, 'float32')}, compiled", work, sides, limit, weight=weight(operations(model, batch))
+    )
+
+
+def large_images(sides: tuple[str, ...], limit: str) -> Iterator[Row]:
+    """Forward passes of one large image."""
+    for model, length in LARGE.items():
+        work = {"kind": "forward", "model": model, "batch": 1, "dtype": "float32", "image": LARGE_IMAGE}
+        name = f"{title(model, 1, 'float32')}, {LARGE_IMAGE} x {LARGE_IMAGE}"
+        weighed = weight(operations(model, 1, LARGE_IMAGE))
+        yield Row(name, work, sides, limit, length, weighed, has_memory=True, fewest=1)
 
 
 def training_step(model: str, batch: int, sides: tuple[str, ...]) -> Row:

@@ -2,7 +2,7 @@
 
 from benchmarks.models import VITS
 from benchmarks.rows import Side, Subject
-from benchmarks.subjects.forwards import forward, grid, relatives, training_step
+from benchmarks.subjects.forwards import forward, grid, large_images, relatives, training_step
 
 SIDES = {
     "trivit": Side("keras.trivit"),
@@ -22,6 +22,7 @@ SUBJECT = Subject(
         *grid("bfloat16", ALL, LIMIT, VITS[1:3], (1, 8)),
         forward("ViT-Ti/16", 1, "int8", ("trivit", "KerasHub"), ""),
         *relatives(("trivit", "KerasHub"), LIMIT),
+        *large_images(ALL, LIMIT),
         training_step("ViT-S/16", 8, ALL),
     ),
 )

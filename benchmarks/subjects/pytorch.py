@@ -1,7 +1,7 @@
-"""PyTorch: forward passes and training steps of models as they are loaded, without a compiler."""
+"""PyTorch: forward passes and training steps of models as they are loaded, and compiled."""
 
 from benchmarks.rows import Side, Subject
-from benchmarks.subjects.forwards import grid, relatives, training_step
+from benchmarks.subjects.forwards import compiled, grid, large_images, relatives, training_step
 
 SIDES = {
     "trivit": Side("pytorch.from_folder", options={"package": "vit_torch"}),
@@ -22,6 +22,8 @@ SUBJECT = Subject(
         *grid("float32", ALL, LIMIT),
         *grid("bfloat16", EAGER, LIMIT),
         *relatives(EAGER, LIMIT),
+        *(compiled("ViT-S/16", batch, EAGER, LIMIT) for batch in (1, 8)),
+        *large_images(ALL, LIMIT),
         training_step("ViT-S/16", 8, EAGER),
     ),
 )

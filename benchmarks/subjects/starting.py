@@ -21,7 +21,8 @@ PROGRAMS: Mapping[str, Mapping[str, str]] = {
         "trivit --help": "pass",
     },
 }
-FORWARD = {"kind": "forward", "model": "ViT-S/16", "batch": 1, "dtype": "float32"}
+FORWARD = {"kind": "forward", "model": "ViT-B/16", "batch": 1, "dtype": "float32"}
+COMPILED = {"kind": "forward", "model": "ViT-S/16", "batch": 1, "dtype": "float32", "mode": "compiled"}
 STEP = {"kind": "training step", "model": "ViT-S/16", "batch": 8, "dtype": "float32"}
 
 
@@ -30,9 +31,14 @@ def program(name: str, environment: str = "trivit") -> Side:
     return Side("fresh", environment, options={"programs": PROGRAMS[name]})
 
 
-def first(called: str, module: str, environment: str = "trivit", **options: str) -> Side:
+def first(called: str, module: str, environment: str = "trivit", **options: object) -> Side:
     """Somebody with a model."""
     return Side("first_answer", environment, called=called, options={"module": module, **options})
+
+
+def reading(*packages: str) -> Side:
+    """What cannot be done without: importing packages and reading the file."""
+    return first(f"importing {' and '.join(packages)}, and reading the file", "importing", packages=packages)
 
 
 SIDES = {
@@ -47,6 +53,11 @@ SIDES = {
     "transformers 4, TensorFlow": first("transformers 4", "keras.transformers_4", "transformers-4"),
     "trivit, Flax": first("trivit", "flax.trivit"),
     "transformers 4, Flax": first("transformers 4", "flax.transformers_4", "transformers-4"),
+}
+SIDES |= {
+    "reading in PyTorch": reading("torch"),
+    "reading in Keras": reading("tensorflow", "keras"),
+    "reading in Flax": reading("jax", "flax"),
 }
 IN_PYTORCH = ("trivit, PyTorch", "transformers 5, PyTorch", "timm")
 IN_KERAS = ("trivit, Keras", "KerasHub", "transformers 4, TensorFlow")
@@ -65,9 +76,10 @@ SUBJECT = Subject(
             "Python and its packages",
         ),
         Row("trivit --help", {"kind": "trivit --help"}, ("trivit",), "Python and its packages"),
-        Row("first answer in PyTorch", FORWARD, IN_PYTORCH, weight=4),
-        Row("first answer in Keras", FORWARD, IN_KERAS, weight=6),
-        Row("first answer in Flax", FORWARD, IN_FLAX, weight=4),
+        Row("first answer in PyTorch", FORWARD, IN_PYTORCH, "reading in PyTorch", weight=4),
+        Row("first answer in Keras", FORWARD, IN_KERAS, "reading in Keras", weight=6),
+        Row("first answer in Flax", FORWARD, IN_FLAX, "reading in Flax", weight=4),
+        Row("first compiled answer in PyTorch", COMPILED, IN_PYTORCH, weight=6, fewest=1),
         Row("first training step in Keras", STEP, IN_KERAS, weight=6),
     ),
 )

@@ -47,7 +47,7 @@ class FakeProcess:
             return SPEEDS[self.modules[side]][1]
         if method == "turn":
             return {"seconds": SPEEDS[self.modules[side]][0], "cpu_seconds": 2 * SPEEDS[self.modules[side]][0]}
-        return {"memory": 1000, "versions": {"numpy": "2"}}.get(method)
+        return {"memory": 1000, "quality": {"right": 0.5}}.get(method)
 
     def close(self):
         self.is_alive = False
@@ -59,12 +59,12 @@ def measured(sides, **fields):
     row = Row("a row", {"kind": "fake"}, tuple(sides), "limit", **fields)
     subject, log, told = Subject("fake", "Fake", everybody, (row,)), [], []
     start = lambda side, variables: FakeProcess(log, variables)  # noqa: E731
-    (found,), versions = measure(subject, [row], start, Budget(0, [1]), told.append)
-    return results.row(found, subject), log, told, versions
+    (found,) = measure(subject, [row], start, Budget(0, [1]), told.append, ["avx2"])
+    return results.row(found, subject), log, told
 
 
 def test_all_take_a_turn_each_round_and_ratios_are_theirs_to_ours():
-    kept, log, told, versions = measured(["ours", "theirs"])
+    kept, log, told = measured(["ours", "theirs"])
     turns = [side for method, side, _ in log if method == "turn"]
     assert [sorted(turns[start : start + 3]) for start in range(0, len(turns), 3)] == [["limit", "ours", "theirs"]] * (
         1 + FEWEST  # the first warms up
@@ -73,7 +73,7 @@ def test_all_take_a_turn_each_round_and_ratios_are_theirs_to_ours():
     assert kept["ratios"] == {"theirs": [1.5] * 3}
     assert kept["limit"] == {"name": "limit", "part": [0.5] * 3}
     assert kept["left_out"] == {}
-    assert versions == {"ours": {"numpy": "2"}, "theirs": {"numpy": "2"}}
+    assert kept["quality"] == {"right": 0.5}
     assert told == ["fake: a row, 3 rounds"]
 
 
@@ -92,6 +92,18 @@ def test_who_cannot_do_it_is_left_out_and_without_ours_the_row_is():
     kept, *_ = measured(["broken", "theirs"])
     assert kept["left_out"] == {"broken": "no such model"}
     assert kept["rounds"] == 0
+
+
+def test_a_row_that_asks_for_one_round_has_one():
+    kept, *_ = measured(["ours", "theirs"], fewest=1)
+    assert kept["rounds"] == 1
+
+
+def test_what_the_processor_has_no_instructions_for_is_not_measured():
+    kept, log, _ = measured(["ours"], instructions=("amx_bf16", "avx512_bf16"))
+    assert kept["left_out"] == {"ours": "this processor has no instructions for this type"}
+    assert log == []
+    assert measured(["ours"], instructions=("amx_bf16", "avx2"))[0]["rounds"] == FEWEST
 
 
 def test_memory_is_measured_in_other_processes_than_time():

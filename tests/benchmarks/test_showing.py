@@ -27,11 +27,11 @@ CONDITIONS = {
 }
 
 
-def kept_row(subject, title, turns, needed=None, left_out=None):
+def kept_row(subject, title, turns, needed=None, left_out=None, quality=None):
     """What is kept of a row of these turns."""
     found = subject_of(subject)
     row = next(row for row in found.rows if row.title == title)
-    return results.row(Measured(subject, row, turns, turns, needed or {}, left_out or {}), found)
+    return results.row(Measured(subject, row, turns, turns, needed or {}, left_out or {}, quality or {}), found)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,17 @@ def kept():
                 kept_row("growth", point.format(batch), {"Keras": [seconds] * 3}, {"Keras": 1_000_000 * batch})
                 for batch, seconds in batches.items()
             ),
+            kept_row(
+                "token_merging",
+                "PyTorch, ViT-S/16, batch 8, merge_tokens(8)",
+                {"PyTorch": [0.4] * 3, "PyTorch, without merging": [0.5] * 3},
+            ),
+            kept_row(
+                "token_merging",
+                "vit-digits, merge_tokens(8)",
+                {"vit-digits": [0.1] * 3, "vit-digits, without merging": [0.1] * 3},
+                quality={"same answer": 0.998, "right": 0.99},
+            ),
         ],
     }
 
@@ -78,10 +89,19 @@ def test_a_table_has_times_ratios_limits_and_who_was_left_out(kept):
     table = tables.speeds(tables.of(kept, "pytorch"))
     assert table[0] == ["", "ours", "transformers 5", "timm", "the limit", "rounds"]
     assert table[1][1:4] == ["500 ms", "0.90 (0.85 to 0.95)", "1.20 (1.15 to 1.35)"]
-    assert table[1][4].startswith("matrix products: 80 % (184 GFLOP/s")
+    assert table[1][4].startswith("matrix products: 80 % (147 of 184 GFLOP/s")
     assert table[2][1:] == ["2 s", "-", "0.50 (0.50 to 0.50)", "-", "3"]
     assert tables.memory(tables.of(kept, "pytorch")) == [["", "ours", "timm"], [table[1][0], "10 MB", "20 MB"]]
     assert tables.left_out(kept)[1:] == [["pytorch: ViT-S/16, batch 8, float32", "onnxruntime", "it has gone"]]
+
+
+def test_a_price_in_answers_stands_beside_the_speed(kept):
+    table = tables.speeds(tables.of(kept, "token_merging"))
+    assert table[0] == ["", "ours", "without merging", "same answer", "right", "rounds"]
+    assert [line[2:5] for line in table[1:]] == [
+        ["1.25 (1.25 to 1.25)", "-", "-"],
+        ["1.00 (1.00 to 1.00)", "99.8%", "99.0%"],
+    ]
 
 
 def test_the_summary_counts_rows_whose_quartiles_are_on_one_side_of_one(kept):
@@ -114,7 +134,7 @@ def test_pictures_are_drawn_for_light_and_dark_pages(kept, tmp_path):
     pytest.importorskip("matplotlib")
     paths = [path for theme in THEMES for path in draw(kept, tmp_path / "speed.json", theme)]
     assert [path.name for path in paths] == [
-        *("speed.png", "speed-growth.png", "speed-dark.png", "speed-growth-dark.png"),
+        f"speed{name}{theme}.png" for theme in ("", "-dark") for name in ("", "-growth", "-token-merging")
     ]
     light, dark = (Image.open(tmp_path / name).convert("RGBA") for name in ("speed.png", "speed-dark.png"))
     assert light.size == dark.size
@@ -148,12 +168,13 @@ def test_the_command_draws_what_was_measured_before_and_refuses_what_is_not_ther
 
 
 def test_pictures_of_the_documentation_were_drawn_from_its_json():
-    drawn_from = fingerprint(results.read(DOCS / "speed.json"))
-    pictures = sorted(DOCS.glob("speed*.png"))
-    assert len(pictures) == 4
-    for path in pictures:
+    kept = results.read(DOCS / "speed.json")
+    drawn = ["", "-growth"]
+    if tables.of(kept, "token_merging"):
+        drawn.append("-token-merging")
+    for path in (DOCS / f"speed{name}{theme}.png" for name in drawn for theme in ("", "-dark")):
         with Image.open(path) as picture:
-            assert picture.text[FINGERPRINT] == drawn_from, path
+            assert picture.text[FINGERPRINT] == fingerprint(kept), path
 
 
 def test_the_page_on_speed_shows_every_subject_that_is_measured():

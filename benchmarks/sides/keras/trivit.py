@@ -23,9 +23,19 @@ def load(model: str, image: int, layers: int, dtype: str) -> Any:
     return loaded
 
 
-def prepare(kind: str, model: str, batch: int, dtype: str, image: int = IMAGE, layers: int = 0) -> Prepared:
-    """Forward passes or training steps."""
+def prepare(
+    kind: str,
+    model: str,
+    batch: int,
+    dtype: str,
+    image: int = IMAGE,
+    layers: int = 0,
+    merging: tuple[int, str] | None = None,
+) -> Prepared:
+    """Forward passes or training steps; `merging` is what the model's `merge_tokens` is called with."""
     loaded = load(model, image, layers, dtype)
+    if merging:
+        loaded.merge_tokens(*merging)
     if kind == "training step":
         return passes.step(keras, loaded, batch, image)
     return passes.forward(lambda images: keras.ops.cast(loaded(images)[0], "float32"), batch, image)

@@ -15,11 +15,18 @@ from benchmarks.worker import Prepared
 
 
 def load(
-    package: str, model: str, image: int = IMAGE, layers: int = 0, attention: str = "sdpa"
+    package: str,
+    model: str,
+    image: int = IMAGE,
+    layers: int = 0,
+    attention: str = "sdpa",
+    merging: tuple[int, str] | None = None,
 ) -> tuple[torch.nn.Module, passes.Call]:
-    """A model with the common weights, and what calls it."""
+    """A model with the common weights, and what calls it; `merging` is what its `merge_tokens` is called with."""
     model_class = getattr(imported(package), MODELS[model].name)
     loaded = model_class.from_pretrained(weights.folder(model, image, layers), attn_implementation=attention)
+    if merging:
+        loaded.merge_tokens(*merging)
     return loaded, lambda images: loaded(images)[0]
 
 

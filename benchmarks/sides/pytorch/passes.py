@@ -102,6 +102,6 @@ KINDS: dict[str, Callable[..., Prepared]] = {"forward": forward, "training step"
 
 def prepare(load: Callable[..., tuple[torch.nn.Module, Call]], kind: str = "forward", **work: Any) -> Prepared:
     """Prepare a kind of work of a model that `load` gives with its call."""
-    of_model = {name: work.pop(name) for name in ("model", "layers", "attention") if name in work}
+    of_model = {name: work.pop(name) for name in ("model", "layers", "attention", "merging") if name in work}
     model, call = load(image=work.get("image", IMAGE), **of_model)
     return KINDS[kind](model, call, **work)
