@@ -44,7 +44,9 @@ def main() -> None:
     options = parser.parse_args()
     card = card_name()
     device = "cuda" if card else "cpu"
-    wanted = [(SUBJECT, list(rows(options.models, options.batches, options.dtypes, options.ways, device, options.image)))]
+    wanted = [
+        (SUBJECT, list(rows(options.models, options.batches, options.dtypes, options.ways, device, options.image)))
+    ]
     pythons = {"trivit": sys.executable}
     here = conditions(wanted, pythons)
     here["machine"] |= {"card": card}

@@ -39,7 +39,9 @@ def token_merging(kept: Mapping[str, Any], theme: Theme) -> Figure | None:
     panel(speed, f"images a second, {MODEL} in {FRAMEWORK}", gained, ViTConfig(**fields_of(MODEL)), theme)
     speed.yaxis.set_major_locator(MultipleLocator(0.5))
     speed.yaxis.set_major_formatter("{x:.1f} times")
-    panel(answers, f"{SAME} as without merging, {READER}", agreed, ViTConfig.from_pretrained(f"bundled/{READER}"), theme)
+    panel(
+        answers, f"{SAME} as without merging, {READER}", agreed, ViTConfig.from_pretrained(f"bundled/{READER}"), theme
+    )
     answers.yaxis.set_major_formatter("{x:.1%}")
     return figure
 

@@ -29,6 +29,7 @@ from vit_core.image_transforms import (
 )
 from vit_core.images import ChannelDimension, list_images
 from vit_core.memory import allowed_memory, in_gib
+from vit_core.value_line import Line, value_line
 from vit_core.value_table import look_up, value_table
 
 ALREADY_SCALED = (
@@ -48,19 +49,31 @@ class _Pixels:
     """An image of which only the last step is left: where it is written.
 
     Attributes:
-        channels: an array of shape (height, width) for each.
+        values: an array of shape (channels, height, width).
         table: what becomes of each value, if they are uint8; None if they are final.
+        line: arithmetic that does the same, if there is one.
         scaled: whether the image was given with values from 0 to 1 alone.
     """
 
-    channels: list[np.ndarray]
+    values: np.ndarray
     table: np.ndarray | None
+    line: Line | None
     scaled: bool
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the final values."""
-        return self.channels[0].dtype if self.table is None else self.table.dtype
+        return self.values.dtype if self.table is None else self.table.dtype
+
+    def write(self, out: np.ndarray) -> None:
+        """Write the final values to an array of shape (channels, height, width)."""
+        if self.table is None:
+            out[...] = self.values
+        elif self.line is not None:
+            self.line.compute(self.values, out)
+        else:
+            for channel, table, plane in zip(self.values, self.table, out, strict=True):
+                look_up(channel, table, plane)
 
 
 class _Batch:
@@ -85,7 +98,7 @@ class _Batch:
 
     def write(self, position: int, pixels: _Pixels) -> None:
         """Put an image in its place, from any thread."""
-        (height, width), channels = pixels.channels[0].shape, len(pixels.channels)
+        channels, height, width = pixels.values.shape
         shape = (channels, height, width) if self._channels_first else (height, width, channels)
         with self._allocating:
             if self._rows is None:
@@ -93,12 +106,7 @@ class _Batch:
                 self._rows = np.empty((len(self._results), *shape), pixels.dtype)
         is_alike = self._rows.shape[1:] == shape and self._rows.dtype == pixels.dtype
         out = self._rows[position] if is_alike else np.empty(shape, pixels.dtype)
-        planes = out if self._channels_first else np.moveaxis(out, 2, 0)
-        for index, channel in enumerate(pixels.channels):
-            if pixels.table is None:
-                planes[index] = channel
-            else:
-                look_up(channel, pixels.table[index], planes[index])
+        pixels.write(out if self._channels_first else out.transpose(2, 0, 1))
         self._results[position] = out
 
     def repeat(self, source: int, position: int) -> None:
@@ -186,5 +194,7 @@ def _pixels(image: Any, name: str, steps: Steps, resize: Resize, admit: Callable
     arithmetic = (steps.rescale_factor, steps.mean, steps.std)
     if isinstance(picture, Image.Image) or picture.dtype == np.uint8:
         channels = channels_of(picture)
-        return _Pixels(channels, value_table(len(channels), fractions, *arithmetic), scaled)
-    return _Pixels(channels_of(rescale_and_normalize(picture, *arithmetic)), None, scaled)
+        count = len(channels)
+        line = None if fractions else value_line(count, *arithmetic)
+        return _Pixels(channels, value_table(count, fractions, *arithmetic), line, scaled)
+    return _Pixels(channels_of(rescale_and_normalize(picture, *arithmetic)), None, None, scaled)

@@ -1,6 +1,6 @@
 """The steps from pixels to a model's input, bit for bit those of transformers 4.47 (`image_transforms.py` there).
 
-Images are resized as 8-bit pixels. What comes after is done in `vit_core.value_table`.
+Images are resized as 8-bit pixels. What comes after is done in `vit_core.value_line` and `vit_core.value_table`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vit_core.images import PIL_MODES, strips
+from vit_core.picture_memory import pixels_in_place
 
 #: Mean and standard deviation, one value for each channel or one for all.
 ChannelValues = tuple[float, ...] | float
@@ -125,22 +126,19 @@ def center_crop_picture(picture: Image.Image, size: tuple[int, int]) -> Image.Im
     return picture.crop((left, top, left + width, top + height))
 
 
-def channels_of(pixels: Image.Image | np.ndarray) -> list[np.ndarray]:
-    """The channels of an image one by one.
+def channels_of(pixels: Image.Image | np.ndarray) -> np.ndarray:
+    """An image with its channels first.
 
     Args:
         pixels: a PIL image of one of `PIL_MODES`, or an array of shape (height, width, channels).
 
     Returns:
-        Arrays of shape (height, width), not to be written to.
+        A view of shape (channels, height, width) of the image where it lies, if that can be had; not to be written to.
     """
-    if isinstance(pixels, np.ndarray):
-        return list(np.moveaxis(pixels, 2, 0))
-    if pixels.mode == "RGB":  # the usual one, without pictures in between
-        channels = [pixels.tobytes("raw", band) for band in "RGB"]
-    else:
-        channels = [band.tobytes() for band in pixels.split()]
-    return [np.frombuffer(each, np.uint8).reshape(pixels.height, pixels.width) for each in channels]
+    if isinstance(pixels, Image.Image):
+        values = pixels_in_place(pixels)
+        pixels = np.atleast_3d(np.asarray(pixels)) if values is None else values[:, :, :3]
+    return pixels.transpose(2, 0, 1)
 
 
 def crop_window(length: int, target: int) -> tuple[slice, slice]:

@@ -8,8 +8,8 @@ from PIL import Image
 
 from vit_core import image_transforms
 from vit_core.image_transforms import Box
+from vit_core.picture_memory import pixels_in_place
 from vit_core.pil_resampling import height_first
-from vit_torch.picture_memory import pixels_in_place
 
 #: PyTorch's names of PIL's filters that it has.
 MODES = {Image.Resampling.BILINEAR: "bilinear", Image.Resampling.BICUBIC: "bicubic"}
@@ -44,8 +44,7 @@ def resize(
     if not (values.flags.c_contiguous and values.flags.writeable):  # PyTorch warns of what it could write to
         values = np.array(values, order="C")
     batch = torch.from_numpy(values)[None].permute(0, 3, 1, 2)  # channels last in memory
-    with torch.inference_mode():
-        resized = torch.nn.functional.interpolate(batch, size=size, mode=MODES[resample], antialias=True)
+    resized = torch.nn.functional.interpolate(batch, size=size, mode=MODES[resample], antialias=True)
     return resized[0, :3].permute(1, 2, 0).numpy()
 
 
