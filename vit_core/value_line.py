@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vit_core.image_transforms import ChannelValues
 from vit_core.value_table import value_table
@@ -74,7 +75,7 @@ def value_line(
 def _candidates(channels: int, divisor: float, mean: ChannelValues | None, std: ChannelValues | None) -> list[Line]:
     """Lines that are the same but for rounding, shortest first."""
 
-    def of_channels(value: ChannelValues) -> np.ndarray:
+    def of_channels(value: ArrayLike) -> np.ndarray:
         return np.broadcast_to(np.asarray(value, np.float64), channels).astype(np.float32).reshape(-1, 1, 1)
 
     if mean is None or std is None:
