@@ -24,7 +24,7 @@ from vit_torch.activations import activated, activation
 from vit_torch.initialization import start
 from vit_torch.norms import norm_of
 from vit_torch.outputs import BaseModelOutput
-from vit_torch.packing import PackedWeights
+from vit_torch.packing import PackedLinear, PackedWeights
 from vit_torch.position import relative_position_index, resample_table
 from vit_torch.pruning import prune_attention
 from vit_torch.rotary import MixedRotary, Rotating, rotated
@@ -147,7 +147,7 @@ class ViTSelfAttention(nn.Module):
         """Queries, keys and values, (batch, tokens, width)."""
         if self.packed_weights is not None and queried is hidden_states:
             linears = (self.query, self.key, self.value)
-            if all(type(linear) is nn.Linear for linear in linears) and not is_watched(linears):
+            if all(type(linear) in (nn.Linear, PackedLinear) for linear in linears) and not is_watched(linears):
                 product = self.packed_weights.product(linears, hidden_states)
                 if product is not None:
                     return product.chunk(3, dim=-1)

@@ -7,7 +7,7 @@ for a call, nothing is different from a plain product.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -42,10 +42,10 @@ class PackedWeights:
 
     def __init__(self) -> None:
         self.last_call: tuple[Any, ...] | None = None
-        self.layout: Layout | None = None
+        self.layout: Any = None
 
     def __reduce__(self) -> Any:
-        return PackedWeights, ()  # copies and pickles make layouts of their own
+        return type(self), ()  # copies and pickles make layouts of their own
 
     def product(self, linears: Sequence[nn.Module], x: Tensor) -> Tensor | None:
         """What the layers make of x, side by side in the last axis; None if the layers are to be called instead.
@@ -54,7 +54,7 @@ class PackedWeights:
             linears: linear layers.
             x: what they read, (..., channels).
         """
-        if is_traced() or not can_pack(linears, x):
+        if is_traced() or not can_pack(linears, x, packed_dtypes()):
             return None
         rows = x.numel() // x.shape[-1]
         versions = (version(tensor) for linear in linears for tensor in (linear.weight, linear.bias))
@@ -74,15 +74,21 @@ class PackedWeights:
 @torch.no_grad()
 def laid_out(linears: Sequence[Any], rows: int, call: tuple[Any, ...]) -> Layout:
     """The weights of linear layers, side by side, for a product of so many rows."""
-    weight, bias = torch.cat([linear.weight for linear in linears]), None
-    if any(linear.bias is not None for linear in linears):
-        zeros = weight.new_zeros
-        bias = torch.cat([zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears])
+    weight, bias = beside(linears)
     if weight.dtype == torch.float32:
         packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
     else:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
     return Layout(call, packed, weight.new_zeros(1, 1).expand(weight.shape), bias)
+
+
+def beside(linears: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
+    """The weights of linear layers side by side, (channels made, channels read), and their biases, if there are any."""
+    weight, bias = torch.cat([linear.weight for linear in linears]), None
+    if any(linear.bias is not None for linear in linears):
+        zeros = weight.new_zeros
+        bias = torch.cat([zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears])
+    return weight, bias
 
 
 class PackedLinear(nn.Linear):
@@ -91,19 +97,30 @@ class PackedLinear(nn.Linear):
     packed_weights: PackedWeights
 
     @classmethod
-    def take_over(cls, linear: Any) -> None:
+    def take_over(cls, linear: Any, packed_weights: PackedWeights) -> None:
         """Make a linear layer one of these, parameters, hooks and all."""
         linear.__class__ = cls
-        linear.packed_weights = PackedWeights()
+        linear.packed_weights = packed_weights
+
+    def give_back(self) -> None:
+        """Be a plain linear layer again."""
+        del self.packed_weights
+        self.__class__ = nn.Linear  # type: ignore[assignment]
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: D102
         product = self.packed_weights.product([self], input)
         return super().forward(input) if product is None else product
 
 
-def can_pack(linears: Sequence[nn.Module], x: Tensor) -> bool:
-    """Whether a product is one of weights that can be laid out, and no gradient or transform needs more of it."""
-    if type(x) is not Tensor or x.device.type != "cpu" or x.dtype not in packed_dtypes() or not x.numel():
+def can_pack(linears: Sequence[nn.Module], x: Tensor, dtypes: Collection[torch.dtype]) -> bool:
+    """Whether a product is one of weights that can be laid out, and no gradient or transform needs more of it.
+
+    Args:
+        linears: the layers whose weights they are.
+        x: what they read.
+        dtypes: of which there are layouts.
+    """
+    if type(x) is not Tensor or x.device.type != "cpu" or x.dtype not in dtypes or not x.numel():
         return False
     if torch.is_autocast_enabled("cpu"):
         return False
