@@ -64,6 +64,7 @@ from vit_torch.auto import (
 from vit_torch.auto_image_processor import AutoFeatureExtractor, AutoImageProcessor
 from vit_torch.image_processing import ViTImageProcessorFast
 from vit_torch.inference import optimize_for_inference
+from vit_torch.onnx_export import export_onnx
 from vit_torch.pretrained import PreTrainedModel
 from vit_torch.relatives import (
     BeitForImageClassification,
@@ -226,5 +227,6 @@ __all__ = [
     "VisionTransformerForMaskedTokenModeling",
     "VisionTransformerModel",
     "VisionTransformerPreTrainedModel",
+    "export_onnx",
     "optimize_for_inference",
 ]

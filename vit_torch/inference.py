@@ -49,8 +49,7 @@ def optimize_for_inference(model: Model, dtype: Literal["int8"] | None = None) -
         ValueError: no layer of this package is in it, the dtype is another, or PyTorch has no exact products of int8
             on this processor.
     """
-    if dtype not in (None, "int8"):
-        raise ValueError(f'dtype is {dtype!r}; give "int8", or nothing for products in the dtype of the model.')
+    require_int8(dtype)
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     attentions = [module for module in modules if isinstance(module, ViTSelfAttention)]
     if not attentions:
@@ -77,6 +76,12 @@ def optimize_for_inference(model: Model, dtype: Literal["int8"] | None = None) -
         elif isinstance(linear, PackedLinear):
             linear.give_back()
     return model.eval()
+
+
+def require_int8(dtype: object) -> None:
+    """Refuse what is neither int8 nor the model's own dtype."""
+    if dtype not in (None, "int8"):
+        raise ValueError(f'dtype is {dtype!r}; give "int8", or nothing for products in the dtype of the model.')
 
 
 def layer_linears(module: nn.Module) -> list[nn.Module]:
