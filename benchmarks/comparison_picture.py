@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Names that peers share across tables, so that each has one colour.
-KNOWN = ("transformers 5", "timm", "onnxruntime", "KerasHub", "transformers 4", "plain linen")
+KNOWN = (
+    "transformers 5",
+    "timm",
+    "onnxruntime",
+    "KerasHub",
+    "transformers 4",
+    "plain linen",
+    "trivit, float32",
+    "torch.ao",
+)
 #: Peers that are there twice in a table.
 SAME = {"transformers 5, PIL": "transformers 5", "transformers 5, fast": "transformers 5"}
 COLUMNS = 3

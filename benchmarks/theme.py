@@ -33,10 +33,16 @@ class Theme:
 
 #: After Okabe and Ito, "Color Universal Design" (2008).
 THEMES = (
-    Theme("", "#24292f", "#d8dee4", "#57606a", ("#0072b2", "#d55e00", "#009e73", "#a8497f", "#8f6b00", "#333333")),
-    Theme("-dark", "#e6edf3", "#3d444d", "#9198a1", ("#56b4e9", "#ff8c42", "#2ec4a0", "#e08fc0", "#f0e442", "#d0d0d0")),
+    Theme(
+        *("", "#24292f", "#d8dee4", "#57606a"),
+        ("#0072b2", "#d55e00", "#009e73", "#a8497f", "#8f6b00", "#333333", "#5b3fa8", "#b3261e"),
+    ),
+    Theme(
+        *("-dark", "#e6edf3", "#3d444d", "#9198a1"),
+        ("#56b4e9", "#ff8c42", "#2ec4a0", "#e08fc0", "#f0e442", "#d0d0d0", "#b39ddb", "#ff6b6b"),
+    ),
 )
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX*"
 
 
 def plain(axes: Axes, theme: Theme) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -43,7 +44,8 @@ def export_onnx(model: PreTrainedModel, file: str | os.PathLike[str], dtype: Lit
     Raises:
         ImportError: onnx or onnxscript is missing.
         TypeError: the model is none of this package.
-        ValueError: the dtype is another, or the model is not in float32.
+        ValueError: the dtype is another, the model is not in float32, or this PyTorch does not say which of a file's
+            products are those of the layers.
     """
     require_int8(dtype)
     if not isinstance(model, PreTrainedModel):
@@ -66,12 +68,16 @@ def export_onnx(model: PreTrainedModel, file: str | os.PathLike[str], dtype: Lit
         export(model, written)
         exported = onnx.load(written)
         if dtype == "int8":
-            round_products(exported, nodes_of_layers(model, exported))
+            names = nodes_of_layers(model, exported)
+            if not names:
+                raise ValueError("PyTorch's exporter named no product of a transformer layer; torch 2.9 and later do.")
+            round_products(exported, names)
         for node in exported.graph.node:
             del node.metadata_props[:]  # where in whose files its code stands
         for each in Path(folder).iterdir():
             each.unlink()
         onnx.save(exported, written, save_as_external_data=True, location=f"{file.name}.data")
+        shutil.copymode(written, written.with_name(f"{file.name}.data"))
         for each in sorted(Path(folder).iterdir(), reverse=True):  # the weights before what reads them
             os.replace(each, file.parent / each.name)
     return file

@@ -34,7 +34,8 @@ def round_products(model: ModelProto, names: Collection[str]) -> None:
     kept = [each for each in model.graph.initializer if each.name in used]
     del model.graph.initializer[:], model.graph.value_info[:]
     model.graph.initializer.extend(kept)
-    model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    if all(each.domain != DOMAIN for each in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 
 
 class Rounding:
@@ -66,7 +67,7 @@ class Rounding:
         self.add("Add", [scaled, self.add("Mul", [middle, sums], f"{name}_middle")], output)
 
     def rounded_rows(self, x: str, has_middle: bool) -> tuple[str, str, str]:
-        """The bytes of x, the scale of each of its rows and their middle, if that is not zero; once for all that read x."""
+        """The bytes of x, the scale of each row and its middle, where it has one; once for all that read x."""
         if (x, has_middle) in self.rows:
             return self.rows[x, has_middle]
         name = f"{x}_{'middle' if has_middle else 'zero'}"

@@ -1,17 +1,22 @@
-"""PyTorch: forward passes and training steps of models as they are loaded, and compiled."""
+"""PyTorch: forward passes and training steps of models as they are loaded, and compiled; int8 made ready."""
 
+from benchmarks.models import VITS
 from benchmarks.rows import Side, Subject
-from benchmarks.subjects.forwards import compiled, grid, large_images, relatives, training_step
+from benchmarks.subjects.forwards import BATCHES, compiled, grid, large_images, relatives, training_step
 
 SIDES = {
     "trivit": Side("pytorch.from_folder", options={"package": "vit_torch"}),
     "transformers 5": Side("pytorch.from_folder", "transformers-5", options={"package": "transformers"}),
     "timm": Side("pytorch.timm", "transformers-5"),
     "onnxruntime": Side("pytorch.onnxruntime"),
+    "int8": Side("pytorch.int8", options={"way": "int8"}),
+    "trivit, float32": Side("pytorch.int8", options={"way": "float32"}),
+    "torch.ao": Side("pytorch.int8", options={"way": "dynamic"}),
     "matrix products": Side("pytorch.products", within="trivit"),
 }
 ALL = ("trivit", "transformers 5", "timm", "onnxruntime")
 EAGER = ("trivit", "transformers 5", "timm")
+INT8 = ("int8", "trivit, float32", "torch.ao", "onnxruntime")
 LIMIT = "matrix products"
 
 SUBJECT = Subject(
@@ -21,6 +26,7 @@ SUBJECT = Subject(
     (
         *grid("float32", ALL, LIMIT),
         *grid("bfloat16", EAGER, LIMIT),
+        *grid("int8", INT8, "", VITS[1:3], BATCHES[:2]),
         *relatives(EAGER, LIMIT),
         *(compiled("ViT-S/16", batch, EAGER, LIMIT) for batch in (1, 8)),
         *large_images(ALL, LIMIT),
