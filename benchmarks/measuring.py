@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.budget import Budget
+from benchmarks.budget import FEWEST, Budget
 from benchmarks.processes import Process, SideError
 from benchmarks.rows import Row, Side, Subject, Work
 from benchmarks.worker import FRUGAL
@@ -204,10 +204,12 @@ def rounds(team: Team, present: Sequence[str], measured: Measured, budget: Budge
         SideError: somebody cannot go on.
     """
     order = random.Random(0)
-    # The first turn warms up, and says how long one takes.
-    first = {name: team.ask(name, "turn", repeats=1)["seconds"] for name in present}
-    repeats = {name: max(1, math.ceil(SHORTEST_TURN / max(seconds, 1e-9))) for name, seconds in first.items()}
-    done, longest = 0, sum(first.values())
+    repeats = dict.fromkeys(present, 1)
+    done, longest = 0, 0.0
+    if measured.row.fewest >= FEWEST:  # the first turn warms up, and says how long one takes; long ones need neither
+        first = {name: team.ask(name, "turn", repeats=1)["seconds"] for name in present}
+        repeats = {name: max(1, math.ceil(SHORTEST_TURN / max(seconds, 1e-9))) for name, seconds in first.items()}
+        longest = sum(first.values())
     while budget.has_time_for_round(done, longest, measured.row.fewest):
         start = time.monotonic()
         turns = {name: team.ask(name, "turn", repeats=repeats[name]) for name in order.sample(present, len(present))}

@@ -47,7 +47,7 @@ class Row:
         tolerance: how far answers may be from ours, in standard deviations of ours: who computes something else is not
             compared.
         has_memory: whether memory is measured, too, which takes processes of its own.
-        fewest: rounds that it has in any case.
+        fewest: rounds that it has in any case; fewer than usual where a turn takes many seconds.
         instructions: of which the processor must have one; on others the work says nothing.
     """
 

@@ -95,8 +95,9 @@ def test_who_cannot_do_it_is_left_out_and_without_ours_the_row_is():
 
 
 def test_a_row_that_asks_for_one_round_has_one():
-    kept, *_ = measured(["ours", "theirs"], fewest=1)
+    kept, log, _ = measured(["ours", "theirs"], fewest=1)
     assert kept["rounds"] == 1
+    assert sum(method == "turn" for method, *_ in log) == 3  # and no other before
 
 
 def test_what_the_processor_has_no_instructions_for_is_not_measured():
