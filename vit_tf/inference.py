@@ -68,7 +68,7 @@ def optimize_for_inference(model: PreTrainedModel, dtype: str = "float32") -> Op
     try:
         import onnxruntime
 
-        from vit_tf.int8 import int8_product
+        from conversion.onnx_int8 import int8_product
         from vit_tf.onnx_graph import onnx_model
     except ImportError as error:
         raise ImportError(

@@ -7,13 +7,10 @@ import keras
 import numpy as np
 import onnxruntime
 import pytest
-import tensorflow as tf
 
 import vit_tf
 from vit_core.families import FAMILIES
 from vit_tf import TFViTForImageClassification, TFViTMAEModel, optimize_for_inference
-from vit_tf.int8 import LARGEST_ACTIVATION, LARGEST_WEIGHT, int8_product
-from vit_tf.onnx_graph import Writer, assembled
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cross"))
 from relatives import config_of, name_of
@@ -40,38 +37,6 @@ def test_outputs_in_float32_are_the_models_own(case):
         assert list(outputs) == list(expected)
         for name in expected:
             np.testing.assert_allclose(outputs[name], expected[name], atol=1e-5, rtol=0)
-
-
-def product(rows, kernel):
-    """What a processor computes of `int8_product`."""
-    write = Writer()
-    written = int8_product(write, "rows", kernel)
-    model = assembled(write, tf.TensorSpec((None, len(kernel)), tf.float32, "rows"), {"product": written})
-    return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"rows": rows})[0]
-
-
-def test_products_of_the_largest_numbers_are_exact():
-    signs = np.array([[1, 1, 1, 1], [-1, -1, -1, -1], [1, -1, 1, -1]], np.float32).repeat(64, axis=1)
-    rows = signs * LARGEST_ACTIVATION
-    kernel = np.concatenate([signs, -signs]).T.copy() * LARGEST_WEIGHT
-    np.testing.assert_allclose(product(rows, kernel), rows.astype(int) @ kernel.astype(int), rtol=1e-6)
-
-
-def test_each_row_and_each_column_has_a_scale_of_its_own():
-    random = np.random.default_rng(0)
-    rows, kernel = random.normal(size=(5, 64)), random.normal(size=(64, 7))
-    rows, kernel = rows.astype("float32"), kernel.astype("float32")
-    row_scales, column_scales = (10.0 ** np.arange(-2, 3)).astype("float32"), (10.0 ** np.arange(7)).astype("float32")
-    plain = product(rows, kernel)
-    assert np.abs(plain - rows @ kernel).max() < 0.02 * np.ptp(rows @ kernel)
-    scaled = product(rows * row_scales[:, None], kernel * column_scales)
-    np.testing.assert_allclose(scaled / row_scales[:, None] / column_scales, plain, atol=1e-3 * np.ptp(plain))
-
-
-def test_a_row_or_a_column_of_zeros_gives_zeros():
-    rows, kernel = np.ones((2, 8), "float32"), np.ones((8, 3), "float32")
-    rows[0] = kernel[:, 1] = 0
-    np.testing.assert_allclose(product(rows, kernel), [[0, 0, 0], [8, 0, 8]], rtol=1e-6)
 
 
 def test_a_file_in_8_bits_is_less_than_half_as_large_and_answers_the_same_anywhere(tmp_path):
