@@ -28,7 +28,7 @@ SUBJECT = Subject(
         *grid("bfloat16", EAGER, LIMIT),
         *grid("int8", INT8, "", VITS[1:3], BATCHES[:2]),
         *relatives(EAGER, LIMIT),
-        *(compiled("ViT-S/16", batch, EAGER, LIMIT) for batch in (1, 8)),
+        compiled("ViT-S/16", 8, EAGER, LIMIT),
         *large_images(ALL, LIMIT),
         training_step("ViT-S/16", 8, EAGER),
     ),
