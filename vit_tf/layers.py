@@ -18,7 +18,7 @@ from vit_core import PretrainedConfig
 from vit_core.architecture import Halves
 from vit_core.relative_position import table_length
 from vit_tf.activations import activation
-from vit_tf.attention_blocks import attention_in_blocks, may_be_large
+from vit_tf.attention_blocks import attention_in_blocks, in_blocks_of_tokens, may_be_large
 from vit_tf.fast_graph import has_fast_graph
 from vit_tf.initialization import Start
 from vit_tf.norms import norm_of
@@ -349,6 +349,7 @@ class ViTLayer(Part):
         grid: Grid | None = None,
         rotary: Float[Tensor, "2 tokens head_dim"] | None = None,
         merge: Merge | None = None,
+        training: bool = False,
     ) -> tuple[Float[Tensor, "batch queries hidden"], *tuple[Any, ...]]:
         """Run the layer; the arguments are those of `ViTSelfAttention.call`."""
         read = self._read(hidden_states)
@@ -369,16 +370,19 @@ class ViTLayer(Part):
             hidden_states, *others = merge(self._first_half(hidden_states, attended), *attentions, *keys)
             return self._second_half(hidden_states), *others
         kept = hidden_states[:, : self.num_prefix_tokens] if prefix_only else hidden_states
-        hidden_states = self._halves(kept, attended, read)
+        hidden_states = self._halves(kept, attended, read, training)
         return (hidden_states, probabilities) if output_attentions else (hidden_states,)
 
     def _read(self, hidden_states: Tensor) -> Tensor:
         """What attention reads."""
         return self.layernorm_before(hidden_states)
 
-    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
+    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor, training: bool) -> Tensor:
         """The hidden states with what attention adds to them, and then with what the MLP adds."""
-        return self._second_half(self._first_half(hidden_states, attended))
+        hidden_states = self._first_half(hidden_states, attended)
+        if training:  # in which images are dropped from the MLP whole
+            return self._second_half(hidden_states)
+        return in_blocks_of_tokens(self._second_half, hidden_states)
 
     def _first_half(self, hidden_states: Tensor, attended: Tensor) -> Tensor:
         return attended + hidden_states
@@ -450,7 +454,7 @@ class ParallelLayer(ScaledLayer):
     https://arxiv.org/abs/2302.05442, section 2).
     """
 
-    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor) -> Tensor:
+    def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor, training: bool) -> Tensor:
         mlp = self.output_(self.intermediate(read[:, : ops.shape(hidden_states)[1]]))
         return hidden_states + self._branch(self.lambda_1, attended + mlp)
 

@@ -21,11 +21,12 @@ OPTIONS = VARIANTS["vision_transformer"][1:5]
 
 @pytest.fixture
 def whole_or_blocks(monkeypatch):
-    """Says whether scores are kept whole, or are of five queries at most."""
+    """Says whether scores and what the MLP computes are kept whole, or are of five queries and six tokens at most."""
 
     def choose(is_whole):
         monkeypatch.setattr(attention_blocks, "BLOCK", 5)
         monkeypatch.setattr(attention_blocks, "LARGEST_WHOLE", 10**6 if is_whole else 0)
+        monkeypatch.setattr(attention_blocks, "TOKENS", 10**6 if is_whole else 6)
 
     choose(False)
     return choose
