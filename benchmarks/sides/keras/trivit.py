@@ -14,13 +14,10 @@ from benchmarks.worker import Prepared
 
 
 def load(model: str, image: int, layers: int, dtype: str) -> Any:
-    """A model with the common weights; the linear layers of int8 are Keras' own."""
+    """A model with the common weights."""
     model_class = getattr(vit_tf, f"TF{MODELS[model].name}")
     folder = weights.folder(model, image, layers)
-    loaded = model_class.from_pretrained(folder, dtype="bfloat16" if dtype == "bfloat16" else "float32")
-    if dtype == "int8":
-        loaded.quantize("int8")
-    return loaded
+    return model_class.from_pretrained(folder, dtype=dtype)
 
 
 def prepare(
