@@ -192,42 +192,6 @@ def test_bfloat16_stays_bfloat16(model):
     assert_close(answers(model, PIXELS.bfloat16()), expected, 0)
 
 
-def other_values(model):
-    with torch.no_grad():
-        model.vit.encoder.layer[0].attention.attention.key.bias.add_(1.0)
-        model.vit.encoder.layer[1].intermediate.dense.weight.mul_(0.5)
-
-
-def other_weights(model):
-    model.load_state_dict({key: value + 0.1 for key, value in model.state_dict().items()})
-
-
-def fewer_heads(model):
-    model.prune_heads({0: [1]})
-
-
-def an_adapter(model):
-    query = model.vit.encoder.layer[0].attention.attention.query
-    torch.manual_seed(0)
-    model.vit.encoder.layer[0].attention.attention.query = nn.Sequential(query, nn.Linear(32, 32))
-
-
-def a_hook(model):
-    key = model.vit.encoder.layer[0].attention.attention.key
-    key.register_forward_hook(lambda module, given, output: output * 2)
-
-
-@pytest.mark.parametrize("change", [other_values, other_weights, fewer_heads, an_adapter, a_hook])
-def test_answers_follow_what_is_changed(model, change):
-    before = answers(model)
-    optimized = optimize_for_inference(copy.deepcopy(model), dtype="int8")
-    answers(optimized)
-    for each in (model, optimized):
-        change(each)
-    expected = answers(model)
-    assert error(answers(optimized), expected) < 0.03 < error(before, expected)
-
-
 def test_copies_and_files_round_for_themselves(model, tmp_path):
     optimize_for_inference(model, dtype="int8")
     expected = answers(model)
