@@ -13,6 +13,7 @@ from jaxtyping import Float
 from tensorflow import Tensor
 
 from vit_core.checks import require_choice
+from vit_core.saving import write_file
 from vit_tf.layers import ViTLayer
 from vit_tf.pretrained import PreTrainedModel
 
@@ -43,8 +44,12 @@ class OptimizedModel:
         return self._output_class(**dict(zip(names, map(tf.convert_to_tensor, outputs), strict=True)))
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the ONNX file, for which onnxruntime needs neither TensorFlow nor this package."""
-        Path(path).write_bytes(self.serialized)
+        """Write the ONNX file, for which onnxruntime needs neither TensorFlow nor this package.
+
+        Raises:
+            OSError: it cannot be written; what was there before is untouched.
+        """
+        write_file(Path(path), self.serialized)
 
 
 def optimize_for_inference(model: PreTrainedModel, dtype: str = "float32") -> OptimizedModel:

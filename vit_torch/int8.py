@@ -73,7 +73,7 @@ def int8_layout(linears: Sequence[Any], greatest: int, x: Tensor, call: tuple[An
     scales = (weight.abs().amax(1) / greatest).clamp_min_(LEAST)
     rounded = (weight / scales[:, None]).round_()
     sums = rounded.sum(1) * scales if weight.shape[1] > weight.shape[0] else None
-    zeros = torch.zeros(len(weight), dtype=torch.int32)
+    zeros = weight.new_zeros(len(weight), dtype=torch.int32)
     packed = torch.ops.onednn.qlinear_prepack(rounded.to(torch.int8), [x.numel() // x.shape[-1], x.shape[-1]])
     return Int8Layout(call, packed, scales, zeros, sums, weight.new_zeros(len(weight)) if bias is None else bias)
 
@@ -120,13 +120,14 @@ def greatest_weight() -> int | None:
 
 def is_exact(greatest: int, channels: int = 64) -> bool:
     """Whether the products of the greatest bytes and weights come out as they should, for one row and for many."""
-    weights = torch.full((channels, channels), greatest, dtype=torch.int8)
+    weights = torch.full((channels, channels), greatest, dtype=torch.int8, device="cpu")  # whatever the defaults are
     weights[::2] *= -1
-    zeros = torch.zeros(channels, dtype=torch.int32)
+    scales = weights.new_ones(channels, dtype=torch.float32)
+    zeros = weights.new_zeros(channels, dtype=torch.int32)
     try:
         packed = torch.ops.onednn.qlinear_prepack(weights, None)
         made = [
-            multiplied(torch.full((rows, channels), 255, dtype=torch.uint8), packed, torch.ones(channels), zeros)
+            multiplied(weights.new_full((rows, channels), 255, dtype=torch.uint8), packed, scales, zeros)
             for rows in (1, 64)
         ]
     except (AttributeError, RuntimeError):  # PyTorch without oneDNN, or a oneDNN without such products

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from vit_core.saving import replacing_files
 from vit_torch.inference import layer_linears, require_int8
 from vit_torch.pretrained import PreTrainedModel
 
@@ -33,8 +34,8 @@ def export_onnx(model: PreTrainedModel, file: str | os.PathLike[str], dtype: Lit
 
     Args:
         model: a model of this package in float32. It is exported as in evaluation mode, and stays as it is.
-        file: where to write; what was there is replaced once everything is written. The weights stand beside it, in
-            `{file}.data`.
+        file: where to write; what was there is replaced at once, when everything is written. The weights stand beside
+            it, in `{file}.data`.
         dtype: "int8", or None for float32.
 
     Returns:
@@ -43,6 +44,7 @@ def export_onnx(model: PreTrainedModel, file: str | os.PathLike[str], dtype: Lit
 
     Raises:
         ImportError: onnx or onnxscript is missing.
+        OSError: the files cannot be written; what was there before is untouched.
         TypeError: the model is none of this package.
         ValueError: the dtype is another, the model is not in float32, or this PyTorch does not say which of a file's
             products are those of the layers.
@@ -61,25 +63,24 @@ def export_onnx(model: PreTrainedModel, file: str | os.PathLike[str], dtype: Lit
         raise ImportError(
             f'export_onnx needs {error.name}, which is not installed: pip install "trivit[onnx]"'
         ) from error
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}-") as folder:
-        written = Path(folder) / file.name
-        export(model, written)
-        exported = onnx.load(written)
-        if dtype == "int8":
-            names = nodes_of_layers(model, exported)
-            if not names:
-                raise ValueError("PyTorch's exporter named no product of a transformer layer; torch 2.9 and later do.")
-            round_products(exported, names)
-        for node in exported.graph.node:
-            del node.metadata_props[:]  # where in whose files its code stands
-        for each in Path(folder).iterdir():
-            each.unlink()
-        onnx.save(exported, written, save_as_external_data=True, location=f"{file.name}.data")
-        shutil.copymode(written, written.with_name(f"{file.name}.data"))
-        for each in sorted(Path(folder).iterdir(), reverse=True):  # the weights before what reads them
-            os.replace(each, file.parent / each.name)
+    file, weights = Path(file), f"{Path(file).name}.data"
+    with tempfile.TemporaryDirectory() as folder:
+        export(model, Path(folder) / file.name)
+        exported = onnx.load(Path(folder) / file.name)
+    if dtype == "int8":
+        names = nodes_of_layers(model, exported)
+        if not names:
+            raise ValueError("PyTorch's exporter named no product of a transformer layer; torch 2.9 and later do.")
+        round_products(exported, names)
+    for node in exported.graph.node:
+        del node.metadata_props[:]  # where in whose files its code stands
+    with replacing_files(file.parent, (file.name, weights)) as staging:
+        onnx.save(exported, staging / file.name, save_as_external_data=True, location=weights)
+        (staging / weights).touch()  # where every tensor is so small that it is in the file itself
+        shutil.copymode(staging / file.name, staging / weights)
+        for name in (file.name, weights):
+            with open(staging / name, "r+b") as written:
+                os.fsync(written.fileno())
     return file
 
 

@@ -78,6 +78,16 @@ def test_a_processor_that_cuts_sums_off_has_smaller_weights(monkeypatch):
     assert is_exact(greatest_weight())
 
 
+def test_what_a_processor_computes_is_found_whatever_the_defaults_are():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            assert is_exact(greatest_weight())
+    finally:
+        torch.set_default_dtype(before)
+
+
 def rounded_rows(x, has_middle):
     greatest, least = x.max(-1, keepdims=True), x.min(-1, keepdims=True)
     middle = (greatest + least) / 2 if has_middle else 0
