@@ -153,7 +153,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types with mypy."""
-    install(session, "torch", "flax", "cli", groups=("types",))
+    install(session, "torch", "flax", "onnx", "cli", groups=("types",))
     session.run("mypy")
 
 
