@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -12,12 +12,11 @@ import tensorflow as tf
 from jaxtyping import Float
 from tensorflow import Tensor
 
-from vit_core.checks import require_choice
 from vit_core.saving import write_file
 from vit_tf.layers import ViTLayer
 from vit_tf.pretrained import PreTrainedModel
 
-SIZES = {"float32": 4, "int8": 1}  # bytes of a weight
+BYTES = {None: 4, "int8": 1}  # of a weight
 LARGEST_FILE = 2**31
 
 
@@ -52,7 +51,7 @@ class OptimizedModel:
         write_file(Path(path), self.serialized)
 
 
-def optimize_for_inference(model: PreTrainedModel, dtype: str = "float32") -> OptimizedModel:
+def optimize_for_inference(model: PreTrainedModel, dtype: Literal["int8"] | None = None) -> OptimizedModel:
     """Make a copy of a model that onnxruntime computes on a processor, in less time than TensorFlow.
 
     The copy takes images of the config's size, in batches of any, and returns what the model returns. With "int8" the
@@ -63,7 +62,7 @@ def optimize_for_inference(model: PreTrainedModel, dtype: str = "float32") -> Op
 
     Args:
         model: a model of this package in float32.
-        dtype: "float32", with outputs that are the same up to rounding, or "int8", with such that are close.
+        dtype: "int8", with outputs that are close, or None for float32, with such that are the same up to rounding.
 
     Raises:
         ValueError: the model is not in float32, is quantized, is larger than 2 GB, or computes what has no translation
@@ -79,7 +78,6 @@ def optimize_for_inference(model: PreTrainedModel, dtype: str = "float32") -> Op
         raise ImportError(
             f'optimize_for_inference needs {error.name}, which is not installed: pip install "trivit[onnx]"'
         ) from error
-    require_choice("dtype", dtype, SIZES)
     _check(model, dtype)
 
     def call(pixel_values: Tensor) -> dict[str, Tensor]:
@@ -102,12 +100,14 @@ def optimize_for_inference(model: PreTrainedModel, dtype: str = "float32") -> Op
     return OptimizedModel(model, serialized, session)
 
 
-def _check(model: Any, dtype: str) -> None:
+def _check(model: Any, dtype: str | None) -> None:
+    if dtype not in tuple(BYTES):
+        raise ValueError(f'dtype is {dtype!r}; give "int8", or nothing for products in float32.')
     if not isinstance(model, PreTrainedModel) or model.output_class is None:
         raise ValueError(f"{type(model).__name__} is no model of this package; give one that vit_tf made.")
     if model.dtype_policy.compute_dtype != "float32" or model.dtype_policy.variable_dtype != "float32":
         raise ValueError(f"the model is in {model.dtype_policy.name}; load it with dtype='float32'.")
     if any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers()):
         raise ValueError("the model is quantized already; give the one that it was quantized from.")
-    if (size := model.count_params() * SIZES[dtype]) >= LARGEST_FILE:
-        raise ValueError(f"the model takes {size / 1e9:.1f} GB in {dtype}, and an ONNX file holds less than 2.1 GB.")
+    if (size := model.count_params() * BYTES[dtype]) >= LARGEST_FILE:
+        raise ValueError(f"the model takes {size / 1e9:.1f} GB in {dtype or 'float32'}, and an ONNX file holds less than 2.1 GB.")

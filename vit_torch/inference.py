@@ -29,7 +29,7 @@ def optimize_for_inference(model: Model, dtype: Literal["int8"] | None = None) -
     still be saved, loaded into, trained and moved: a layout is made anew when weights change, and there is none where
     it would not be right (with gradients, on a GPU, under `torch.compile` or autocast). Of what is written through a
     parameter's `data`, PyTorch keeps no record: call this again then. Outputs are the same up to rounding. The second
-    batch of a size takes longer, as layouts are made for the size of a batch.
+    batch takes longer, as layouts are made; in float32 on Intel's processors they are for one size of a batch.
 
     With `dtype="int8"` the products of the transformer layers have weights and activations in int8; attention itself,
     norms, activation functions, the patch projection, poolers and heads stay in float32. Logits are off by one to three

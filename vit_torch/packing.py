@@ -1,14 +1,16 @@
 """Products with weights that are laid out once, as the processor's matrix product reads them, instead of at each call.
 
-Float32 goes through Intel's MKL, whose layout is for one number of rows; bfloat16 and float16 through oneDNN, whose
-layout is for any. A layout is made of weights as they are: it is made anew when they change, and where there is none
-for a call, nothing is different from a plain product.
+Products go through oneDNN, whose layout is for any number of rows, but those of float32 on Intel's processors through
+MKL, whose layout is for one number; on AMD's, MKL is slower. A layout is made of weights as they are: it is made anew
+when they change, and where there is none for a call, nothing is different from a plain product.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -56,9 +58,9 @@ class PackedWeights:
         """
         if is_traced() or not can_pack(linears, x, packed_dtypes()):
             return None
-        rows = x.numel() // x.shape[-1]
+        rows = x.numel() // x.shape[-1] if has_mkl(x.dtype) else None
         versions = (version(tensor) for linear in linears for tensor in (linear.weight, linear.bias))
-        call = (x.dtype, rows if x.dtype == torch.float32 else None, *versions)
+        call = (x.dtype, rows, *versions)
         comes_again, self.last_call = call == self.last_call, call
         layout = self.layout
         if layout is None or layout.call != call:
@@ -66,19 +68,19 @@ class PackedWeights:
                 return None
             self.layout = None  # before memory is taken
             self.layout = layout = laid_out(linears, rows, call)
-        if x.dtype == torch.float32:
-            return torch.ops.mkl._mkl_linear(x, layout.weights, layout.shape, layout.bias, rows)
-        return torch.ops.mkldnn._linear_pointwise(x, layout.weights, layout.bias, "none", [], "")
+        if rows is None:
+            return torch.ops.mkldnn._linear_pointwise(x, layout.weights, layout.bias, "none", [], "")
+        return torch.ops.mkl._mkl_linear(x, layout.weights, layout.shape, layout.bias, rows)
 
 
 @torch.no_grad()
-def laid_out(linears: Sequence[Any], rows: int, call: tuple[Any, ...]) -> Layout:
-    """The weights of linear layers, side by side, for a product of so many rows."""
+def laid_out(linears: Sequence[Any], rows: int | None, call: tuple[Any, ...]) -> Layout:
+    """The weights of linear layers, side by side, for MKL's product of so many rows, or else for oneDNN's of any."""
     weight, bias = beside(linears)
-    if weight.dtype == torch.float32:
-        packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
-    else:
+    if rows is None:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+    else:
+        packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
     return Layout(call, packed, weight.new_zeros(1, 1).expand(weight.shape), bias)
 
 
@@ -136,24 +138,32 @@ def can_pack(linears: Sequence[nn.Module], x: Tensor, dtypes: Collection[torch.d
 
 def packed_dtypes() -> set[torch.dtype]:
     """The dtypes for which this processor has layouts."""
-    return _half_dtypes() | ({torch.float32} if _multiplies_float32() else set())
-
-
-def _multiplies_float32() -> bool:
     is_exact = torch.get_float32_matmul_precision() == "highest"  # others let products be of bfloat16
-    return is_exact and torch.backends.mkl.is_available()
+    return _dtypes() if is_exact else _dtypes() - {torch.float32}
 
 
 @lru_cache(maxsize=1)
-def _half_dtypes() -> set[torch.dtype]:
-    if not torch.backends.mkldnn.is_available():
-        return set()
-    onednn = torch.ops.mkldnn
+def _dtypes() -> set[torch.dtype]:
+    has_onednn, onednn = torch.backends.mkldnn.is_available(), torch.ops.mkldnn
     is_supported = {
-        torch.bfloat16: onednn._is_mkldnn_bf16_supported,
-        torch.float16: onednn._is_mkldnn_fp16_supported,
+        torch.float32: lambda: torch.backends.mkl.is_available(),  # on x86; what oneDNN gains elsewhere was not tried
+        torch.bfloat16: lambda: has_onednn and onednn._is_mkldnn_bf16_supported(),
+        torch.float16: lambda: has_onednn and onednn._is_mkldnn_fp16_supported(),
     }
     return {dtype for dtype, supports in is_supported.items() if supports()}
+
+
+def has_mkl(dtype: torch.dtype) -> bool:
+    """Whether products of a dtype go through MKL."""
+    return dtype == torch.float32 and (is_intel() or not torch.backends.mkldnn.is_available())
+
+
+@lru_cache(maxsize=1)
+def is_intel() -> bool:
+    """Whether the processor is Intel's, as far as the system says whose it is."""
+    processors = Path("/proc/cpuinfo")
+    said = processors.read_text() if processors.exists() else platform.processor()
+    return "AuthenticAMD" not in said
 
 
 def version(tensor: Any) -> tuple[int, int] | None:

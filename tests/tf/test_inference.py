@@ -60,7 +60,7 @@ def test_images_with_their_channels_last_are_taken_as_the_model_takes_them(tiny_
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own, as it quantizes
 def test_what_cannot_be_optimized_is_said(tiny_config):
     model = TFViTForImageClassification(tiny_config)
-    with pytest.raises(ValueError, match="dtype is 'int4'; choose one of float32, int8"):
+    with pytest.raises(ValueError, match="dtype is 'int4'; give \"int8\", or nothing"):
         optimize_for_inference(model, dtype="int4")
     with pytest.raises(ValueError, match="Dense is no model of this package"):
         optimize_for_inference(keras.layers.Dense(3))

@@ -17,7 +17,8 @@ def prepare(way: str, model: str, batch: int, dtype: str = "int8", kind: str = "
     loaded = load(model, IMAGE, 0, "float32")
     if way == "as loaded":
         return passes.forward(lambda images: loaded(images)[0], batch)
-    optimized, images = optimize_for_inference(loaded, dtype=way), pixels.images(batch, IMAGE)
+    optimized = optimize_for_inference(loaded, dtype="int8" if way == "int8" else None)
+    images = pixels.images(batch, IMAGE)
 
     def run() -> np.ndarray:
         return optimized(images)[0].numpy()
