@@ -132,8 +132,8 @@ def measure(
                 measured.quality = team.ask(row.sides[0], "quality")
                 for name in present:
                     team.ask(name, "release")
-                    if row.has_memory and name != row.limit:
-                        measured.memory[name] = memory(frugal, name, row)
+                if row.has_memory:
+                    measured.memory = memory(frugal, [name for name in present if name != row.limit], row)
             except SideError as error:
                 measured.left_out.setdefault(row.sides[0], str(error))
             tell(described(measured))
@@ -219,15 +219,18 @@ def rounds(team: Team, present: Sequence[str], measured: Measured, budget: Budge
         done, longest = done + 1, max(longest, time.monotonic() - start)
 
 
-def memory(team: Team, name: str, row: Row) -> int:
-    """The bytes that a side needs for a row.
+def memory(team: Team, names: Sequence[str], row: Row) -> dict[str, int]:
+    """The bytes that sides need for a row, which they prepare at the same time and do one after the other.
 
     Raises:
-        SideError: it cannot do it.
+        SideError: one cannot do it.
     """
-    team.prepare(name, row.work).receive()
-    needed = team.ask(name, "memory")
-    team.ask(name, "release")
+    for process in [team.prepare(name, row.work) for name in names]:
+        process.receive()
+    needed = {}
+    for name in names:
+        needed[name] = team.ask(name, "memory")
+        team.ask(name, "release")
     return needed
 
 

@@ -20,7 +20,7 @@ MERGING = {
     READER: Side("digits"),
 }
 Cases = Mapping[Schedule, Sequence[int]]
-SPEEDS: Cases = {"constant": (4, 8, 12, 16), "decreasing": (4, 8, 12, 14, 16)}
+SPEEDS: Cases = {"constant": (8, 16), "decreasing": (8, 14, 16)}
 DIGITS: Cases = {"constant": (2, 4, 8, 12, 15, 20, 32), "decreasing": (2, 4, 8, 12, 15)}
 #: Of the frameworks besides PyTorch.
 ONE: Cases = {"decreasing": (14,)}
