@@ -30,7 +30,7 @@ def main() -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--quick", action="store_const", dest="length", const="quick", help="few rows, in four minutes")
     length.add_argument("--long", action="store_const", dest="length", const="long", help="every row, in two hours")
-    parser.add_argument("--minutes", type=float, help="how long, more or less (default: 2, 20 or 120, by the length)")
+    parser.add_argument("--minutes", type=float, help="how long, more or less (default: 2, 30 or 120, by the length)")
     parser.add_argument(
         "--python",
         action="append",

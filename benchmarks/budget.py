@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-FEWEST, MOST = 3, 40  # rounds
+FEWEST, MOST = 5, 40  # rounds
 
 
 class Budget:

@@ -11,7 +11,7 @@ SIDES = {
     "reading the file": Side("copying", within="trivit", options={"writes": False}),
     "copying the file": Side("copying", within="trivit convert", options={"writes": True}),
 }
-#: Formats of ViT's, in runs of twenty minutes.
+#: Formats of ViT's, in whole runs.
 USUAL = ("timm", "transformers-flax", "keras-hub")
 NOT_OF_VIT = ("big-vision-siglip", "clip", "open-clip", "dinov3", "dinov2", "mae")
 

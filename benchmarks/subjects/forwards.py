@@ -62,11 +62,14 @@ def relatives(sides: tuple[str, ...], limit: str) -> Iterator[Row]:
     return grid("float32", sides, limit, RELATIVES, RELATIVE_BATCHES)
 
 
-def compiled(model: str, batch: int, sides: tuple[str, ...], limit: str) -> Row:
-    """A row of forward passes by torch.compile."""
-    work = {"kind": "forward", "model": model, "batch": batch, "dtype": "float32", "mode": "compiled"}
+def in_manner(manner: str, model: str, batch: int, sides: tuple[str, ...], limit: str, **work: str) -> Row:
+    """A row of forward passes that are run in another manner than `from_pretrained` gives."""
     return Row(
-        f"{title(model, batch, 'float32')}, compiled", work, sides, limit, weight=weight(operations(model, batch))
+        f"{title(model, batch, 'float32')}, {manner}",
+        {"kind": "forward", "model": model, "batch": batch, "dtype": "float32", **work},
+        sides,
+        limit,
+        weight=weight(operations(model, batch)),
     )
 
 

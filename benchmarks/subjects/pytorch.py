@@ -1,17 +1,18 @@
-"""PyTorch: forward passes and training steps of models as they are loaded, and compiled; int8 made ready."""
+"""PyTorch: forward passes and training steps of models as they are loaded, made ready for inference, and compiled."""
 
 from benchmarks.models import VITS
 from benchmarks.rows import Side, Subject
-from benchmarks.subjects.forwards import BATCHES, compiled, grid, large_images, relatives, training_step
+from benchmarks.subjects.forwards import BATCHES, grid, in_manner, large_images, relatives, training_step
 
 SIDES = {
     "trivit": Side("pytorch.from_folder", options={"package": "vit_torch"}),
     "transformers 5": Side("pytorch.from_folder", "transformers-5", options={"package": "transformers"}),
     "timm": Side("pytorch.timm", "transformers-5"),
     "onnxruntime": Side("pytorch.onnxruntime"),
-    "int8": Side("pytorch.int8", options={"way": "int8"}),
-    "trivit, float32": Side("pytorch.int8", options={"way": "float32"}),
-    "torch.ao": Side("pytorch.int8", options={"way": "dynamic"}),
+    "optimized": Side("pytorch.optimized", called="trivit", options={"way": "float32"}),
+    "int8": Side("pytorch.optimized", options={"way": "int8"}),
+    "trivit, float32": Side("pytorch.optimized", options={"way": "float32"}),
+    "torch.ao": Side("pytorch.optimized", options={"way": "dynamic"}),
     "matrix products": Side("pytorch.products", within="trivit"),
 }
 ALL = ("trivit", "transformers 5", "timm", "onnxruntime")
@@ -28,7 +29,12 @@ SUBJECT = Subject(
         *grid("bfloat16", EAGER, LIMIT),
         *grid("int8", INT8, "", VITS[1:3], BATCHES[:2]),
         *relatives(EAGER, LIMIT),
-        compiled("ViT-S/16", 8, EAGER, LIMIT),
+        *(
+            in_manner("optimized", model, batch, ("optimized", *ALL[1:]), LIMIT)
+            for model in VITS[1:3]
+            for batch in BATCHES[:2]
+        ),
+        in_manner("compiled", "ViT-S/16", 8, EAGER, LIMIT, mode="compiled"),
         *large_images(ALL, LIMIT),
         training_step("ViT-S/16", 8, EAGER),
     ),

@@ -74,7 +74,7 @@ def test_all_take_a_turn_each_round_and_ratios_are_theirs_to_ours():
     assert kept["limit"] == {"name": "limit", "part": [0.5] * 3}
     assert kept["left_out"] == {}
     assert kept["quality"] == {"right": 0.5}
-    assert told == ["fake: a row, 3 rounds"]
+    assert told == [f"fake: a row, {FEWEST} rounds"]
 
 
 def test_who_computes_something_else_is_left_out():
