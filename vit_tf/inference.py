@@ -110,4 +110,5 @@ def _check(model: Any, dtype: str | None) -> None:
     if any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers()):
         raise ValueError("the model is quantized already; give the one that it was quantized from.")
     if (size := model.count_params() * BYTES[dtype]) >= LARGEST_FILE:
-        raise ValueError(f"the model takes {size / 1e9:.1f} GB in {dtype or 'float32'}, and an ONNX file holds less than 2.1 GB.")
+        in_dtype = f"{size / 1e9:.1f} GB in {dtype or 'float32'}"
+        raise ValueError(f"the model takes {in_dtype}, and an ONNX file holds less than 2.1 GB.")
