@@ -58,7 +58,7 @@ class PackedWeights:
         """
         if is_traced() or not can_pack(linears, x, packed_dtypes()):
             return None
-        rows = x.numel() // x.shape[-1] if has_mkl(x.dtype) else None
+        rows = x.numel() // x.shape[-1] if uses_mkl(x.dtype) else None
         versions = (version(tensor) for linear in linears for tensor in (linear.weight, linear.bias))
         call = (x.dtype, rows, *versions)
         comes_again, self.last_call = call == self.last_call, call
@@ -146,24 +146,23 @@ def packed_dtypes() -> set[torch.dtype]:
 def _dtypes() -> set[torch.dtype]:
     has_onednn, onednn = torch.backends.mkldnn.is_available(), torch.ops.mkldnn
     is_supported = {
-        torch.float32: lambda: torch.backends.mkl.is_available(),  # on x86; what oneDNN gains elsewhere was not tried
+        torch.float32: torch.backends.mkl.is_available,  # on x86; what oneDNN gains elsewhere was not tried
         torch.bfloat16: lambda: has_onednn and onednn._is_mkldnn_bf16_supported(),
         torch.float16: lambda: has_onednn and onednn._is_mkldnn_fp16_supported(),
     }
     return {dtype for dtype, supports in is_supported.items() if supports()}
 
 
-def has_mkl(dtype: torch.dtype) -> bool:
+def uses_mkl(dtype: torch.dtype) -> bool:
     """Whether products of a dtype go through MKL."""
-    return dtype == torch.float32 and (is_intel() or not torch.backends.mkldnn.is_available())
+    return dtype == torch.float32 and not (is_amd() and torch.backends.mkldnn.is_available())
 
 
 @lru_cache(maxsize=1)
-def is_intel() -> bool:
-    """Whether the processor is Intel's, as far as the system says whose it is."""
+def is_amd() -> bool:
+    """Whether the processor is AMD's, by what the system says of it."""
     processors = Path("/proc/cpuinfo")
-    said = processors.read_text() if processors.exists() else platform.processor()
-    return "AuthenticAMD" not in said
+    return "AuthenticAMD" in (processors.read_text() if processors.exists() else platform.processor())
 
 
 def version(tensor: Any) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from vit_torch import (
     optimize_for_inference,
 )
 from vit_torch.int8 import greatest_weight
-from vit_torch.packing import PackedLinear, PackedWeights, has_mkl, packed_dtypes
+from vit_torch.packing import PackedLinear, PackedWeights, packed_dtypes, uses_mkl
 
 PIXELS = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32).sin()
 TOLERANCE = 1e-5
@@ -32,14 +32,14 @@ SIZES = {
 }
 needs_int8 = pytest.mark.skipif(greatest_weight() is None, reason="no exact products of int8 on this processor")
 needs_layouts = pytest.mark.skipif(torch.float32 not in packed_dtypes(), reason="PyTorch without MKL")
-#: Whose processor it is, which says what makes the products: MKL, with a layout for each size, or oneDNN.
-PROCESSORS = {"Intel": True, "AMD": False}
+#: Whether the processor is AMD's, where oneDNN makes the products; MKL does elsewhere, with a layout for each size.
+LIBRARIES = {"MKL": False, "oneDNN": True}
 
 
-@pytest.fixture(params=PROCESSORS)
+@pytest.fixture(params=LIBRARIES)
 def library(request, monkeypatch):
     """Products by either library, whatever the processor is."""
-    monkeypatch.setattr("vit_torch.packing.is_intel", lambda: PROCESSORS[request.param])
+    monkeypatch.setattr("vit_torch.packing.is_amd", lambda: LIBRARIES[request.param])
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_layout_is_made_when_a_product_comes_again(model, products, library):
     for batch, is_size_again, comes_again in zip(sizes, with_mkl, [False, *[True] * 6], strict=True):
         products.clear()
         answers(model, PIXELS[:batch])
-        assert (3 in products) == (is_size_again if has_mkl(torch.float32) else comes_again)
+        assert (3 in products) == (is_size_again if uses_mkl(torch.float32) else comes_again)
     assert answers(model, PIXELS[:0]).shape == (0, 5)
 
 
