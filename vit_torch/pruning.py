@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_core import PretrainedConfig
+from vit_torch.packing import PackedLinear
 
 
 def prune_heads(model: Any, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
@@ -84,6 +85,8 @@ def _selected(linear: nn.Linear, indices: Tensor, axis: int) -> nn.Linear:
         bias = linear.bias.detach()
         bias = bias.index_select(0, indices) if axis == 0 else bias.clone()
         selected.bias = nn.Parameter(bias, requires_grad=linear.bias.requires_grad)
+    if isinstance(linear, PackedLinear):
+        PackedLinear.take_over(selected, type(linear.packed_weights)())  # with a layout of its own
     return selected.train(linear.training)
 
 

@@ -160,6 +160,16 @@ def test_outputs_follow_what_is_changed(model, change, dtype):
     assert (before - expected).abs().max() > max(error, 1e-3) or change is another_precision
 
 
+@pytest.mark.parametrize("dtype", [None, pytest.param("int8", marks=needs_int8)])
+def test_layers_without_some_heads_stay_ready(model, dtype):
+    attention = optimize_for_inference(model, dtype).vit.encoder.layer[0].attention
+    kind = type(attention.output.dense.packed_weights)
+    answers(model, times=3)
+    model.prune_heads({0: [1]})
+    assert type(attention.output.dense.packed_weights) is kind
+    assert attention.output.dense.packed_weights.layout is None
+
+
 def test_a_second_call_takes_what_was_written_through_data(model):
     optimize_for_inference(model)
     before = answers(model, times=3)
