@@ -59,7 +59,7 @@ def checkpoint(tmp_path_factory):
     keras.utils.set_random_seed(0)
     config = vit_tf.ViTConfig(
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=1,
         num_attention_heads=4,
         intermediate_size=48,
         image_size=32,

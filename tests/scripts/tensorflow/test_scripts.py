@@ -72,30 +72,34 @@ def test_a_functional_model_with_a_transformer_inside(run, checkpoint, tmp_path)
     assert 0 < sum(same) < len(same)  # the first layer was frozen
 
 
-#: Calls a SavedModel's signature in a process that has TensorFlow alone.
+#: Calls the signatures of SavedModels in a process that has TensorFlow alone.
 SERVE = """
 import sys
 sys.modules["keras"] = sys.modules["vit_tf"] = None
 import numpy as np, tensorflow as tf
-folder, inputs, outputs = sys.argv[1:]
-signature = tf.saved_model.load(folder).signatures["serving_default"]
-(name,) = signature.structured_input_signature[1]
-returned = signature(**{name: tf.constant(np.load(inputs))})
-arrays = {name: each.numpy() for name, each in returned.items()}
-np.savez(outputs, **{name: each.astype(bytes) if each.dtype == object else each for name, each in arrays.items()})
+for folder in sys.argv[1:]:
+    signature = tf.saved_model.load(folder).signatures["serving_default"]
+    (name,) = signature.structured_input_signature[1]
+    returned = signature(**{name: tf.constant(np.load(folder + "/../inputs.npy"))})
+    arrays = {name: each.numpy() for name, each in returned.items()}
+    arrays = {name: each.astype(bytes) if each.dtype == object else each for name, each in arrays.items()}
+    np.savez(folder + "/../outputs.npz", **arrays)
 """
 
 
-def served(folder, inputs):
-    """What a SavedModel returns for the only input of its signature."""
-    files = [str(folder.parent / name) for name in ("inputs.npy", "outputs.npz")]
-    np.save(files[0], inputs)
-    command = [sys.executable, "-c", SERVE, str(folder), *files]
+def served(inputs):
+    """What each SavedModel returns for the only input of its signature: {folder: array} -> [{name: array}]."""
+    for folder, array in inputs.items():
+        np.save(folder.parent / "inputs.npy", array)
+    command = [sys.executable, "-c", SERVE, *map(str, inputs)]
     environment = {**os.environ, "PYTHONPATH": ""}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr
-    with np.load(files[1]) as outputs:
-        return dict(outputs)
+    outputs = []
+    for folder in inputs:
+        with np.load(folder.parent / "outputs.npz") as arrays:
+            outputs.append(dict(arrays))
+    return outputs
 
 
 def test_serving_takes_encoded_pictures_and_returns_labels(run, checkpoint, pictures, tmp_path):
@@ -104,15 +108,15 @@ def test_serving_takes_encoded_pictures_and_returns_labels(run, checkpoint, pict
     files = sorted((pictures / "validation").glob("*/*.png"))[:3]
     pixels = ViTImageProcessor(size=32)([PIL.Image.open(file) for file in files], return_tensors="np").pixel_values
 
-    plain = served(tmp_path / "served/plain/saved_model/1", pixels)
-    np.testing.assert_allclose(plain["logits"], model(pixels).logits, atol=1e-5)
-
     encoded = []
     for file in files:
         jpeg = io.BytesIO()
         PIL.Image.open(file).save(jpeg, "JPEG", quality=95)
         encoded.append(base64.urlsafe_b64encode(jpeg.getvalue()).decode())
-    labelled = served(tmp_path / "served/with_labels/1", np.array(encoded))
+
+    folders = [tmp_path / "served" / name for name in ("plain/saved_model/1", "with_labels/1")]
+    plain, labelled = served(dict(zip(folders, (pixels, np.array(encoded)), strict=True)))
+    np.testing.assert_allclose(plain["logits"], model(pixels).logits, atol=1e-5)
     decoded = np.stack([np.asarray(tf.io.decode_jpeg(tf.io.decode_base64(text), channels=3)) for text in encoded])
     resized = tf.image.resize(decoded, (32, 32)) / 127.5 - 1
     probabilities = keras.ops.softmax(model(tf.transpose(resized, (0, 3, 1, 2))).logits).numpy()
