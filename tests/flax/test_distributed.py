@@ -1,7 +1,8 @@
-"""examples/distributed_flax.py in two processes of this machine, as on two hosts."""
+"""examples/distributed_flax.py in two processes of this machine, as on two hosts, and in this one."""
 
 import os
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -11,21 +12,36 @@ import numpy as np
 import pytest
 
 from vit_core.safetensors_file import map_safetensors
+from vit_flax import AutoImageProcessor, ViTConfig, ViTForImageClassification
 
 pytest.importorskip("sklearn.datasets")
 
 ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "examples" / "distributed_flax.py"
 STEPS = 2  # whose learning rate is 1e-4
 
 
-def start(output, devices, *arguments):
-    """The script in a process of its own, with that many devices."""
+@pytest.fixture
+def model(tmp_path):
+    """A model of the bundled one's sizes with one layer, and its processor."""
+    config = ViTConfig.from_pretrained("bundled/vit-digits")
+    config.num_hidden_layers = 1
+    ViTForImageClassification(config).save_pretrained(tmp_path / "model")
+    AutoImageProcessor.from_pretrained("bundled/vit-digits").save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def arguments(model, output):
+    return ["--model", str(model), "--output", str(output), "--steps", str(STEPS), "--batch-size", "16"]
+
+
+def start(*arguments):
+    """The script in a process of its own, with four devices."""
     # As here, to compile fast, with other devices; of what is said twice the last counts.
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "PYTEST_"))}
-    script = ROOT / "examples" / "distributed_flax.py"
     return subprocess.Popen(
-        [sys.executable, "-W", "error", script, *arguments, "--output", output, "--steps", str(STEPS)],
+        [sys.executable, "-W", "error", SCRIPT, *arguments],
         env={**clean, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -49,24 +65,20 @@ def losses(printed):
     return [float(loss) for loss in re.findall(r"^step +\d+ +loss (\S+)$", printed, re.MULTILINE)]
 
 
-def test_two_processes_train_and_save_what_one_does(tmp_path):
+def test_two_processes_train_and_save_what_one_does(model, tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = ("--coordinator", address, "--processes", "2", "--process")
-    alone, first, second = finished(
-        [
-            start(tmp_path / "alone", 4),
-            start(tmp_path / "together", 2, *together, "0"),
-            start(tmp_path / "together", 2, *together, "1"),
-        ]
-    )
-    assert "4 devices, 1 processes" in alone
-    assert "4 devices, 2 processes" in first
+    together = (*arguments(model, tmp_path / "together"), "--coordinator", address, "--processes", "2", "--process")
+    first, second = finished([start(*together, number) for number in "01"])
+    runpy.run_path(str(SCRIPT))["main"](arguments(model, tmp_path / "alone"))
+    alone = capsys.readouterr().out
+    assert "8 devices, 1 processes" in alone
+    assert "8 devices, 2 processes" in first
     assert len(losses(alone)) == STEPS
     assert losses(first) == pytest.approx(losses(alone), abs=1e-5)
     assert not losses(second)
 
-    started = map_safetensors(ROOT / "vit_core" / "bundled" / "vit-digits" / "model.safetensors")
+    started = map_safetensors(model / "model.safetensors")
     expected, found = (map_safetensors(tmp_path / name / "model.safetensors") for name in ("alone", "together"))
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
