@@ -141,8 +141,17 @@ def test_the_collectives_of_a_program_are_seen():
     assert {kind for kind, _ in collectives(transposed.compile())} == {"all-to-all"}
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-@pytest.mark.parametrize("case", RULES)
+#: Each set of rules, and those that split layers also with layers that are scanned.
+CASES = [
+    *((case, False) for case in ("data parallel", "FSDP", "tensor parallel")),
+    *((case, True) for case in ("FSDP", "tensor parallel", "both")),
+]
+in_each_case = pytest.mark.parametrize(
+    ("case", "scan_layers"), CASES, ids=[case + ", scanned" * scan_layers for case, scan_layers in CASES]
+)
+
+
+@in_each_case
 def test_a_step_on_a_mesh_is_that_of_one_device(tiny_config, case, scan_layers):
     params, expected_state, expected_loss = of_one_device(tiny_config.to_json_string(), scan_layers)
     on = partitioning(case)
@@ -177,8 +186,7 @@ def test_a_step_on_a_mesh_is_that_of_one_device(tiny_config, case, scan_layers):
             assert all(size % 17 or size == positions for size in sizes)
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-@pytest.mark.parametrize("case", ["data parallel", "FSDP", "tensor parallel"])
+@pytest.mark.parametrize(("case", "scan_layers"), CASES[:-1])
 def test_a_forward_pass_exchanges_no_more_than_its_rules_need(tiny_config, case, scan_layers):
     on = partitioning(case)
     model = FlaxViTForImageClassification(tiny_config, scan_layers=scan_layers, partitioning=on, _do_init=False)
@@ -261,8 +269,7 @@ def read(monkeypatch):
     return shapes
 
 
-@pytest.mark.parametrize("scan_layers", [False, True], ids=["unrolled", "scanned"])
-@pytest.mark.parametrize("case", RULES)
+@in_each_case
 def test_loading_onto_a_mesh_reads_for_each_device_its_part(read, case, scan_layers):
     on = partitioning(case)
     expected = FlaxViTForImageClassification.from_pretrained("bundled/vit-digits", scan_layers=scan_layers)
