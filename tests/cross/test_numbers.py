@@ -24,7 +24,7 @@ def examples(framework, count):
     thousand examples, a random input comes near one.
     """
     if framework.compiles:
-        count = 3
+        count = 2
     return settings(derandomize=True, phases=[Phase.generate], max_examples=count)  # none is simpler than another
 
 
@@ -145,7 +145,7 @@ def compare_in_both_precisions(twins, architecture, config, inputs, **options):
 
 
 def test_classifiers_of_any_config_agree(framework, twins):
-    @examples(framework, 12)
+    @examples(framework, 6)
     @given(config=configs(), integers=st.booleans(), count=st.integers(1, 3))
     def agree(config, integers, count):
         inputs = {"pixel_values": images(config, count), "labels": labels_for(config, count, integers)}
@@ -155,7 +155,7 @@ def test_classifiers_of_any_config_agree(framework, twins):
 
 
 def test_gradients_of_ordinary_classifiers_agree_in_float32(framework, twins):
-    @examples(framework, 12)
+    @examples(framework, 6)
     @given(config=ordinary_configs(), count=st.integers(1, 3))
     def agree(config, count):
         pair = twins("ViTForImageClassification", config)
@@ -165,7 +165,7 @@ def test_gradients_of_ordinary_classifiers_agree_in_float32(framework, twins):
 
 
 def test_masked_image_models_of_any_config_agree(framework, twins):
-    @examples(framework, 6)
+    @examples(framework, 3)
     @given(config=configs(square_patches=True), data=st.data())
     def agree(config, data):
         patches = config.grid[0] * config.grid[1]
@@ -179,7 +179,7 @@ def test_masked_image_models_of_any_config_agree(framework, twins):
 
 
 def test_base_models_of_any_config_agree(framework, twins):
-    @examples(framework, 6)
+    @examples(framework, 3)
     @given(config=configs(), use_mask_token=st.booleans())
     def agree(config, use_mask_token):
         inputs = {"pixel_values": images(config)}
@@ -191,34 +191,33 @@ def test_base_models_of_any_config_agree(framework, twins):
     agree()
 
 
-@pytest.mark.parametrize("size", [(8, 8), (24, 47), (64, 40)])
-def test_images_of_another_size_agree(twins, tiny_config, size):
+def test_images_of_another_size_agree(twins, tiny_config):
     tiny_config.initializer_range = 0.15
     pair = twins("ViTForImageClassification", tiny_config)
-    inputs = {"pixel_values": images(tiny_config, size=size), "labels": np.array([0, 4])}
-    compare(pair, inputs, interpolate_pos_encoding=True)
+    for size, gradients in (((8, 8), False), ((24, 47), True), ((64, 40), False)):
+        inputs = {"pixel_values": images(tiny_config, size=size), "labels": np.array([0, 4])}
+        compare(pair, inputs, gradients, everything=gradients, interpolate_pos_encoding=True)
 
 
-@pytest.mark.parametrize("shape", [(4,), (2, 4)])
-def test_head_masks_agree_also_with_pruned_heads(twins, tiny_config, shape):
+def test_head_masks_agree_also_with_pruned_heads(twins, tiny_config):
     tiny_config.initializer_range, tiny_config.pruned_heads = 0.15, {1: [0, 2]}
     pair = twins("ViTForImageClassification", tiny_config)
-    head_mask = np.random.default_rng(4).uniform(0.1, 1.5, shape).astype("float32")
-    head_mask[..., 1] = 0
-    compare(pair, {"pixel_values": images(tiny_config), "labels": np.array([0, 4]), "head_mask": head_mask})
+    inputs = {"pixel_values": images(tiny_config), "labels": np.array([0, 4])}
+    for shape, gradients in (((4,), False), ((2, 4), True)):
+        head_mask = np.random.default_rng(4).uniform(0.1, 1.5, shape).astype("float32")
+        head_mask[..., 1] = 0
+        compare(pair, {**inputs, "head_mask": head_mask}, gradients, everything=gradients)
 
 
+@pytest.mark.parametrize("framework", ["keras", "flax"], indirect=True)  # scanned layers have no part in a loss
 def test_labels_that_do_not_count_agree(twins, tiny_config):
     pair = twins("ViTForImageClassification", tiny_config)
     compare(pair, {"pixel_values": images(tiny_config, 3), "labels": np.array([0, -100, 4])})
 
 
-@pytest.mark.parametrize("architecture", ["ViTForImageClassification", "ViTForMaskedImageModeling"])
-def test_gradient_checkpointing_agrees(twins, tiny_config, architecture):
-    pair = twins(architecture, tiny_config)
+def test_gradient_checkpointing_agrees(twins, tiny_config):
+    pair = twins("ViTForImageClassification", tiny_config)
     pair.other.enable_gradient_checkpointing()
     pair.torch.enable_gradient_checkpointing()
-    target = {"labels": np.array([0, 4])}
-    if architecture == "ViTForMaskedImageModeling":
-        target = {"bool_masked_pos": np.arange(32).reshape(2, 16) % 3 == 0}
-    compare(pair, {"pixel_values": images(tiny_config), **target}, everything=False, training=True)
+    inputs = {"pixel_values": images(tiny_config), "labels": np.array([0, 4])}
+    compare(pair, inputs, everything=False, training=True)
