@@ -211,7 +211,7 @@ def test_the_base_model_learns_its_pooled_output(tiny_config):
     model = TFViTModel(tiny_config)
     targets = np.zeros((6, 32), "float32")
     expected = np.mean(model(IMAGES).pooler_output.numpy() ** 2)
-    model.compile(sgd(), "mean_squared_error", run_eagerly=True)
+    model.compile(sgd(), "mean_squared_error")
     history = model.fit(IMAGES, targets, batch_size=6, epochs=2, verbose=0).history
     assert history["loss"][0] == pytest.approx(expected, abs=TOLERANCE)
     assert history["loss"][1] < history["loss"][0]
@@ -222,7 +222,7 @@ def test_the_base_model_learns_its_pooled_output(tiny_config):
 
 def test_validation_data_and_a_split_are_evaluated(model):
     losses = cross_entropies(model(IMAGES).logits, LABELS)
-    model.compile(standing_still(), run_eagerly=True)
+    model.compile(standing_still())
     train, held_out = slice(0, 3), slice(3, 6)
     dictionary = {"pixel_values": IMAGES[held_out], "labels": LABELS[held_out]}
     for validation_data in (
@@ -363,7 +363,7 @@ def test_base_models_that_return_tuples_learn_their_pooled_output(tiny_config):
 def test_single_batches_are_trained_tested_and_predicted(model):
     logits = model(IMAGES).logits.numpy()
     expected = cross_entropies(logits, LABELS).mean()
-    model.compile(sgd(), keras_loss(), metrics=["accuracy"], run_eagerly=True)
+    model.compile(sgd(), keras_loss(), metrics=["accuracy"])
     np.testing.assert_allclose(model.predict_on_batch(IMAGES).logits, logits, atol=TOLERANCE, rtol=0)
     batch = {"pixel_values": IMAGES, "labels": LABELS}
     np.testing.assert_allclose(model.predict_on_batch(batch).logits, logits, atol=TOLERANCE, rtol=0)
@@ -439,7 +439,7 @@ def test_labels_out_of_range_are_named_in_fit(model):
 
 def test_nan_stops_training(model, tiny_config):
     callback = keras.callbacks.TerminateOnNaN()
-    model.compile("sgd", run_eagerly=True)
+    model.compile("sgd")
     history = model.fit(np.full_like(IMAGES, np.nan), LABELS, epochs=3, callbacks=[callback], verbose=0)
     assert len(history.epoch) == 1
     assert np.isnan(history.history["loss"]).all()
