@@ -30,7 +30,7 @@ COLUMNS = 3
 HOW = "Right of the line Trivit is faster. Medians, with quartiles of the rounds; behind a model's name, its batch."
 DISTURBED_HOW = "Measured while other programs used the machine: this says little. Right of the line Trivit is faster."
 # Inches.
-ROW, TITLE, TICKS, HEAD = 0.17, 0.5, 0.25, 0.6
+ROW, TITLE, TICKS, HEAD = 0.17, 0.5, 0.25, 0.85
 LABELS, GAP = 1.62, 0.3
 
 
@@ -70,8 +70,8 @@ def head(figure: Figure, height: float, how: str, legend: Mapping[str, Any], the
     figure.legend(
         legend.values(),
         legend.keys(),
-        loc="upper right",
-        bbox_to_anchor=(1 - GAP / WIDTH, 1 - 0.02 / height),
+        loc="upper left",
+        bbox_to_anchor=(0, 1 - 0.6 / height),
         ncols=len(legend),
         frameon=False,
         labelcolor=theme.ink,
