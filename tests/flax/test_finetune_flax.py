@@ -1,7 +1,6 @@
 """examples/finetune_flax.py, run for a moment."""
 
 import dataclasses
-import re
 import runpy
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from vit_flax import AutoImageProcessor, ViTForImageClassification
 pytest.importorskip("sklearn.datasets")
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "finetune_flax.py"
-COUNT = 448  # images to train on, seven batches
+COUNT = 832  # images to train on, 13 batches
 
 
 @pytest.fixture(scope="module")
 def script():
-    """The script's functions, with a third of the digits to train on."""
+    """The script's functions, with some of the digits to train on."""
     functions = runpy.run_path(str(SCRIPT), run_name="finetune_flax")["main"].__globals__
     split = functions["load_split"]()
     few = {name: getattr(split, name)[:COUNT] for name in ("train_images", "train_labels")}
@@ -40,8 +39,7 @@ def test_a_new_model_learns_at_once_and_is_saved_as_it_was_tested(script, tmp_pa
     fraction = accuracy(tmp_path / "new", script["load_split"]())
     assert "epoch   3 of 3 " in printed
     assert f"accuracy on 450 test images: {fraction:.2%}" in printed
-    losses = [float(loss) for loss in re.findall(r"loss (\S+)", printed)]
-    assert losses[-1] < losses[0] - 0.1
+    assert fraction > 0.2  # chance is 0.1
 
 
 def test_a_checkpoint_goes_on_where_it_was_in_half_precision_with_scanned_layers(script, tmp_path, capsys):
@@ -53,7 +51,7 @@ def test_a_checkpoint_goes_on_where_it_was_in_half_precision_with_scanned_layers
     before = ViTForImageClassification.from_pretrained("bundled/vit-digits").params["classifier"]["kernel"]
     after = ViTForImageClassification.from_pretrained(tmp_path / "more").params["classifier"]["kernel"]
     assert after.dtype == "float32"
-    assert 0 < np.abs(after - before).max() < 7 * 1.1e-5  # AdamW moves a weight by about the learning rate in a step
+    assert 0 < np.abs(after - before).max() < 13 * 1.1e-5  # AdamW moves a weight by about the learning rate in a step
 
 
 @pytest.mark.parametrize(
@@ -75,7 +73,7 @@ def test_a_bad_argument_ends_in_one_sentence(script, capsys, arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--batch-size", "449"], "--batch-size is 449, but there are 448 images to train on; choose fewer"),
+        (["--batch-size", "833"], "--batch-size is 833, but there are 832 images to train on; choose fewer"),
         (["--model", "no/such/folder"], "no/such/folder"),
     ],
 )
