@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.errors import ScopeParamShapeError
+from flax.traverse_util import unflatten_dict
 
 from vit_core.layouts import FLAX
 from vit_core.parameters import parameters
@@ -24,7 +26,7 @@ from vit_flax.modeling import (
     FlaxViTSelfAttention,
     FlaxViTSelfOutput,
 )
-from vit_flax.parameter_tree import flatten
+from vit_flax.parameter_tree import flatten, joined
 
 RNG = jax.random.PRNGKey(0)
 IMAGES = np.linspace(-1, 1, 2 * 3 * 32 * 32, dtype=np.float32).reshape(2, 32, 32, 3)
@@ -209,3 +211,23 @@ def test_a_field_that_a_subclass_adds_comes_after_the_dtype(config):
 
 def test_every_parameter_of_the_table_is_in_a_part(config, params):
     assert set(flatten(params)) == {FLAX.path(row) for row in parameters(config)}
+
+
+@pytest.mark.parametrize(("of_layer", "name"), [("intermediate/dense", "kernel"), ("layernorm_before", "scale")])
+def test_a_parameter_of_another_shape_is_named_with_its_place(config, params, of_layer, name):
+    layer = {joined(path): leaf for path, leaf in flatten(params["encoder"]["layer"]["0"]).items()}
+    layer[f"{of_layer}/{name}"] = layer[f"{of_layer}/{name}"][:-1]
+    with pytest.raises(ScopeParamShapeError) as caught:
+        FlaxViTLayer(config).apply({"params": unflatten_dict(layer, sep="/")}, TOKENS)
+    assert f'"{name}" in "/{of_layer}"' in str(caught.value)
+
+
+def test_a_parameter_that_is_there_is_not_traced_again(config, params, monkeypatch):
+    def fail(*_):
+        raise AssertionError("an initialiser was called")
+
+    monkeypatch.setattr("vit_flax.parts.normal", lambda deviation: fail)
+    with_params = FlaxViTLayer(config).apply({"params": params["encoder"]["layer"]["0"]}, TOKENS)
+    assert with_params[0].shape == TOKENS.shape
+    with pytest.raises(AssertionError, match="initialiser"):
+        FlaxViTLayer(config).init(RNG, TOKENS)
