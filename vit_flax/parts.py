@@ -35,10 +35,10 @@ class GivenParameters(nn.Module):
         """
         if not self.has_variable("params", name):
             return super().param(name, init_fn, *init_args, unbox=unbox, **init_kwargs)
-        boxed = self.get_variable("params", name)
+        boxed: Any = self.get_variable("params", name)
         value, shape = nn.unbox(boxed), tuple(init_args[0])
         if jnp.shape(value) != shape:
-            raise ScopeParamShapeError(name, self.scope.path_text, jnp.shape(value), shape)
+            raise ScopeParamShapeError(name, "/" + "/".join(self.path), jnp.shape(value), shape)
         return value if unbox else boxed
 
 
