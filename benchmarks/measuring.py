@@ -27,7 +27,7 @@ class Measured:
         row: the row.
         turns: seconds of each side in each round.
         cpu: those of all of its threads together.
-        memory: bytes that each needed, if that was measured.
+        memory: bytes that each needed, if that was measured, or is told by its turns.
         left_out: who was left out, and why.
         quality: of our answers, by what is counted.
     """
@@ -216,6 +216,8 @@ def rounds(team: Team, present: Sequence[str], measured: Measured, budget: Budge
         for name, turn in turns.items():
             measured.turns.setdefault(name, []).append(turn["seconds"])
             measured.cpu.setdefault(name, []).append(turn["cpu_seconds"])
+            if turn["memory"] is not None:
+                measured.memory[name] = max(turn["memory"], measured.memory.get(name, 0))
         done, longest = done + 1, max(longest, time.monotonic() - start)
 
 

@@ -24,6 +24,7 @@ class Side:
         within: the side whose process it shares; a limit is measured where what it limits is.
         called: its name in tables, if it is another than among the sides.
         options: what its `prepare` gets besides the row's work.
+        variables: what is in the environment of its process besides.
     """
 
     module: str
@@ -31,6 +32,7 @@ class Side:
     within: str = ""
     called: str = ""
     options: Work = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

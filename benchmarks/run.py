@@ -66,7 +66,7 @@ def run(
         def start(side: Side, more: Mapping[str, str]) -> Process:
             if side.environment not in pythons:
                 raise SideError(f"there is no environment {side.environment}")
-            return Process(pythons[side.environment], {**variables, weights.FOLDER: folder, **more})
+            return Process(pythons[side.environment], {**variables, weights.FOLDER: folder, **side.variables, **more})
 
         for subject, rows in wanted:
             for measured in measure(subject, rows, start, budget, tell, here["instructions"]):

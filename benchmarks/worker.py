@@ -55,11 +55,23 @@ def peak(run: Callable[[], Any]) -> int:
     return first_peak(run)
 
 
+class Spent(NamedTuple):
+    """What doing work once took, where the work itself knows better than who asked for it.
+
+    Attributes:
+        seconds: of what counts.
+        memory: the bytes that it needed, where they are not measured apart.
+    """
+
+    seconds: float
+    memory: int | None = None
+
+
 class Prepared(NamedTuple):
     """Work that is ready to be done, again and again.
 
     Attributes:
-        run: does it once, to its end. Where it returns a number, these are its seconds; otherwise they are taken here.
+        run: does it once, to its end. Where it returns `Spent`, that counts; otherwise its time is taken here.
         answer: some numbers of what it computes, the same of all who do the same work.
         memory: the bytes that it needs, in a process that is `FRUGAL`.
         quality: how good its answers are, as shares by what is counted, where others' speed has a price.
@@ -87,15 +99,17 @@ class Worker:
         prepared = self.work[side]
         return prepared.answer() if prepared.answer else None
 
-    def turn(self, side: str, repeats: int) -> dict[str, float]:
-        """Do it some times; gives the mean seconds, and those of all threads together."""
+    def turn(self, side: str, repeats: int) -> dict[str, Any]:
+        """Do it some times; gives the mean seconds, those of all threads together, and the most memory, if it says so."""
         run = self.work[side].run
         start, cpu_start = time.perf_counter(), time.process_time()
-        own = [run() for _ in range(repeats)]
+        spent = [run() for _ in range(repeats)]
         seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-        if isinstance(own[0], float):
-            seconds = sum(own)
-        return {"seconds": seconds / repeats, "cpu_seconds": cpu_seconds / repeats}
+        memory = None
+        if isinstance(spent[0], Spent):
+            seconds = sum(each.seconds for each in spent)
+            memory = max((each.memory for each in spent if each.memory is not None), default=None)
+        return {"seconds": seconds / repeats, "cpu_seconds": cpu_seconds / repeats, "memory": memory}
 
     def quality(self, side: str) -> dict[str, float]:
         """How good its answers are, if that is a question."""

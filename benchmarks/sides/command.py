@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import weights
 from benchmarks.sides.photographs import PHOTO_SIZE, jpeg, photo
-from benchmarks.worker import Prepared
+from benchmarks.worker import Prepared, Spent
 
 DISTINCT = 50  # photographs; the others are copies
 
@@ -47,7 +47,7 @@ def prepare(kind: str, model: str, photos: int, programs: Mapping[str, str]) -> 
     given = [str(weights.folder(model)), str(folder_of(photos))]
     program = [sys.executable, "-c", programs[kind], *given]
 
-    def run() -> tuple[float, int]:
+    def run() -> Spent:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             process = subprocess.Popen([*program, str(Path(folder) / "output.npz")], stdout=subprocess.DEVNULL)
@@ -55,6 +55,6 @@ def prepare(kind: str, model: str, photos: int, programs: Mapping[str, str]) -> 
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode:
                 raise subprocess.CalledProcessError(process.returncode, programs[kind])
-            return time.perf_counter() - start, used.ru_maxrss * 1024
+            return Spent(time.perf_counter() - start, used.ru_maxrss * 1024)
 
-    return Prepared(lambda: run()[0], memory=lambda _: run()[1])
+    return Prepared(run)

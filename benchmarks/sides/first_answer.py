@@ -8,13 +8,13 @@ import time
 from typing import Any
 
 from benchmarks.processes import Process
-from benchmarks.worker import Prepared
+from benchmarks.worker import Prepared, Spent
 
 
 def prepare(module: str, **work: Any) -> Prepared:
     """Have a fresh process do once what a module of `benchmarks.sides` prepares."""
 
-    def run() -> float:
+    def run() -> Spent:
         with tempfile.TemporaryDirectory() as cache:  # torch.compile finds nothing that it has compiled before
             start = time.perf_counter()
             process = Process(sys.executable, {"TORCHINDUCTOR_CACHE_DIR": cache})
@@ -24,6 +24,6 @@ def prepare(module: str, **work: Any) -> Prepared:
             finally:
                 seconds = time.perf_counter() - start
                 process.close()
-        return seconds
+        return Spent(seconds)
 
     return Prepared(run)

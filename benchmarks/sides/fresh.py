@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from benchmarks.worker import Prepared
+from benchmarks.worker import Prepared, Spent
 
 
 def prepare(kind: str, programs: Mapping[str, str]) -> Prepared:
@@ -19,9 +19,9 @@ def prepare(kind: str, programs: Mapping[str, str]) -> Prepared:
     """
     command = [sys.executable, "-c", programs[kind]]
 
-    def run() -> float:
+    def run() -> Spent:
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return time.perf_counter() - start
+        return Spent(time.perf_counter() - start)
 
     return Prepared(run)

@@ -35,7 +35,7 @@ def rows() -> Iterator[Row]:
         for count, length in COUNTS.items():
             work = {"kind": kind, "model": MODEL, "photos": count}
             title = f"trivit {kind}, {count} photos, {MODEL}"
-            yield Row(title, work, tuple(SIDES), "", length, weight=6, has_memory=True, fewest=1)
+            yield Row(title, work, tuple(SIDES), "", length, weight=6, fewest=1)
 
 
 SUBJECT = Subject("commands", "Commands on folders of photographs", SIDES, tuple(rows()))

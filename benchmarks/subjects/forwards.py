@@ -82,11 +82,11 @@ def large_images(sides: tuple[str, ...], limit: str) -> Iterator[Row]:
         yield Row(name, work, sides, limit, length, weighed, has_memory=True, fewest=1)
 
 
-def training_step(model: str, batch: int, sides: tuple[str, ...]) -> Row:
-    """A row of training steps."""
+def training_step(model: str, batch: int, sides: tuple[str, ...], manner: str = "") -> Row:
+    """A row of training steps; one whose sides run in another manner has no memory."""
     work = {"kind": "training step", "model": model, "batch": batch, "dtype": "float32"}
-    name = f"{title(model, batch, 'float32')}, training step"
-    return Row(name, work, sides, weight=weight(3 * operations(model, batch)), has_memory=True)
+    name = ", ".join(filter(None, (title(model, batch, "float32"), "training step", manner)))
+    return Row(name, work, sides, weight=weight(3 * operations(model, batch)), has_memory=not manner)
 
 
 def title(model: str, batch: int, dtype: str) -> str:

@@ -11,10 +11,16 @@ from benchmarks.budget import FEWEST, Budget
 from benchmarks.measuring import measure
 from benchmarks.processes import Process, SideError
 from benchmarks.rows import Row, Side, Subject
-from benchmarks.worker import FRUGAL, Prepared, Worker
+from benchmarks.worker import FRUGAL, Prepared, Spent, Worker
 
 #: For each module of the fake processes: seconds of a turn, and the answer.
-SPEEDS = {"ours": (1.0, [1.0, 2.0]), "theirs": (1.5, [1.0, 2.0]), "limit": (0.5, None), "other": (0.1, [1.0, 3.0])}
+SPEEDS = {
+    **{"ours": (1.0, [1.0, 2.0]), "telling": (1.0, [1.0, 2.0]), "theirs": (1.5, [1.0, 2.0])},
+    **{"limit": (0.5, None), "other": (0.1, [1.0, 3.0])},
+}
+
+#: The memory that turns tell.
+TOLD = {"telling": 3000}
 
 
 class FakeProcess:
@@ -46,7 +52,8 @@ class FakeProcess:
                 raise SideError("nothing is prepared")
             return SPEEDS[self.modules[side]][1]
         if method == "turn":
-            return {"seconds": SPEEDS[self.modules[side]][0], "cpu_seconds": 2 * SPEEDS[self.modules[side]][0]}
+            seconds, memory = SPEEDS[self.modules[side]][0], TOLD.get(self.modules[side])
+            return {"seconds": seconds, "cpu_seconds": 2 * seconds, "memory": memory}
         return {"memory": 1000, "quality": {"right": 0.5}}.get(method)
 
     def close(self):
@@ -114,6 +121,12 @@ def test_memory_is_measured_in_other_processes_than_time():
     assert {is_frugal for method, _, is_frugal in log if method == "turn"} == {False}
 
 
+def test_memory_that_turns_tell_needs_no_process_of_its_own():
+    kept, log, *_ = measured(["telling", "theirs"])
+    assert kept["bytes"] == {"telling": 3000}
+    assert "memory" not in {method for method, *_ in log}
+
+
 @pytest.fixture
 def process():
     process = Process(sys.executable, FRUGAL)
@@ -145,15 +158,16 @@ def test_an_interpreter_that_is_not_there_is_a_sentence():
 def test_a_worker_takes_the_time_unless_the_work_does_and_sees_the_memory(monkeypatch):
     size = 60_000_000
     toys = {
-        "timed": Prepared(lambda: 5.0, lambda: [1.0]),
+        "told": Prepared(lambda: Spent(5.0, 1000), lambda: [1.0]),
         "large": Prepared(lambda: np.ones(size, np.uint8).sum() and None),
     }
     monkeypatch.setitem(sys.modules, "benchmarks.sides.toy", SimpleNamespace(prepare=lambda name: toys[name]))
     worker = Worker()
     for name in toys:
         worker.prepare(name, "toy", {"name": name})
-    assert worker.answer("timed") == [1.0]
+    assert worker.answer("told") == [1.0]
     assert worker.answer("large") is None
-    assert worker.turn("timed", 3)["seconds"] == 5
+    assert worker.turn("told", 3) | {"cpu_seconds": 0} == {"seconds": 5, "cpu_seconds": 0, "memory": 1000}
     assert worker.turn("large", 1)["seconds"] < 5
+    assert worker.turn("large", 1)["memory"] is None
     assert 0.95 * size < worker.memory("large") < 1.5 * size

@@ -11,7 +11,7 @@ import vit_flax
 from benchmarks import pixels
 from benchmarks.models import IMAGE, MODELS, fields_of
 from benchmarks.sides.flax import passes
-from benchmarks.worker import Prepared
+from benchmarks.worker import Prepared, Spent
 
 
 def prepare(model: str, batch: int, layers: dict[str, Any], image: int = IMAGE) -> Prepared:
@@ -31,10 +31,10 @@ def prepare(model: str, batch: int, layers: dict[str, Any], image: int = IMAGE) 
     given = [pixels.images(batch, image), pixels.labels(batch)]
     shapes = [params, jax.eval_shape(optimizer.init, params), *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in given)]
 
-    def compiled() -> tuple[float, Any]:
+    def run() -> Spent:
         jax.clear_caches()
         start = time.perf_counter()
-        result = step.lower(*shapes).compile()
-        return time.perf_counter() - start, result
+        compiled = step.lower(*shapes).compile()
+        return Spent(time.perf_counter() - start, compiled.memory_analysis().temp_size_in_bytes)
 
-    return Prepared(lambda: compiled()[0], memory=lambda _: compiled()[1].memory_analysis().temp_size_in_bytes)
+    return Prepared(run)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from benchmarks import pixels
 from benchmarks.models import IMAGE
-from benchmarks.worker import Prepared
+from benchmarks.worker import Prepared, Spent
 
 LEARNING_RATE = 1e-4
 STEPS = 3  # of a turn of training, besides the first, which includes the start of `fit`
@@ -46,10 +46,10 @@ def step(keras: Any, model: Any, batch: int, image: int = IMAGE, channels_last: 
     images = np.concatenate([pixels.images(batch, image, channels_last)] * (1 + STEPS))
     labels = np.concatenate([pixels.labels(batch)] * (1 + STEPS))
 
-    def run() -> float:
+    def run() -> Spent:
         times: list[float] = []
         clock = keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: times.append(time.perf_counter()))
         model.fit(images, labels, batch_size=batch, shuffle=False, verbose=0, callbacks=[clock])
-        return sum(end - start for start, end in pairwise(times)) / STEPS
+        return Spent(sum(end - start for start, end in pairwise(times)) / STEPS)
 
     return Prepared(run)
