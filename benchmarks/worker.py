@@ -100,7 +100,7 @@ class Worker:
         return prepared.answer() if prepared.answer else None
 
     def turn(self, side: str, repeats: int) -> dict[str, Any]:
-        """Do it some times; gives mean seconds, those of all threads together, and the most memory if the work tells it."""
+        """Do it some times; gives mean seconds, those of all threads together, and the most memory if that is told."""
         run = self.work[side].run
         start, cpu_start = time.perf_counter(), time.process_time()
         spent = [run() for _ in range(repeats)]
