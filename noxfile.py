@@ -56,6 +56,12 @@ PEER_TESTS = {
     "tf": (["tf", "torch"], ["tf-keras", "datasets"], ["tf"]),
     "flax": (["flax", "torch"], [], ["flax"]),
 }
+#: What users read and run: examples in the documentation, scripts as people write them, those of examples/ and those
+#: that made the bundled models. They have a run of their own, since they train for real.
+EXAMPLES = [
+    *("tests/docs", "tests/scripts", "tests/flax/test_finetune_flax.py", "tests/tf/test_finetune_keras.py"),
+    *("tests/torch/test_finetune_torch.py", "tests/torch/test_bundled_digits.py", "tests/torch/test_bundled_mae.py"),
+]
 GROUPS = nox.project.load_toml("pyproject.toml")
 
 
@@ -81,10 +87,14 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run all tests; arguments after -- go to pytest."""
+    """Test the package; after --: the word examples for pages, scripts and examples instead, or arguments of pytest."""
     install(session, *BACKENDS, "cli", groups=("test",))
     # Each worker takes neighbouring tests, so that it needs few frameworks, and what another has not begun at the end.
-    session.run("pytest", *(session.posargs or ["-n", "2", "--dist", "worksteal"]))
+    parallel = ["-n", "2", "--dist", "worksteal"]
+    if session.posargs == ["examples"]:
+        session.run("pytest", *parallel, *EXAMPLES)
+    else:
+        session.run("pytest", *(session.posargs or [*parallel, *(f"--ignore={path}" for path in EXAMPLES)]))
 
 
 @nox.session
