@@ -108,7 +108,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed and memory beside the peers, for the page on speed; after --: --quick, subjects, --rows WORD."""
+    """Measure speed and memory beside the peers, for the page on speed; after --: --quick, --long, subjects, --rows."""
     environments = benchmark_environments()
     pythons = []
     for name, environment in environments.items():

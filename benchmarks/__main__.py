@@ -25,12 +25,22 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(SUBJECTS)}; all by default")
     parser.add_argument(
-        "--rows", nargs="+", default=[], metavar="WORD", help="rows whose titles have all of these words"
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="rows whose titles have all of these words; of a long run, if no other is asked for",
     )
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--quick", action="store_const", dest="length", const="quick", help="few rows, in four minutes")
-    length.add_argument("--long", action="store_const", dest="length", const="long", help="every row, in two hours")
-    parser.add_argument("--minutes", type=float, help="how long, more or less (default: 2, 30 or 120, by the length)")
+    length.add_argument("--quick", action="store_const", dest="length", const="quick", help="few rows, in two minutes")
+    length.add_argument(
+        "--long",
+        action="store_const",
+        dest="length",
+        const="long",
+        help="every row, in two hours, for the documentation",
+    )
+    parser.add_argument("--minutes", type=float, help="how long, more or less (default: 2, 20 or 120, by the length)")
     parser.add_argument(
         "--python",
         action="append",
@@ -41,9 +51,9 @@ def main() -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        help="the JSON to write, beside which the pictures are drawn (default: docs/speed.json for all subjects in "
-        "full length, which is what the documentation shows; otherwise build/speed.json). All subjects begin it anew; "
-        "some subjects or rows are added to what it holds, or replace it there",
+        help="the JSON to write, beside which the pictures are drawn (default: docs/speed.json for --long, which is what "
+        "the documentation shows; otherwise build/speed.json). All subjects begin it anew; some subjects or rows are "
+        "added to what it holds, or replace it there",
     )
     parser.add_argument(
         "--draw", type=Path, metavar="JSON", help="measure nothing: draw and print what this file holds"
@@ -61,12 +71,12 @@ def main() -> None:
     unknown = set(pythons) - set(ENVIRONMENTS)
     if unknown:
         parser.error(f"there is no environment {', '.join(sorted(unknown))}; there are {', '.join(ENVIRONMENTS)}")
-    length = options.length or "whole"
+    length = options.length or ("long" if options.rows else "whole")
     wanted = chosen(options.subjects or SUBJECTS, length, options.rows)
     if not wanted:
         parser.error(f"no row of a {length} run has {' and '.join(options.rows)} in its title")
     is_piece = bool(options.subjects or options.rows)
-    is_published = length == "whole" and not is_piece
+    is_published = length == "long" and not is_piece
     output = options.output or (PUBLISHED if is_published else ROOT / "build" / "speed.json")
     pythons = {"trivit": sys.executable, **pythons}
     here = conditions(wanted, pythons)

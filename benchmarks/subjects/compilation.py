@@ -19,7 +19,7 @@ SUBJECT = Subject(
     "Compiling a training step in JAX",
     SIDES,
     (
-        Row("ViT-S/16, batch 8", {"model": "ViT-S/16", "batch": 8}, tuple(SIDES), weight=4),
+        Row("ViT-S/16, batch 8", {"model": "ViT-S/16", "batch": 8}, tuple(SIDES), "", "long", 4),
         Row("ViT-L/16, batch 8", {"model": "ViT-L/16", "batch": 8}, tuple(SIDES), "", "long", 10),
     ),
     has_peers=False,

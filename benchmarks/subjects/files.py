@@ -11,7 +11,7 @@ SIDES = {
     "reading the file": Side("copying", within="trivit", options={"writes": False}),
     "copying the file": Side("copying", within="trivit convert", options={"writes": True}),
 }
-#: Formats of ViT's, in whole runs.
+#: Formats of ViT's that a base model is written in, the first one in whole runs.
 USUAL = ("timm", "transformers-flax", "keras-hub")
 NOT_OF_VIT = ("big-vision-siglip", "clip", "open-clip", "dinov3", "dinov2", "mae")
 
@@ -30,7 +30,7 @@ SUBJECT = Subject(
     SIDES,
     (
         Row(f"load {BASE} in PyTorch", {"model": BASE}, LOADING, "reading the file", "quick", has_memory=True),
-        *(conversion(BASE, to, "whole") for to in USUAL),
+        *(conversion(BASE, to, "whole" if to == USUAL[0] else "long") for to in USUAL),
         *(conversion(LARGE, to, "long") for to in WRITABLE_NAMES if to not in NOT_OF_VIT),
     ),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from benchmarks.arithmetic import operations
-from benchmarks.rows import Row, Side, Subject
+from benchmarks.rows import Length, Row, Side, Subject
 from benchmarks.subjects.forwards import weight
 
 SIDES = {
@@ -15,6 +15,8 @@ MODEL = "ViT-S/16"
 #: From where all grow: what the other axes stay at.
 START = {"image": 224, "layers": 12, "batch": 1}
 AXES = {"image": (112, 224, 320, 448, 640), "layers": (3, 12, 24), "batch": (1, 4, 16)}
+#: Beyond these, a point is for long runs.
+USUAL = {"image": 448, "layers": 12, "batch": 4}
 
 
 def rows() -> Iterator[Row]:
@@ -26,7 +28,10 @@ def rows() -> Iterator[Row]:
             image, layers, batch = point.values()
             title = f"{framework}: {image} x {image} pixels, {layers} layers, batch {batch}"
             work = {"kind": "forward", "model": MODEL, "dtype": "float32", **point}
-            yield Row(title, work, (framework,), weight=weight(operations(MODEL, **point)) / 2, has_memory=True)
+            is_usual = image != 320 and all(point[axis] <= most for axis, most in USUAL.items())
+            length: Length = "whole" if is_usual else "long"
+            weighed = weight(operations(MODEL, **point)) / 2
+            yield Row(title, work, (framework,), "", length, weighed, has_memory=True)
 
 
 SUBJECT = Subject("growth", f"How cost grows: {MODEL}, float32", SIDES, tuple(rows()), has_peers=False)

@@ -2,7 +2,7 @@
 
 from benchmarks.models import VITS
 from benchmarks.rows import Side, Subject
-from benchmarks.subjects.forwards import BATCHES, grid, in_manner, large_images, relatives, training_step
+from benchmarks.subjects.forwards import BATCHES, USUAL, grid, in_manner, large_images, relatives, training_step
 
 SIDES = {
     "trivit": Side("pytorch.from_folder", options={"package": "vit_torch"}),
@@ -19,18 +19,22 @@ ALL = ("trivit", "transformers 5", "timm", "onnxruntime")
 EAGER = ("trivit", "transformers 5", "timm")
 INT8 = ("int8", "trivit, float32", "torch.ao", "onnxruntime")
 LIMIT = "matrix products"
+BASE = ("ViT-B/16", 8)
 
 SUBJECT = Subject(
     "pytorch",
     "PyTorch",
     SIDES,
     (
-        *grid("float32", ALL, LIMIT),
+        *grid("float32", ALL, LIMIT, usual={*USUAL, BASE}),
         *grid("bfloat16", EAGER, LIMIT),
-        *grid("int8", INT8, "", VITS[1:3], BATCHES[:2]),
+        *grid("int8", INT8, "", VITS[1:2], BATCHES[:2]),
+        *grid("int8", INT8, "", VITS[2:3], BATCHES[:2], ()),
         *relatives(EAGER, LIMIT),
         *(
-            in_manner("optimized", model, batch, ("optimized", *ALL[1:]), LIMIT)
+            in_manner(
+                "optimized", model, batch, ("optimized", *ALL[1:]), LIMIT, "whole" if (model, batch) == BASE else "long"
+            )
             for model in VITS[1:3]
             for batch in BATCHES[:2]
         ),

@@ -77,9 +77,9 @@ SUBJECT = Subject(
         ),
         Row("trivit --help", {"kind": "trivit --help"}, ("trivit",), "Python and its packages"),
         Row("first answer in PyTorch", FORWARD, IN_PYTORCH, "reading in PyTorch", weight=4, fewest=2),
-        Row("first answer in Keras", FORWARD, IN_KERAS, "reading in Keras", weight=6, fewest=2),
-        Row("first answer in Flax", FORWARD, IN_FLAX, "reading in Flax", weight=4, fewest=2),
-        Row("first answer, compiled", COMPILED, IN_PYTORCH, weight=6, fewest=1),
-        Row("first training step in Keras", STEP, IN_KERAS, weight=6, fewest=2),
+        Row("first answer in Keras", FORWARD, IN_KERAS, "reading in Keras", "long", weight=6, fewest=2),
+        Row("first answer in Flax", FORWARD, IN_FLAX, "reading in Flax", "long", weight=4, fewest=2),
+        Row("first answer, compiled", COMPILED, IN_PYTORCH, "", "long", weight=6, fewest=1),
+        Row("first training step in Keras", STEP, IN_KERAS, "", "long", weight=6, fewest=2),
     ),
 )

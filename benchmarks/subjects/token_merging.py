@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from statistics import mean
 
-from benchmarks.rows import Row, Side, Subject
+from benchmarks.rows import Length, Row, Side, Subject
 from vit_core import ViTConfig
 from vit_core.token_merging import Schedule, merged_counts
 
@@ -22,7 +22,7 @@ MERGING = {
 Cases = Mapping[Schedule, Sequence[int]]
 SPEEDS: Cases = {"constant": (8, 16), "decreasing": (8, 14, 16)}
 DIGITS: Cases = {"constant": (2, 4, 8, 12, 15, 20, 32), "decreasing": (2, 4, 8, 12, 15)}
-#: Of the frameworks besides PyTorch.
+#: Of the frameworks besides PyTorch, and of a run that is not long.
 ONE: Cases = {"decreasing": (14,)}
 
 
@@ -51,6 +51,11 @@ def left(number: int, schedule: Schedule, config: ViTConfig) -> float:
     return mean(seen) / (1 + patches)
 
 
+def length_of(number: int, schedule: Schedule) -> Length:
+    """In which runs a case is."""
+    return "whole" if number in ONE.get(schedule, ()) else "long"
+
+
 def rows() -> Iterator[Row]:
     """Speed in each framework, then agreement."""
     for framework in FRAMEWORKS:
@@ -59,12 +64,14 @@ def rows() -> Iterator[Row]:
                 work = {"kind": "forward", "model": MODEL, "batch": BATCH, "dtype": "float32"}
                 title = f"{framework}, {MODEL}, batch {BATCH}, {called(number, schedule)}"
                 sides = (framework, f"{framework}, {PLAIN}")
-                yield Row(title, {**work, "merging": [number, schedule]}, sides, weight=2, tolerance=inf)
+                length = length_of(number, schedule)
+                yield Row(title, {**work, "merging": [number, schedule]}, sides, "", length, 2, inf)
     for schedule, numbers in DIGITS.items():
         for number in numbers:
             sides = (READER, f"{READER}, {PLAIN}")
             title = f"{READER}, {called(number, schedule)}"
-            yield Row(title, {"merging": [number, schedule]}, sides, weight=0.5, tolerance=inf)
+            length = length_of(number, schedule)
+            yield Row(title, {"merging": [number, schedule]}, sides, "", length, 0.5, inf)
 
 
 SUBJECT = Subject("token_merging", "Token merging, beside the same model without it", SIDES, tuple(rows()), False)

@@ -58,6 +58,13 @@ def tiny_config():
     )
 
 
+@pytest.fixture
+def one_layer(tiny_config):
+    """The same with a single layer, for what goes on around the layers: graphs of training cost as many seconds."""
+    tiny_config.num_hidden_layers = 1
+    return tiny_config
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(0)

@@ -14,12 +14,12 @@ LABELS = np.array([0, 4, 2, 1])
 
 
 @pytest.fixture
-def new_model(tiny_config):
+def new_model(one_layer):
     """A model that always starts with the same weights."""
 
     def new_model():
         keras.utils.set_random_seed(0)
-        model = TFViTForImageClassification(tiny_config)
+        model = TFViTForImageClassification(one_layer)
         model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
         return model
 
@@ -35,7 +35,7 @@ def assert_same_weights(model, weights, tolerance=0.0):
         np.testing.assert_allclose(variable.numpy(), expected, atol=tolerance, rtol=0, err_msg=variable.path)
 
 
-def test_model_checkpoint_keeps_each_epoch(new_model, tiny_config, tmp_path):
+def test_model_checkpoint_keeps_each_epoch(new_model, one_layer, tmp_path):
     model, weights = new_model(), []
     model_files, weight_files = str(tmp_path / "{epoch}.keras"), str(tmp_path / "{epoch}.weights.h5")
     callbacks = [
@@ -46,7 +46,7 @@ def test_model_checkpoint_keeps_each_epoch(new_model, tiny_config, tmp_path):
     fit(model, epochs=2, callbacks=callbacks)
     for epoch in (1, 2):
         assert_same_weights(keras.saving.load_model(tmp_path / f"{epoch}.keras"), weights[epoch - 1])
-        other = TFViTForImageClassification(tiny_config)
+        other = TFViTForImageClassification(one_layer)
         other.load_weights(tmp_path / f"{epoch}.weights.h5")
         assert_same_weights(other, weights[epoch - 1])
 

@@ -36,8 +36,8 @@ def cross_entropy(logits, labels):
 
 
 @pytest.fixture
-def deit_config(tiny_config):
-    fields = {**tiny_config.to_dict(), "model_type": "deit", "num_labels": 5}
+def deit_config(one_layer):
+    fields = {**one_layer.to_dict(), "model_type": "deit", "num_labels": 5}
     return DeiTConfig(**{name: value for name, value in fields.items() if name not in ("id2label", "label2id")})
 
 

@@ -29,13 +29,13 @@ def accuracy():
     ],
     ids=["classifier", "masked"],
 )
-def test_two_replicas_train_as_one_device(tiny_config, strategy, model_class, data, loss, metrics):
+def test_two_replicas_train_as_one_device(one_layer, strategy, model_class, data, loss, metrics):
     assert strategy.num_replicas_in_sync == 2
     dataset, results = tf.data.Dataset.from_tensor_slices(data).batch(4), []
     for scope in (tf.distribute.get_strategy().scope(), strategy.scope()):
         keras.utils.set_random_seed(0)
         with scope:
-            model = model_class(tiny_config)
+            model = model_class(one_layer)
             model.compile(
                 keras.optimizers.SGD(0.1, momentum=0.9),
                 loss and loss(),
@@ -54,10 +54,10 @@ def test_two_replicas_train_as_one_device(tiny_config, strategy, model_class, da
         np.testing.assert_allclose(array, expected, atol=TOLERANCE, rtol=0)
 
 
-def test_predict_joins_the_outputs_of_replicas(tiny_config, strategy):
-    tiny_config.output_hidden_states = True
+def test_predict_joins_the_outputs_of_replicas(one_layer, strategy):
+    one_layer.output_hidden_states = True
     with strategy.scope():
-        model = TFViTForImageClassification(tiny_config)
+        model = TFViTForImageClassification(one_layer)
     predicted = model.predict(IMAGES[:5], batch_size=4, verbose=0)
     expected = model(IMAGES[:5])
     assert list(predicted) == ["logits", "hidden_states"]

@@ -18,8 +18,8 @@ def exported(model, folder, **options):
     return tf.saved_model.load(str(folder / "exported"))
 
 
-def test_a_process_with_tensorflow_alone_serves_any_batch(tiny_config, tmp_path):
-    model = TFViTForImageClassification(tiny_config)
+def test_a_process_with_tensorflow_alone_serves_any_batch(one_layer, tmp_path):
+    model = TFViTForImageClassification(one_layer)
     model.export(tmp_path / "exported", verbose=False)
     np.save(tmp_path / "images.npy", IMAGES)
     script = """if True:
@@ -48,8 +48,8 @@ def test_a_process_with_tensorflow_alone_serves_any_batch(tiny_config, tmp_path)
         np.testing.assert_allclose(logits, expected, atol=TOLERANCE, rtol=0)
 
 
-def test_an_export_that_interpolates_takes_other_sizes(tiny_config, tmp_path):
-    model = TFViTForImageClassification(tiny_config)
+def test_an_export_that_interpolates_takes_other_sizes(one_layer, tmp_path):
+    model = TFViTForImageClassification(one_layer)
     served = exported(model, tmp_path, interpolate_pos_encoding=True)
     for size in ((32, 32), (48, 72), (16, 100)):
         images = np.random.default_rng(0).normal(size=(2, 3, *size)).astype("float32")
@@ -57,10 +57,10 @@ def test_an_export_that_interpolates_takes_other_sizes(tiny_config, tmp_path):
         np.testing.assert_allclose(served.serve(images)["logits"], expected, atol=TOLERANCE, rtol=0)
 
 
-def test_a_base_model_serves_each_tensor_by_name(tiny_config, tmp_path):
-    tiny_config.output_hidden_states = tiny_config.output_attentions = True
-    tiny_config.return_dict = False
-    model = TFViTModel(tiny_config, data_format="channels_last")
+def test_a_base_model_serves_each_tensor_by_name(one_layer, tmp_path):
+    one_layer.output_hidden_states = one_layer.output_attentions = True
+    one_layer.return_dict = False
+    model = TFViTModel(one_layer, data_format="channels_last")
     images = IMAGES.transpose(0, 2, 3, 1)
     loaded = exported(model, tmp_path)
     served = loaded.signatures["serving_default"](pixel_values=tf.constant(images))
@@ -73,15 +73,15 @@ def test_a_base_model_serves_each_tensor_by_name(tiny_config, tmp_path):
         np.testing.assert_allclose(served[name], tensor, atol=TOLERANCE, rtol=0, err_msg=name)
 
 
-def test_a_masked_model_serves_reconstructions(tiny_config, tmp_path):
-    model = TFViTForMaskedImageModeling(tiny_config)
+def test_a_masked_model_serves_reconstructions(one_layer, tmp_path):
+    model = TFViTForMaskedImageModeling(one_layer)
     served = exported(model, tmp_path)
     outputs = served.serve(IMAGES)
     assert outputs.keys() == {"reconstruction"}
     np.testing.assert_allclose(outputs["reconstruction"], model(IMAGES).reconstruction, atol=TOLERANCE, rtol=0)
 
 
-def test_an_export_refuses_images_of_another_size(tiny_config, tmp_path):
-    served = exported(TFViTForImageClassification(tiny_config), tmp_path)
+def test_an_export_refuses_images_of_another_size(one_layer, tmp_path):
+    served = exported(TFViTForImageClassification(one_layer), tmp_path)
     with pytest.raises((ValueError, TypeError)):
         served.serve(np.zeros((1, 3, 48, 48), "float32"))

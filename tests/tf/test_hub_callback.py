@@ -23,8 +23,8 @@ LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 2])
 
 
 @pytest.fixture
-def model(tiny_config):
-    model = TFViTForImageClassification(tiny_config)
+def model(one_layer):
+    model = TFViTForImageClassification(one_layer)
     model.compile(keras.optimizers.SGD(0.05), metrics=["accuracy"])
     return model
 

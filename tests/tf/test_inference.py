@@ -51,21 +51,21 @@ def test_a_file_in_8_bits_is_less_than_half_as_large_and_answers_the_same_anywhe
     np.testing.assert_array_equal(session.run(["logits"], {"pixel_values": images})[0], logits)
 
 
-def test_images_with_their_channels_last_are_taken_as_the_model_takes_them(tiny_config):
-    model = TFViTForImageClassification(tiny_config, data_format="channels_last")
+def test_images_with_their_channels_last_are_taken_as_the_model_takes_them(one_layer):
+    model = TFViTForImageClassification(one_layer, data_format="channels_last")
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
     np.testing.assert_allclose(optimize_for_inference(model)(images).logits, model(images).logits, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own, as it quantizes
-def test_what_cannot_be_optimized_is_said(tiny_config):
-    model = TFViTForImageClassification(tiny_config)
+def test_what_cannot_be_optimized_is_said(one_layer):
+    model = TFViTForImageClassification(one_layer)
     with pytest.raises(ValueError, match="dtype is 'int4'; give \"int8\", or nothing"):
         optimize_for_inference(model, dtype="int4")
     with pytest.raises(ValueError, match="Dense is no model of this package"):
         optimize_for_inference(keras.layers.Dense(3))
     with pytest.raises(ValueError, match="in mixed_bfloat16; load it with dtype='float32'"):
-        optimize_for_inference(TFViTForImageClassification(tiny_config, dtype="mixed_bfloat16"))
+        optimize_for_inference(TFViTForImageClassification(one_layer, dtype="mixed_bfloat16"))
     masked = TFViTMAEModel(config_of(("vit_mae", "model", 0)))  # of patches drawn at random
     with pytest.raises(ValueError, match="which has no translation to ONNX here"):
         optimize_for_inference(masked)
@@ -75,9 +75,9 @@ def test_what_cannot_be_optimized_is_said(tiny_config):
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
-def test_a_missing_package_is_named(tiny_config, monkeypatch, package):
+def test_a_missing_package_is_named(one_layer, monkeypatch, package):
     for module in ("vit_tf.onnx_graph", "vit_tf.onnx_operations"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf'needs {package}, .*: pip install "trivit\[onnx\]"'):
-        optimize_for_inference(TFViTForImageClassification(tiny_config))
+        optimize_for_inference(TFViTForImageClassification(one_layer))

@@ -52,10 +52,10 @@ def test_a_keras_file_holds_the_whole_model(tiny_config, tmp_path, kind, data_fo
         np.testing.assert_array_equal(tensor, expected)
 
 
-def test_pruned_heads_and_other_settings_survive(tiny_config, tmp_path):
-    tiny_config.pruned_heads = {0: [1, 2]}
-    tiny_config.hidden_act, tiny_config.image_size = "quick_gelu", (32, 32)
-    model = TFViTForImageClassification(tiny_config)
+def test_pruned_heads_and_other_settings_survive(one_layer, tmp_path):
+    one_layer.pruned_heads = {0: [1, 2]}
+    one_layer.hidden_act, one_layer.image_size = "quick_gelu", (32, 32)
+    model = TFViTForImageClassification(one_layer)
     loaded = saved_and_loaded(model, tmp_path)
     assert loaded.config.pruned_heads == {0: [1, 2]}
     assert_same_outputs(loaded, model)
@@ -71,8 +71,8 @@ def test_a_weights_file_fills_a_model_of_the_same_config(tiny_config, tmp_path, 
     assert_same_outputs(other, model)
 
 
-def test_training_goes_on_where_the_file_left_it(tiny_config, tmp_path):
-    model = TFViTForImageClassification(tiny_config)
+def test_training_goes_on_where_the_file_left_it(one_layer, tmp_path):
+    model = TFViTForImageClassification(one_layer)
     optimizer, accuracy = keras.optimizers.SGD(0.05, momentum=0.9), keras.metrics.SparseCategoricalAccuracy("accuracy")
     model.compile(optimizer, metrics=[accuracy])
     model.fit(IMAGES, LABELS, batch_size=2, shuffle=False, verbose=0)
@@ -87,8 +87,8 @@ def test_training_goes_on_where_the_file_left_it(tiny_config, tmp_path):
         np.testing.assert_allclose(variable, expected, atol=1e-6, rtol=0, err_msg=variable.path)
 
 
-def test_a_functional_model_may_hold_one(tiny_config, tmp_path):
-    backbone = TFViTModel(tiny_config)
+def test_a_functional_model_may_hold_one(one_layer, tmp_path):
+    backbone = TFViTModel(one_layer)
     images = keras.Input((3, 32, 32))
     hidden = backbone(images, output_hidden_states=True)
     outputs = keras.layers.Dense(3)(keras.layers.Concatenate()([hidden.pooler_output, hidden.hidden_states[1][:, 0]]))
@@ -121,8 +121,8 @@ def test_what_is_frozen_stays_frozen_and_checkpointing_stays_on(tiny_config, tmp
         np.testing.assert_array_equal(variable.numpy(), array)
 
 
-def test_what_lora_learnt_comes_back_as_a_part_of_the_weights(tiny_config, tmp_path):
-    model = TFViTForImageClassification(tiny_config)
+def test_what_lora_learnt_comes_back_as_a_part_of_the_weights(one_layer, tmp_path):
+    model = TFViTForImageClassification(one_layer)
     query = model.vit.encoder.layer[0].attention.attention.query
     query.enable_lora(2)
     query.lora_kernel_b.assign(np.ones(query.lora_kernel_b.shape))
@@ -135,8 +135,8 @@ def test_what_lora_learnt_comes_back_as_a_part_of_the_weights(tiny_config, tmp_p
     other.enable_lora(2)  # so that it can go on
 
 
-def test_quantization_is_part_of_the_file(tiny_config, tmp_path):
-    model = TFViTForImageClassification(tiny_config)
+def test_quantization_is_part_of_the_file(one_layer, tmp_path):
+    model = TFViTForImageClassification(one_layer)
     model.quantize("int8")
     loaded = saved_and_loaded(model, tmp_path)
     assert loaded.classifier.quantization_mode == "int8"
@@ -146,8 +146,8 @@ def test_quantization_is_part_of_the_file(tiny_config, tmp_path):
     assert_same_outputs(loaded, model)
 
 
-def test_a_new_process_needs_nothing_but_the_import(tiny_config, tmp_path):
-    model = TFViTForImageClassification(tiny_config)
+def test_a_new_process_needs_nothing_but_the_import(one_layer, tmp_path):
+    model = TFViTForImageClassification(one_layer)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", IMAGES)
     script = """if True:

@@ -22,11 +22,11 @@ def dtypes(variables):
 
 
 @pytest.mark.parametrize(("policy", "dtype"), POLICIES)
-def test_a_model_trains_under_a_global_policy(tiny_config, global_policy, policy, dtype):
-    exact = TFViTForImageClassification(tiny_config)(IMAGES, labels=LABELS)
+def test_a_model_trains_under_a_global_policy(one_layer, global_policy, policy, dtype):
+    exact = TFViTForImageClassification(one_layer)(IMAGES, labels=LABELS)
     global_policy(policy)
     keras.utils.set_random_seed(0)
-    model = TFViTForImageClassification(tiny_config)
+    model = TFViTForImageClassification(one_layer)
     output = model(IMAGES, labels=LABELS)
     assert output.logits.dtype == dtype
     assert output.loss.dtype == "float32"
@@ -41,8 +41,8 @@ def test_a_model_trains_under_a_global_policy(tiny_config, global_policy, policy
 
 @pytest.mark.parametrize(("policy", "dtype"), POLICIES)
 @pytest.mark.parametrize("model_class", [TFViTForImageClassification, TFViTForMaskedImageModeling])
-def test_a_model_may_have_a_policy_of_its_own(tiny_config, model_class, policy, dtype):
-    model = model_class(tiny_config, dtype=policy)
+def test_a_model_may_have_a_policy_of_its_own(one_layer, model_class, policy, dtype):
+    model = model_class(one_layer, dtype=policy)
     layers = [layer for layer in model._flatten_layers() if not isinstance(layer, keras.metrics.Metric)]
     assert {layer.dtype_policy.name for layer in layers} == {policy}
     assert dtypes(model.trainable_variables) == {"float32"}
@@ -51,8 +51,8 @@ def test_a_model_may_have_a_policy_of_its_own(tiny_config, model_class, policy, 
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_a_masked_model_learns_in_half_precision(tiny_config):
-    model = TFViTForMaskedImageModeling(tiny_config, dtype="mixed_float16")
+def test_a_masked_model_learns_in_half_precision(one_layer):
+    model = TFViTForMaskedImageModeling(one_layer, dtype="mixed_float16")
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     batch = {"pixel_values": IMAGES, "bool_masked_pos": np.arange(16) % 2 == np.zeros((4, 1))}
@@ -60,12 +60,12 @@ def test_a_masked_model_learns_in_half_precision(tiny_config):
     assert losses[-1] < losses[0]
 
 
-def test_layernorms_are_computed_in_float32(tiny_config):
-    model = TFViTForImageClassification(tiny_config, dtype="mixed_float16")
+def test_layernorms_are_computed_in_float32(one_layer):
+    model = TFViTForImageClassification(one_layer, dtype="mixed_float16")
     tokens = (1000 * np.random.default_rng(0).normal(size=(1, 17, 32))).astype("float16")  # squares pass float16's end
     exact = tokens.astype("float64")
     mean, variance = exact.mean(axis=-1, keepdims=True), exact.var(axis=-1, keepdims=True)
-    expected = (exact - mean) / np.sqrt(variance + tiny_config.layer_norm_eps)
+    expected = (exact - mean) / np.sqrt(variance + one_layer.layer_norm_eps)
     for norm in (model.vit.layernorm, model.vit.encoder.layer[0].layernorm_before):
         normalized = norm(tokens)
         assert normalized.dtype == "float16"

@@ -76,8 +76,8 @@ def test_without_weight_decay_it_is_keras_own_adam():
     assert type(create_optimizer(1e-3, 10, 1, weight_decay_rate=0.1)[0]) is AdamWeightDecay
 
 
-def test_weights_of_a_model_decay_and_its_biases_and_norms_do_not(tiny_config):
-    model = TFViTForImageClassification(tiny_config)
+def test_weights_of_a_model_decay_and_its_biases_and_norms_do_not(one_layer):
+    model = TFViTForImageClassification(one_layer)
     optimizer, _ = create_optimizer(0.1, 10, 0, weight_decay_rate=0.5)
     for variable in model.trainable_variables:
         variable.assign_add(keras.ops.ones_like(variable))
@@ -109,10 +109,10 @@ def test_norms_of_any_kind_and_name_are_spared():
         np.testing.assert_array_equal(layer.gamma.numpy(), np.ones(4))
 
 
-def test_a_model_trains_and_its_optimizer_is_saved_with_it(tiny_config, tmp_path):
+def test_a_model_trains_and_its_optimizer_is_saved_with_it(one_layer, tmp_path):
     images = np.random.default_rng(0).normal(size=(8, 3, 32, 32)).astype("float32")
     labels = np.arange(8) % 5
-    model = TFViTForImageClassification(tiny_config)
+    model = TFViTForImageClassification(one_layer)
     optimizer, schedule = create_optimizer(
         1e-3, 20, 2, weight_decay_rate=0.1, adam_global_clipnorm=1.0, include_in_weight_decay=["classifier/bias"]
     )
@@ -129,8 +129,8 @@ def test_a_model_trains_and_its_optimizer_is_saved_with_it(tiny_config, tmp_path
         np.testing.assert_allclose(variable.numpy(), other.numpy(), atol=1e-6, err_msg=variable.path)
 
 
-def test_a_new_process_loads_a_model_that_was_compiled_with_it(tiny_config, tmp_path):
-    model = TFViTForImageClassification(tiny_config)
+def test_a_new_process_loads_a_model_that_was_compiled_with_it(one_layer, tmp_path):
+    model = TFViTForImageClassification(one_layer)
     model.compile(optimizer=create_optimizer(1e-3, 20, 2, weight_decay_rate=0.1)[0])
     model.save(tmp_path / "model.keras")
     code = (
@@ -148,9 +148,9 @@ def test_a_new_process_loads_a_model_that_was_compiled_with_it(tiny_config, tmp_
     assert result.stdout.split() == ["AdamWeightDecay", "0.1", "0.0"], result.stderr
 
 
-def test_mixed_precision_scales_the_loss_around_it(tiny_config):
+def test_mixed_precision_scales_the_loss_around_it(one_layer):
     images, labels = np.zeros((4, 3, 32, 32), "float32"), np.array([0, 1, 2, 3])
-    model = TFViTForImageClassification(tiny_config, dtype="mixed_float16")
+    model = TFViTForImageClassification(one_layer, dtype="mixed_float16")
     model.compile(optimizer=create_optimizer(1e-3, 20, 2, weight_decay_rate=0.1)[0])
     assert np.isfinite(model.fit(images, labels, verbose=0).history["loss"][0])
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)

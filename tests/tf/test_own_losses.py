@@ -60,8 +60,8 @@ def cross_entropy(model, images=IMAGES, labels=LABELS):
 
 
 @pytest.mark.parametrize("subclass", [TenTimes, TenTimesOfWhateverComes, TenTimesEach, TenTimesInATuple])
-def test_a_loss_of_the_scripts_own_is_minimised(tiny_config, subclass):
-    model = subclass(tiny_config)
+def test_a_loss_of_the_scripts_own_is_minimised(one_layer, subclass):
+    model = subclass(one_layer)
     model(IMAGES)
     model.compile(keras.optimizers.SGD(0.0), metrics=["accuracy"], jit_compile=False)
     losses = cross_entropy(model)
@@ -73,19 +73,19 @@ def test_a_loss_of_the_scripts_own_is_minimised(tiny_config, subclass):
     assert model.predict(IMAGES, verbose=0) is not None
 
 
-def test_a_loss_of_the_output_is_that_of_hf_compute_loss(tiny_config):
-    model = TenTimesEach(tiny_config)
+def test_a_loss_of_the_output_is_that_of_hf_compute_loss(one_layer):
+    model = TenTimesEach(one_layer)
     assert model(IMAGES, labels=LABELS).loss.numpy() == pytest.approx(10 * cross_entropy(model).mean(), rel=TOLERANCE)
 
 
-def test_one_number_cannot_be_weighted_and_says_so(tiny_config):
+def test_one_number_cannot_be_weighted_and_says_so(one_layer):
     class Bare(TFViTForImageClassification):
         def call(self, pixel_values=None, labels=None, training=False):
             output = super().call(pixel_values, training=training)
             output.loss = ops.sum(output.logits)
             return output
 
-    model = Bare(tiny_config)
+    model = Bare(one_layer)
     model.compile("sgd", run_eagerly=True)
     model.train_on_batch(IMAGES, LABELS)
     with pytest.raises(ValueError, match="one number, and sample_weight"):
@@ -95,8 +95,8 @@ def test_one_number_cannot_be_weighted_and_says_so(tiny_config):
 @pytest.mark.parametrize(
     "wrap", [lambda model: model.hf_compute_loss, lambda model: lambda y, p: model.hf_compute_loss(y, p)]
 )
-def test_the_models_own_loss_is_a_loss_for_compile(tiny_config, wrap):
-    model = TFViTForImageClassification(tiny_config)
+def test_the_models_own_loss_is_a_loss_for_compile(one_layer, wrap):
+    model = TFViTForImageClassification(one_layer)
     model.compile(keras.optimizers.SGD(0.0), wrap(model), ["accuracy"])
     expected = cross_entropy(model).mean()
     assert model.evaluate(IMAGES, LABELS, verbose=0)[0] == pytest.approx(expected, rel=TOLERANCE)
@@ -105,15 +105,15 @@ def test_the_models_own_loss_is_a_loss_for_compile(tiny_config, wrap):
     )
 
 
-def test_compile_takes_metrics_third_as_scripts_for_transformers_do(tiny_config):
-    model = TFViTForImageClassification(tiny_config)
+def test_compile_takes_metrics_third_as_scripts_for_transformers_do(one_layer):
+    model = TFViTForImageClassification(one_layer)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss, ["accuracy"], None, None, None, None)
     assert set(model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)) == {"loss", "accuracy"}
 
 
-def test_each_batch_has_a_result_of_its_own(tiny_config):
-    model = TFViTForImageClassification(tiny_config)
+def test_each_batch_has_a_result_of_its_own(one_layer):
+    model = TFViTForImageClassification(one_layer)
     model.compile(keras.optimizers.SGD(0.0))
     losses = cross_entropy(model)
     for part in (slice(0, 2), slice(2, 4)):
@@ -126,8 +126,8 @@ def test_each_batch_has_a_result_of_its_own(tiny_config):
     )
 
 
-def test_workers_of_keras_2_are_taken(tiny_config):
-    model = TFViTForImageClassification(tiny_config)
+def test_workers_of_keras_2_are_taken(one_layer):
+    model = TFViTForImageClassification(one_layer)
     model.compile("sgd")
     options = {"workers": 2, "use_multiprocessing": True, "max_queue_size": 4, "verbose": 0}
     model.fit(IMAGES, LABELS, **options)
@@ -135,8 +135,8 @@ def test_workers_of_keras_2_are_taken(tiny_config):
     model.predict(IMAGES, **options)
 
 
-def test_losses_metrics_and_targets_are_taken_by_the_name_of_the_logits(tiny_config):
-    model = TFViTForImageClassification(tiny_config)
+def test_losses_metrics_and_targets_are_taken_by_the_name_of_the_logits(one_layer):
+    model = TFViTForImageClassification(one_layer)
     loss = {"logits": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
     model.compile("sgd", loss=loss, metrics={"logits": ["accuracy"]})
     expected = pytest.approx(cross_entropy(model).mean(), rel=TOLERANCE)

@@ -61,8 +61,8 @@ SOURCES = {
 
 
 @pytest.fixture
-def model(tiny_config):
-    return TFViTForImageClassification(tiny_config)
+def model(one_layer):
+    return TFViTForImageClassification(one_layer)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -119,9 +119,9 @@ def test_a_model_learns_from_them(model):
     np.testing.assert_allclose(logits, model(IMAGES).logits, atol=1e-5)
 
 
-def test_replicas_share_them(tiny_config, strategy):
+def test_replicas_share_them(one_layer, strategy):
     with strategy.scope():
-        model = TFViTForImageClassification(tiny_config)
+        model = TFViTForImageClassification(one_layer)
         model.compile(keras.optimizers.SGD(1e-3), metrics=["accuracy"])
     dataset = model.prepare_tf_dataset(SOURCES["arrays"], batch_size=4)
     options = tf.data.Options()
@@ -129,11 +129,11 @@ def test_replicas_share_them(tiny_config, strategy):
     assert np.isfinite(model.fit(dataset.with_options(options), verbose=0).history["loss"][0])
 
 
-def test_inputs_are_a_tensor_or_a_dict_as_the_model_takes_them(tiny_config):
+def test_inputs_are_a_tensor_or_a_dict_as_the_model_takes_them(one_layer):
     columns = {**SOURCES["arrays"], "bool_masked_pos": np.arange(160).reshape(10, 16) % 2 == 0}
-    images = TFViTModel(tiny_config).prepare_tf_dataset(SOURCES["arrays"], shuffle=False)
+    images = TFViTModel(one_layer).prepare_tf_dataset(SOURCES["arrays"], shuffle=False)
     assert images.element_spec == tf.TensorSpec((None, 3, 32, 32), tf.float32)
-    masked = TFViTForMaskedImageModeling(tiny_config)
+    masked = TFViTForMaskedImageModeling(one_layer)
     dataset = masked.prepare_tf_dataset(columns, shuffle=False)
     assert {name: spec.shape for name, spec in dataset.element_spec.items()} == {
         "pixel_values": (None, 3, 32, 32),
@@ -180,9 +180,9 @@ def test_a_tokenizer_or_an_image_processor_changes_nothing(model):
     np.testing.assert_array_equal(next(iter(with_it))[0], IMAGES[:8])
 
 
-def test_axes_in_which_rows_differ_are_open(tiny_config):
+def test_axes_in_which_rows_differ_are_open(one_layer):
     rows = [{"pixel_values": np.zeros((3, 32, 32 + 8 * (i % 2)), "float32")} for i in range(4)]
-    dataset = TFViTModel(tiny_config).prepare_tf_dataset(rows, batch_size=1, shuffle=False)
+    dataset = TFViTModel(one_layer).prepare_tf_dataset(rows, batch_size=1, shuffle=False)
     assert dataset.element_spec.shape == (None, 3, 32, None)
     assert [batch.shape[3] for batch in dataset] == [32, 40, 32, 40]
 

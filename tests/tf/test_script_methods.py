@@ -24,8 +24,8 @@ CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 @pytest.fixture
-def classifier(tiny_config):
-    return TFViTForImageClassification(tiny_config)
+def classifier(one_layer):
+    return TFViTForImageClassification(one_layer)
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def folder(classifier, tmp_path):
     return tmp_path / "saved"
 
 
-def test_the_facts_that_scripts_ask_for(folder, tiny_config):
+def test_the_facts_that_scripts_ask_for(folder, one_layer):
     model = TFViTForImageClassification.from_pretrained(pretrained_model_name_or_path=folder)
-    assert (model.num_labels, model.name_or_path, model.framework) == (tiny_config.num_labels, str(folder), "tf")
+    assert (model.num_labels, model.name_or_path, model.framework) == (one_layer.num_labels, str(folder), "tf")
     assert (model.base_model_prefix, model.main_input_name, model.config_class) == ("vit", "pixel_values", ViTConfig)
     assert (model.can_generate(), model.get_output_embeddings(), model.get_lm_head(), model.get_bias()) == (
         False,
@@ -86,23 +86,23 @@ def test_torchscript_returns_tuples(folder):
     assert isinstance(TFViTForImageClassification.from_pretrained(folder, torchscript=True)(IMAGES), tuple)
 
 
-def test_arguments_by_position(tiny_config, tmp_path):
-    TFViTModel(tiny_config, add_pooling_layer=False).save_pretrained(tmp_path)
+def test_arguments_by_position(one_layer, tmp_path):
+    TFViTModel(one_layer, add_pooling_layer=False).save_pretrained(tmp_path)
     assert TFViTModel.from_pretrained(tmp_path, False).pooler is None
 
 
-def test_a_model_of_a_config(tiny_config):
-    for model in (TFViTModel.from_config(tiny_config), TFViTModel._from_config(tiny_config)):
+def test_a_model_of_a_config(one_layer):
+    for model in (TFViTModel.from_config(one_layer), TFViTModel._from_config(one_layer)):
         assert type(model) is TFViTModel
-        assert model.config == tiny_config
-        assert model.config is not tiny_config
+        assert model.config == one_layer
+        assert model.config is not one_layer
 
 
-def test_auto_classes_find_the_model(folder, tiny_config):
+def test_auto_classes_find_the_model(folder, one_layer):
     assert type(AutoConfig.from_pretrained(folder)) is ViTConfig
     assert type(TFAutoModelForImageClassification.from_pretrained(folder)) is TFViTForImageClassification
-    assert type(TFAutoModel.from_config(tiny_config)) is TFViTModel
-    assert type(TFAutoModelForMaskedImageModeling.from_config(tiny_config)) is TFViTForMaskedImageModeling
+    assert type(TFAutoModel.from_config(one_layer)) is TFViTModel
+    assert type(TFAutoModelForMaskedImageModeling.from_config(one_layer)) is TFViTForMaskedImageModeling
     (folder / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="the model type is 'bert'"):
         TFAutoModel.from_pretrained(folder)
@@ -153,9 +153,9 @@ def test_the_loss_of_each_image(classifier):
     np.testing.assert_allclose(np.mean(losses), output.loss, atol=1e-6)
 
 
-def test_one_number_for_each_image_however_they_lie(tiny_config):
-    tiny_config.num_labels = 1
-    model = TFViTForImageClassification(tiny_config)
+def test_one_number_for_each_image_however_they_lie(one_layer):
+    one_layer.num_labels = 1
+    model = TFViTForImageClassification(one_layer)
     numbers = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
     losses = [float(model(IMAGES, labels=labels).loss) for labels in (numbers, numbers[:, None], numbers[None])]
     assert losses[0] == losses[1] == losses[2]
@@ -191,15 +191,15 @@ def test_tensorflow_saves_a_model_itself(classifier, tmp_path):
     np.testing.assert_allclose(served["logits"], classifier(IMAGES).logits, atol=1e-5)
 
 
-def test_a_served_output_has_tensors_alone(tiny_config, classifier):
+def test_a_served_output_has_tensors_alone(one_layer, classifier):
     output = classifier(IMAGES, output_hidden_states=True)
     served = classifier.serving_output(output)
     assert list(served) == ["logits", "hidden_states"]
     assert served["hidden_states"].shape == (3, 4, 17, 32)
 
 
-def test_a_model_card_tells_of_the_last_fit(tiny_config, tmp_path):
-    model = TFViTForImageClassification(tiny_config)
+def test_a_model_card_tells_of_the_last_fit(one_layer, tmp_path):
+    model = TFViTForImageClassification(one_layer)
     with pytest.raises(TypeError, match="takes no 'author'"):
         model.create_model_card(tmp_path, "mine", author="me")
     model.compile("sgd")
