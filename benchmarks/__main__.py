@@ -32,14 +32,9 @@ def main() -> None:
         help="rows whose titles have all of these words; of a long run, if no other is asked for",
     )
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--quick", action="store_const", dest="length", const="quick", help="few rows, in two minutes")
-    length.add_argument(
-        "--long",
-        action="store_const",
-        dest="length",
-        const="long",
-        help="every row, in two hours, for the documentation",
-    )
+    keep = {"action": "store_const", "dest": "length"}
+    length.add_argument("--quick", **keep, const="quick", help="few rows, in two minutes")
+    length.add_argument("--long", **keep, const="long", help="every row, in two hours, for the documentation")
     parser.add_argument("--minutes", type=float, help="how long, more or less (default: 2, 20 or 120, by the length)")
     parser.add_argument(
         "--python",
@@ -51,9 +46,9 @@ def main() -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        help="the JSON to write, beside which the pictures are drawn (default: docs/speed.json for --long, which is what "
-        "the documentation shows; otherwise build/speed.json). All subjects begin it anew; some subjects or rows are "
-        "added to what it holds, or replace it there",
+        help="the JSON to write, beside which the pictures are drawn (default: docs/speed.json for --long, which is "
+        "what the documentation shows; otherwise build/speed.json). All subjects begin it anew; some subjects or rows "
+        "are added to what it holds, or replace it there",
     )
     parser.add_argument(
         "--draw", type=Path, metavar="JSON", help="measure nothing: draw and print what this file holds"

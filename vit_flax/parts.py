@@ -23,8 +23,8 @@ from vit_flax.sharding import Partitioning
 def existing(module: nn.Module, name: str, shape: Sequence[int]) -> Any:
     """A parameter that a module has been given, or None.
 
-    Flax's `param` traces the parameter's initialiser each time, for its shape alone. To be told the shape halves the time
-    to trace a model, and that of a call without `jit`.
+    Flax's `param` traces the parameter's initialiser each time, for its shape alone. To be told the shape halves the
+    time to trace a model, and that of a call without `jit`.
 
     Raises:
         flax.errors.ScopeParamShapeError: it has another shape.
