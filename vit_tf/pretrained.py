@@ -71,6 +71,7 @@ class PreTrainedModel(
         self.config = config
         self.data_format = data_format
 
+    @tf.autograph.experimental.do_not_convert  # which takes more than a second, and finds nothing to convert
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; see `call`. The first argument may also be a list or tuple of arguments, or a dict of them."""
         parameters = self._parameters_of_call()
