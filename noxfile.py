@@ -94,7 +94,7 @@ def tests(session: nox.Session) -> None:
     if session.posargs == ["examples"]:
         session.run("pytest", *parallel, *EXAMPLES)
     else:
-        session.run("pytest", *(session.posargs or [*parallel, *(f"--ignore={path}" for path in EXAMPLES)]))
+        session.run("pytest", *(session.posargs or [*parallel, *(f"--deselect={path}" for path in EXAMPLES)]))
 
 
 @nox.session

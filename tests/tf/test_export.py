@@ -57,10 +57,10 @@ def test_an_export_that_interpolates_takes_other_sizes(one_layer, tmp_path):
         np.testing.assert_allclose(served.serve(images)["logits"], expected, atol=TOLERANCE, rtol=0)
 
 
-def test_a_base_model_serves_each_tensor_by_name(one_layer, tmp_path):
-    one_layer.output_hidden_states = one_layer.output_attentions = True
-    one_layer.return_dict = False
-    model = TFViTModel(one_layer, data_format="channels_last")
+def test_a_base_model_serves_each_tensor_by_name(tiny_config, tmp_path):
+    tiny_config.output_hidden_states = tiny_config.output_attentions = True
+    tiny_config.return_dict = False
+    model = TFViTModel(tiny_config, data_format="channels_last")
     images = IMAGES.transpose(0, 2, 3, 1)
     loaded = exported(model, tmp_path)
     served = loaded.signatures["serving_default"](pixel_values=tf.constant(images))

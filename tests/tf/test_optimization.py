@@ -76,8 +76,8 @@ def test_without_weight_decay_it_is_keras_own_adam():
     assert type(create_optimizer(1e-3, 10, 1, weight_decay_rate=0.1)[0]) is AdamWeightDecay
 
 
-def test_weights_of_a_model_decay_and_its_biases_and_norms_do_not(one_layer):
-    model = TFViTForImageClassification(one_layer)
+def test_weights_of_a_model_decay_and_its_biases_and_norms_do_not(tiny_config):
+    model = TFViTForImageClassification(tiny_config)
     optimizer, _ = create_optimizer(0.1, 10, 0, weight_decay_rate=0.5)
     for variable in model.trainable_variables:
         variable.assign_add(keras.ops.ones_like(variable))

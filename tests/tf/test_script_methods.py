@@ -191,7 +191,7 @@ def test_tensorflow_saves_a_model_itself(classifier, tmp_path):
     np.testing.assert_allclose(served["logits"], classifier(IMAGES).logits, atol=1e-5)
 
 
-def test_a_served_output_has_tensors_alone(one_layer, classifier):
+def test_a_served_output_has_tensors_alone(tiny_config, classifier):
     output = classifier(IMAGES, output_hidden_states=True)
     served = classifier.serving_output(output)
     assert list(served) == ["logits", "hidden_states"]
