@@ -33,9 +33,13 @@ def main() -> None:
     )
     length = parser.add_mutually_exclusive_group()
     keep = {"action": "store_const", "dest": "length"}
-    length.add_argument("--quick", **keep, const="quick", help="few rows, in two minutes")
-    length.add_argument("--long", **keep, const="long", help="every row, in two hours, for the documentation")
-    parser.add_argument("--minutes", type=float, help="how long, more or less (default: 2, 20 or 120, by the length)")
+    length.add_argument("--quick", **keep, const="quick", help="few rows, in some minutes")
+    length.add_argument("--long", **keep, const="long", help="every row, in some hours, for the documentation")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="until when rows get more than their five rounds (default: 2, 20 or 120, by the length)",
+    )
     parser.add_argument(
         "--python",
         action="append",
