@@ -32,8 +32,9 @@ def existing(module: nn.Module, name: str, shape: Sequence[int]) -> Any:
     if not module.has_variable("params", name):
         return None
     value: Any = nn.unbox(module.get_variable("params", name))
-    if jnp.shape(value) != tuple(shape):
-        raise ScopeParamShapeError(name, "/" + "/".join(module.path), jnp.shape(value), tuple(shape))
+    found = getattr(value, "shape", ())
+    if found != tuple(shape):
+        raise ScopeParamShapeError(name, "/" + "/".join(module.path), found, tuple(shape))
     return value
 
 

@@ -25,7 +25,7 @@ LARGE_IMAGE = 1344
 LARGE = ("ViT-Ti/16", "ViT-S/16")
 
 
-def forward(model: str, batch: int, dtype: str, sides: tuple[str, ...], limit: str, length: Length = "whole") -> Row:
+def forward(model: str, batch: int, dtype: str, sides: tuple[str, ...], limit: str, length: Length) -> Row:
     """A row of forward passes."""
     work = {"kind": "forward", "model": model, "batch": batch, "dtype": dtype}
     return Row(

@@ -231,3 +231,22 @@ def test_a_parameter_that_is_there_is_not_traced_again(config, params, monkeypat
     assert with_params[0].shape == TOKENS.shape
     with pytest.raises(AssertionError, match="initialiser"):
         FlaxViTLayer(config).init(RNG, TOKENS)
+
+
+def test_a_parameter_of_a_subclass_is_declared_as_anywhere_in_flax(config):
+    class Shifted(FlaxViTLayer):
+        @nn.compact
+        def __call__(self, hidden_states):
+            gain = self.param("gain", lambda key: jnp.full(3, 2.0))  # an initialiser that is not told a shape
+            return hidden_states * gain.mean() + self.param("shift", nn.initializers.ones, (32,))
+
+    layer = Shifted(config)
+    variables = layer.init(RNG, TOKENS)
+    np.testing.assert_allclose(layer.apply(variables, TOKENS), 2 * TOKENS + 1, atol=1e-6)
+
+
+def test_a_list_is_no_parameter(config, params):
+    layer = {joined(path): leaf for path, leaf in flatten(params["encoder"]["layer"]["0"]).items()}
+    layer["intermediate/dense/kernel"] = layer["intermediate/dense/kernel"].tolist()
+    with pytest.raises(ScopeParamShapeError, match="kernel"):
+        FlaxViTLayer(config).apply({"params": unflatten_dict(layer, sep="/")}, TOKENS)
