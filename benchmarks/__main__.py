@@ -11,7 +11,7 @@ from benchmarks.environments import ENVIRONMENTS
 from benchmarks.picture import draw
 from benchmarks.pieces import difference, merged
 from benchmarks.processes import ROOT
-from benchmarks.rows import LENGTHS
+from benchmarks.rows import LENGTHS, ROUNDS
 from benchmarks.run import conditions, run
 from benchmarks.subjects import SUBJECTS, chosen
 from benchmarks.tables import as_text
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument(
         "--minutes",
         type=float,
-        help="until when rows get more than their five rounds (default: 2, 20 or 120, by the length)",
+        help="until when rows get more than their fewest rounds (default: 2, 20 or 120, by the length)",
     )
     parser.add_argument(
         "--python",
@@ -87,7 +87,7 @@ def main() -> None:
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        for so_far in run(wanted, options.minutes or LENGTHS[length], pythons, tell):
+        for so_far in run(wanted, options.minutes or LENGTHS[length], pythons, tell, ROUNDS[length]):
             now = {**here, **so_far}
             results.write(output, now if before is None else merged(before, now))
     except KeyboardInterrupt:

@@ -14,11 +14,19 @@ class Budget:
     Args:
         seconds: in all.
         weights: of the rows, in their order.
+        fewest: rounds that rows have in any case, unless fewer are enough for one.
         clock: gives the time in seconds.
     """
 
-    def __init__(self, seconds: float, weights: Iterable[float], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        weights: Iterable[float],
+        fewest: int = FEWEST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.weights = list(weights)
+        self.fewest = fewest
         self.clock = clock
         self.end = clock() + seconds
         self.row_end = self.end
@@ -36,8 +44,8 @@ class Budget:
         Args:
             done: the rounds that it has.
             longest: seconds that the longest of them took.
-            fewest: rounds that it has in any case.
+            fewest: rounds that are enough for it.
         """
-        if done < fewest:
+        if done < min(fewest, self.fewest):
             return True
         return done < MOST and self.clock() + longest <= self.row_end

@@ -51,7 +51,7 @@ def main() -> None:
     here = conditions(wanted, pythons)
     here["machine"] |= {"card": card}
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    for so_far in run(wanted, options.minutes, pythons, tell, WITH_CARD if card else QUIET):
+    for so_far in run(wanted, options.minutes, pythons, tell, variables=WITH_CARD if card else QUIET):
         results.write(options.output, {**here, **so_far})
     print(as_text(results.read(options.output)))
 

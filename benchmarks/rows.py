@@ -11,6 +11,8 @@ from benchmarks.budget import FEWEST
 Length = Literal["quick", "whole", "long"]
 #: Minutes of a run, from the shortest, which has the fewest rows, to the longest, which has all that the page shows.
 LENGTHS: dict[Length, float] = {"quick": 2, "whole": 20, "long": 120}
+#: Rounds that their rows have in any case.
+ROUNDS: dict[Length, int] = {"quick": 3, "whole": 3, "long": FEWEST}
 Work = Mapping[str, Any]
 
 
@@ -49,7 +51,7 @@ class Row:
         tolerance: how far answers may be from ours, in standard deviations of ours: who computes something else is not
             compared.
         has_memory: whether memory is measured, too, which takes processes of its own.
-        fewest: rounds that it has in any case; fewer than usual where a turn takes many seconds.
+        fewest: rounds that are enough for it; fewer than usual where a turn takes many seconds.
         instructions: of which the processor must have one; on others the work says nothing.
     """
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks import results, weights
-from benchmarks.budget import Budget
+from benchmarks.budget import FEWEST, Budget
 from benchmarks.machine import busy, machine, own, today
 from benchmarks.measuring import measure
 from benchmarks.processes import QUIET, Process, SideError
@@ -42,6 +42,7 @@ def run(
     minutes: float,
     pythons: Mapping[str, str],
     tell: Callable[[str], None],
+    fewest: int = FEWEST,
     variables: Mapping[str, str] = QUIET,
 ) -> Iterator[dict[str, Any]]:
     """Measure subjects, one after the other.
@@ -51,6 +52,7 @@ def run(
         minutes: how long the run is to be.
         pythons: the interpreter of each environment that there is.
         tell: is told how far it is.
+        fewest: rounds that rows have in any case.
         variables: what all processes have in their environment.
 
     Yields:
@@ -58,7 +60,7 @@ def run(
         cores' time.
     """
     began, busy_before, own_before = time.monotonic(), busy(), own()
-    budget = Budget(minutes * 60, [row.weight for _, rows in wanted for row in rows])
+    budget = Budget(minutes * 60, [row.weight for _, rows in wanted for row in rows], fewest)
     here = machine()
     kept: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:

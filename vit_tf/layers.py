@@ -23,7 +23,7 @@ from vit_tf.fast_graph import has_fast_graph
 from vit_tf.initialization import Start
 from vit_tf.norms import norm_of
 from vit_tf.outputs import TFBaseModelOutput
-from vit_tf.parts import Linear, Part, by_rows, run_part
+from vit_tf.parts import Linear, Part, by_rows, run_part, size
 from vit_tf.position import is_same_grid
 from vit_tf.relative_position import relative_position_index, resample_table
 from vit_tf.rematerialization import recomputed
@@ -156,14 +156,14 @@ class ViTSelfAttention(Part):
             query = query if prefix_only else turned(self.rotary_positions, query, rotary)  # only patches are turned
         bias = self._bias(relative_position_bias, grid)
         if bias is not None:
-            bias = bias[:, :, : ops.shape(queried)[1]]
+            bias = bias[:, :, : size(queried, 1)]
         if head_mask is not None and self.is_pruned:
             head_mask = ops.take(head_mask, self.heads)
         if not output_attentions and isinstance(self.dropout, layers.Dropout) and may_be_large(query, key):
             drops = training and self.dropout.rate > 0
             seed = self.dropout.seed_generator.next() if drops else None
             context = attention_in_blocks(query, key, value, bias, head_mask, seed, self.dropout.rate)
-            context = ops.reshape(context, (-1, ops.shape(queried)[1], self.width))
+            context = ops.reshape(context, (-1, size(queried, 1), self.width))
             return (context, None, key) if output_keys else (context,)
         if self.contracts:
             scores = ops.einsum("bqhd,bkhd->bhqk", query * self.head_dim**-0.5, key)
@@ -179,7 +179,7 @@ class ViTSelfAttention(Part):
             context = ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
         else:
             context = ops.transpose(ops.matmul(probabilities, ops.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
-        context = ops.reshape(context, (-1, ops.shape(queried)[1], self.width))
+        context = ops.reshape(context, (-1, size(queried, 1), self.width))
         if output_keys:
             return context, probabilities if output_attentions else None, key
         return (context, probabilities) if output_attentions else (context,)
@@ -192,7 +192,7 @@ class ViTSelfAttention(Part):
         return ops.take(shared, self.heads, axis=1) if is_of_heads and self.is_pruned else shared
 
     def _split(self, projected: Tensor) -> Float[Tensor, "batch tokens heads head_dim"]:
-        return ops.reshape(projected, (-1, ops.shape(projected)[1], len(self.heads), self.head_dim))
+        return ops.reshape(projected, (-1, size(projected, 1), len(self.heads), self.head_dim))
 
     def transpose_for_scores(
         self, tensor: Tensor, batch_size: Any = None
@@ -455,7 +455,7 @@ class ParallelLayer(ScaledLayer):
     """
 
     def _halves(self, hidden_states: Tensor, attended: Tensor, read: Tensor, training: bool) -> Tensor:
-        mlp = self.output_(self.intermediate(read[:, : ops.shape(hidden_states)[1]]))
+        mlp = self.output_(self.intermediate(read[:, : size(hidden_states, 1)]))
         return hidden_states + self._branch(self.lambda_1, attended + mlp)
 
 

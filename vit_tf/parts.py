@@ -129,6 +129,12 @@ def by_rows(multiply: Callable[[Any], Any], inputs: Any) -> Any:
     """
     if len(inputs.shape) == 2:
         return multiply(inputs)
-    _, *between, width = keras.ops.shape(inputs)
-    outputs = multiply(keras.ops.reshape(inputs, (-1, width)))
+    between = [size(inputs, axis) for axis in range(1, len(inputs.shape) - 1)]
+    outputs = multiply(keras.ops.reshape(inputs, (-1, inputs.shape[-1])))
     return keras.ops.reshape(outputs, (-1, *between, outputs.shape[-1]))
+
+
+def size(tensor: Any, axis: int) -> Any:
+    """A tensor's size along an axis: the number where the graph knows it, which then has no operation for it."""
+    known = tensor.shape[axis]
+    return keras.ops.shape(tensor)[axis] if known is None else known

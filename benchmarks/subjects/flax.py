@@ -29,6 +29,8 @@ SUBJECT = Subject(
         *grid("bfloat16", ALL, LIMIT, VITS[1:3], (1, 8)),
         *large_images(ALL, LIMIT),
         training_step("ViT-S/16", 8, (*ALL, "our PyTorch")),
-        training_step("ViT-S/16", 8, (*(f"{name}, huge pages" for name in ALL[:2]), "our PyTorch"), "huge pages"),
+        training_step(
+            "ViT-S/16", 8, (*(f"{name}, huge pages" for name in ALL[:2]), "our PyTorch"), "huge pages", "long"
+        ),
     ),
 )

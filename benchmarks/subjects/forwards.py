@@ -11,9 +11,9 @@ from benchmarks.rows import Length, Row
 
 BATCHES = (1, 8, 32)
 Pairs = Collection[tuple[str, int]]
-#: What quick runs have of models and batches, and whole ones: of each size one, and of each batch.
+#: What quick runs have of models and batches, and whole ones.
 QUICK: Pairs = {("ViT-S/16", 1)}
-USUAL: Pairs = {("ViT-Ti/16", 32), ("ViT-S/16", 1), ("ViT-S/16", 8), ("ViT-B/16", 1), ("ViT-L/16", 1)}
+USUAL: Pairs = {*QUICK, ("ViT-S/16", 8), ("ViT-B/16", 1)}
 #: How far answers may be from ours.
 TOLERANCES = {"float32": 1e-3, "tf32": 0.02, "float16": 0.02, "bfloat16": 0.1, "int8": 0.5}
 #: Instructions of which a processor must have one; others compute with each number as float32, and slower.
@@ -84,11 +84,12 @@ def large_images(sides: tuple[str, ...], limit: str) -> Iterator[Row]:
         yield Row(name, work, sides, limit, "long", weighed, has_memory=True, fewest=1)
 
 
-def training_step(model: str, batch: int, sides: tuple[str, ...], manner: str = "") -> Row:
+def training_step(model: str, batch: int, sides: tuple[str, ...], manner: str = "", length: Length = "whole") -> Row:
     """A row of training steps; one whose sides run in another manner has no memory."""
     work = {"kind": "training step", "model": model, "batch": batch, "dtype": "float32"}
     name = ", ".join(filter(None, (title(model, batch, "float32"), "training step", manner)))
-    return Row(name, work, sides, weight=weight(3 * operations(model, batch)), has_memory=not manner)
+    weighed = weight(3 * operations(model, batch))
+    return Row(name, work, sides, length=length, weight=weighed, has_memory=not manner)
 
 
 def title(model: str, batch: int, dtype: str) -> str:

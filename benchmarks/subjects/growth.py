@@ -15,8 +15,8 @@ MODEL = "ViT-S/16"
 #: From where all grow: what the other axes stay at.
 START = {"image": 224, "layers": 12, "batch": 1}
 AXES = {"image": (112, 224, 320, 448, 640), "layers": (3, 12, 24), "batch": (1, 4, 16)}
-#: Beyond these, a point is for long runs.
-USUAL = {"image": 448, "layers": 12, "batch": 4}
+#: What whole runs have; every other point is for long ones.
+USUAL = {"image": (224, 448), "layers": (12,), "batch": (1, 4)}
 
 
 def rows() -> Iterator[Row]:
@@ -28,7 +28,7 @@ def rows() -> Iterator[Row]:
             image, layers, batch = point.values()
             title = f"{framework}: {image} x {image} pixels, {layers} layers, batch {batch}"
             work = {"kind": "forward", "model": MODEL, "dtype": "float32", **point}
-            is_usual = image != 320 and all(point[axis] <= most for axis, most in USUAL.items())
+            is_usual = all(point[axis] in values for axis, values in USUAL.items())
             length: Length = "whole" if is_usual else "long"
             weighed = weight(operations(MODEL, **point)) / 2
             yield Row(title, work, (framework,), "", length, weighed, has_memory=True)

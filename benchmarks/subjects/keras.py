@@ -24,9 +24,9 @@ SUBJECT = Subject(
         *grid("float32", ALL, LIMIT),
         *grid("bfloat16", ALL, LIMIT, VITS[1:3], (1, 8)),
         forward("ViT-Ti/16", 1, "int8", ("int8", "KerasHub"), "", "long"),
-        *grid("int8", ("int8", "trivit, onnxruntime", "trivit, float32"), "", VITS[1:2], (1, 8)),
+        *grid("int8", ("int8", "trivit, onnxruntime", "trivit, float32"), "", VITS[1:2], (1, 8), ()),
         *relatives(("trivit", "KerasHub"), LIMIT),
         *large_images(ALL, LIMIT),
-        training_step("ViT-S/16", 8, ALL),
+        training_step("ViT-S/16", 8, ALL, length="long"),
     ),
 )
