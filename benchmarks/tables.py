@@ -75,7 +75,7 @@ def limit_of(row: Row) -> str:
         return NOTHING
     name = row["limit"]["name"]
     rate = ""
-    if "operations" in row:
+    if "operations" in row and name.startswith("matrix products"):
         rates = (digits(row["operations"] / row["seconds"][each][1] / 1e9) for each in (row["ours"], name))
         rate = f" ({' of '.join(rates)} GFLOP/s)"
     return f"{name}: {100 * row['limit']['part'][1]:.0f} %{rate}"

@@ -29,7 +29,7 @@ SUBJECT = Subject(
     "Files",
     SIDES,
     (
-        Row(f"load {BASE} in PyTorch", {"model": BASE}, LOADING, "reading the file", "quick", has_memory=True),
+        Row(f"load {BASE} in PyTorch", {"model": BASE}, LOADING, "reading the file", "whole", has_memory=True),
         *(conversion(BASE, to, "whole" if to == USUAL[0] else "long") for to in USUAL),
         *(conversion(LARGE, to, "long") for to in WRITABLE_NAMES if to not in NOT_OF_VIT),
     ),

@@ -28,7 +28,7 @@ SUBJECT = Subject(
         *grid("float32", ALL, LIMIT),
         *grid("bfloat16", ALL, LIMIT, VITS[1:3], (1, 8)),
         *large_images(ALL, LIMIT),
-        training_step("ViT-S/16", 8, (*ALL, "our PyTorch")),
+        training_step("ViT-S/16", 8, (*ALL, "our PyTorch"), length="long"),
         training_step(
             "ViT-S/16", 8, (*(f"{name}, huge pages" for name in ALL[:2]), "our PyTorch"), "huge pages", "long"
         ),

@@ -57,7 +57,7 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind(32, PHOTO, "PIL images", "", ALL, "resize", "quick"),
-    Kind(32, PHOTO, "JPEG files", "", ALL, "decode and resize", "quick"),
+    Kind(32, PHOTO, "JPEG files", "", ALL, "decode and resize", "whole"),
     Kind(32, PHOTO, "PIL images", "ViTImageProcessorFast", FAST, "resize"),
     Kind(32, PHOTO, "JPEG files", "ViTImageProcessorFast", FAST, "decode"),
     Kind(4, TWELVE_MEGAPIXELS, "JPEG files", "", ALL, "decode and resize"),

@@ -68,12 +68,13 @@ SUBJECT = Subject(
     "Before anything happens",
     SIDES,
     (
-        Row("import the core", {"kind": "import the core"}, ("trivit",), "Python and its packages", "quick"),
+        Row("import the core", {"kind": "import the core"}, ("trivit",), "Python and its packages"),
         Row(
             "import a model in PyTorch",
             {"kind": "import a model in PyTorch"},
             ("trivit", "transformers 5"),
             "Python and its packages",
+            "long",
         ),
         Row("trivit --help", {"kind": "trivit --help"}, ("trivit",), "Python and its packages"),
         Row("first answer in PyTorch", FORWARD, IN_PYTORCH, "reading in PyTorch", weight=4, fewest=2),

@@ -95,6 +95,15 @@ def test_a_table_has_times_ratios_limits_and_who_was_left_out(kept):
     assert tables.left_out(kept)[1:] == [["pytorch: ViT-S/16, batch 8, float32", "onnxruntime", "it has gone"]]
 
 
+def test_a_limit_that_is_no_arithmetic_has_no_rate(kept):
+    row = tables.of(kept, "pytorch")[0]
+    reading = {
+        "limit": {"name": "reading the file", "part": [0.5] * 3},
+        "seconds": {**row["seconds"], "reading the file": [1] * 3},
+    }
+    assert tables.limit_of({**row, **reading}) == "reading the file: 50 %"
+
+
 def test_a_price_in_answers_stands_beside_the_speed(kept):
     table = tables.speeds(tables.of(kept, "token_merging"))
     assert table[0] == ["", "ours", "without merging", "same answer", "right", "rounds"]
