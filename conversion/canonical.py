@@ -102,9 +102,13 @@ def tables(family: Family) -> Iterator[tuple[Task, tuple[Parameter, ...]]]:
     """The rows of models of a family with one layer, of each task and with each of the options that change them."""
     fields = vars(family.config_class())
     layers: dict[str, Any] = {name: 1 for name in ("num_hidden_layers", "decoder_num_hidden_layers") if name in fields}
-    for options in _OPTIONS:
-        known = {name: value for name, value in options.items() if hasattr(family.config_class, name) or name in fields}
-        config = family.config_class(**layers, **known)
+    known = [
+        {name: value for name, value in options.items() if hasattr(family.config_class, name) or name in fields}
+        for options in _OPTIONS
+    ]
+    distinct = [options for index, options in enumerate(known) if options not in known[:index]]
+    for options in distinct:  # most families know few of the options, and every import waits for their tables
+        config = family.config_class(**layers, **options)
         yield "model", parameters(config, add_pooling_layer=True, use_mask_token=True)
         yield "model", parameters(config, add_pooling_layer=False, use_mask_token=False)
         for task in family.models:
