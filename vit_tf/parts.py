@@ -129,8 +129,8 @@ def by_rows(multiply: Callable[[Any], Any], inputs: Any) -> Any:
     """
     if len(inputs.shape) == 2:
         return multiply(inputs)
-    between = [size(inputs, axis) for axis in range(1, len(inputs.shape) - 1)]
-    outputs = multiply(keras.ops.reshape(inputs, (-1, inputs.shape[-1])))
+    *between, width = (size(inputs, axis) for axis in range(1, len(inputs.shape)))
+    outputs = multiply(keras.ops.reshape(inputs, (-1, width)))
     return keras.ops.reshape(outputs, (-1, *between, outputs.shape[-1]))
 
 

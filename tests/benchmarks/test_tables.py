@@ -28,17 +28,9 @@ def test_every_side_of_a_subject_can_be_started_and_every_row_names_sides(name):
 
 FRAMEWORKS = ["pytorch", "keras", "flax"]
 WORDS = (
-    "ViT-Ti",
-    "ViT-S",
-    "ViT-B",
-    "ViT-L",
-    "batch 1,",
-    "batch 8,",
-    "batch 32,",
-    "float32",
-    "bfloat16",
-    "int8",
-    "training",
+    *("ViT-Ti", "ViT-S", "ViT-B", "ViT-L"),
+    *("batch 1,", "batch 8,", "batch 32,"),
+    *("float32", "bfloat16", "int8", "training"),
 )
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from vit_tf import TFBaseModelOutput, TFViTForImageClassification, TFViTForMaskedImageModeling, TFViTModel, modeling
+from vit_tf.parts import by_rows
 
 # Keras itself, when it writes variables; and what it thinks of HDF5.
 pytestmark = [
@@ -177,3 +178,15 @@ def test_tensorflows_checkpoints_hold_all_variables(tiny_config, tmp_path):
     tf.train.Checkpoint(model=other).restore(path).assert_existing_objects_matched()
     for variable, expected in zip(other.weights, model.weights, strict=True):
         np.testing.assert_array_equal(variable, expected)
+
+
+def test_a_graph_has_no_operation_for_a_size_that_it_knows():
+    tokens = tf.reshape(tf.range(24.0), (2, 3, 4))
+    for shape, is_known in [((2, 3, 4), True), ((None, 3, 4), True), ((None, None, 4), False), ((None,) * 3, False)]:
+        doubled = tf.function(
+            lambda tokens: by_rows(lambda rows: 2 * tf.ensure_shape(rows, (None, 4)), tokens),
+            input_signature=[tf.TensorSpec(shape)],
+        )
+        names = {operation.name for operation in doubled.get_concrete_function().graph.get_operations()}
+        assert ("Shape" in names) != is_known
+        np.testing.assert_array_equal(doubled(tokens), 2 * tokens)
