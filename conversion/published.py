@@ -132,7 +132,7 @@ def _has_published_names(form: Format, names: Iterable[str]) -> bool:
         pattern
         for rule in _of_base(form)
         for name, pattern in zip(rule.theirs, rule.patterns, strict=True)
-        if name not in rules.KINDS
+        if name not in rules.kinds()
     ]
     return any(pattern.fullmatch(name) for name in names for pattern in patterns)
 

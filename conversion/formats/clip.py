@@ -12,7 +12,7 @@ import numpy as np
 from conversion.canonical import HEAD
 from conversion.formats.format import Format, Found, Settings, Tensors
 from conversion.formats.published import CLIP_CROP
-from conversion.formats.rules import TORCH_LEAVES, DropFirstAxis, Module, Rule, Transpose, rules
+from conversion.formats.rules import TORCH_LEAVES, DropFirstAxis, Module, Rule, Rules, Transpose
 from vit_core.config import PretrainedConfig
 from vit_core.parameters import Task
 from vit_core.renaming import renamed
@@ -54,27 +54,25 @@ def _clip(name: str, title: str, **more: Any) -> Format:
     return Format(
         name=name,
         title=title,
-        rules=(
-            *rules(
-                TORCH_LEAVES,
-                [
-                    Module("embeddings.cls_token", "class_embedding", steps=(DropFirstAxis(), DropFirstAxis())),
-                    Module("embeddings.position_embeddings", "positional_embedding", steps=(DropFirstAxis(),)),
-                    Module("embeddings.patch_embeddings.projection", "conv1.{leaf}"),
-                    Module("embeddings.layernorm", "ln_pre.{leaf}"),
-                    Module(
-                        tuple(f"{LAYER}.attention.attention.{part}" for part in ("query", "key", "value")),
-                        f"{BLOCK}.attn.in_proj_{{leaf}}",
-                    ),
-                    Module(f"{LAYER}.attention.output.dense", f"{BLOCK}.attn.out_proj.{{leaf}}"),
-                    Module(f"{LAYER}.layernorm_before", f"{BLOCK}.ln_1.{{leaf}}"),
-                    Module(f"{LAYER}.intermediate.dense", f"{BLOCK}.mlp.c_fc.{{leaf}}"),
-                    Module(f"{LAYER}.output.dense", f"{BLOCK}.mlp.c_proj.{{leaf}}"),
-                    Module(f"{LAYER}.layernorm_after", f"{BLOCK}.ln_2.{{leaf}}"),
-                    Module("pooler.layernorm", "ln_post.{leaf}"),
-                ],
-            ),
-            Rule((f"{HEAD}visual_projection.weight",), (PROJECTION,), (Transpose((1, 0)),)),
+        rules=Rules(
+            TORCH_LEAVES,
+            [
+                Module("embeddings.cls_token", "class_embedding", steps=(DropFirstAxis(), DropFirstAxis())),
+                Module("embeddings.position_embeddings", "positional_embedding", steps=(DropFirstAxis(),)),
+                Module("embeddings.patch_embeddings.projection", "conv1.{leaf}"),
+                Module("embeddings.layernorm", "ln_pre.{leaf}"),
+                Module(
+                    tuple(f"{LAYER}.attention.attention.{part}" for part in ("query", "key", "value")),
+                    f"{BLOCK}.attn.in_proj_{{leaf}}",
+                ),
+                Module(f"{LAYER}.attention.output.dense", f"{BLOCK}.attn.out_proj.{{leaf}}"),
+                Module(f"{LAYER}.layernorm_before", f"{BLOCK}.ln_1.{{leaf}}"),
+                Module(f"{LAYER}.intermediate.dense", f"{BLOCK}.mlp.c_fc.{{leaf}}"),
+                Module(f"{LAYER}.output.dense", f"{BLOCK}.mlp.c_proj.{{leaf}}"),
+                Module(f"{LAYER}.layernorm_after", f"{BLOCK}.ln_2.{{leaf}}"),
+                Module("pooler.layernorm", "ln_post.{leaf}"),
+                Rule((f"{HEAD}visual_projection.weight",), (PROJECTION,), (Transpose((1, 0)),)),
+            ],
         ),
         models={"clip_vision_model": ("model", "image-projection")},
         signature=("class_embedding", "conv1.weight", "ln_pre.weight", "ln_post.weight"),

@@ -10,12 +10,13 @@ from __future__ import annotations
 from conversion.formats.dinov2 import resampled_with_offset
 from conversion.formats.format import Format
 from conversion.formats.preprocessing import IMAGENET_CROP
-from conversion.formats.timm_names import CONVENTIONS, REFUSED, RULES, SIGNATURE
+from conversion.formats.rules import TORCH_LEAVES, Rules
+from conversion.formats.timm_names import CLASS_TOKEN, CONVENTIONS, ENCODER, REFUSED, SIGNATURE
 
 DINO = Format(
     name="dino",
     title="DINO",
-    rules=tuple(rule for rule in RULES if rule.is_of_base),
+    rules=Rules(TORCH_LEAVES, [CLASS_TOKEN, *ENCODER]),
     models={"vit": ("model",)},
     signature=SIGNATURE,
     conventions=CONVENTIONS,

@@ -11,7 +11,7 @@ from typing import Any
 from conversion.formats.format import Format, Found, Settings
 from conversion.formats.preprocessing import IMAGENET_CROP
 from conversion.formats.published_names import GATE, IF_GATED, LAYER
-from conversion.formats.rules import TORCH_LEAVES, DropFirstAxis, Module, rules
+from conversion.formats.rules import TORCH_LEAVES, DropFirstAxis, Module, Rules
 from conversion.formats.timm_names import CLASS_TOKEN, CONVENTIONS, ENCODER
 from vit_core.config import PretrainedConfig
 
@@ -51,7 +51,7 @@ def _dinov2(name: str, title: str, model_type: str, modules: list[Module], signa
     return Format(
         name=name,
         title=title,
-        rules=rules(TORCH_LEAVES, [CLASS_TOKEN, *modules, MASK_TOKEN, *REST, *SCALES, *MLPS]),
+        rules=Rules(TORCH_LEAVES, [CLASS_TOKEN, *modules, MASK_TOKEN, *REST, *SCALES, *MLPS]),
         models={model_type: ("model",)},
         signature=("cls_token", "patch_embed.proj.weight", "mask_token", "blocks.0.ls1.gamma", signature),
         conventions=CONVENTIONS,

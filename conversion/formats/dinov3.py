@@ -16,7 +16,7 @@ from conversion.formats.dinov2 import MASK_TOKEN, MLP, REST, SCALES
 from conversion.formats.format import Format, Found, Settings, Tensors
 from conversion.formats.published import IMAGENET
 from conversion.formats.published_names import ATTENTION, GATE, IF_GATED
-from conversion.formats.rules import TORCH_LEAVES, Module, rules
+from conversion.formats.rules import TORCH_LEAVES, Module, Rules
 from conversion.formats.timm_names import CLASS_TOKEN, QUERY_KEY_VALUE
 from vit_core.config import PretrainedConfig
 from vit_core.renaming import distinct
@@ -140,27 +140,24 @@ def _computes(config: PretrainedConfig) -> Settings:
 DINOV3 = Format(
     name="dinov3",
     title="DINOv3",
-    rules=tuple(
-        rule
-        for rule in rules(
-            TORCH_LEAVES,
-            [
-                CLASS_TOKEN,
-                Module("embeddings.register_tokens", "storage_tokens"),
-                MASK_TOKEN,
-                *REST,
-                Module(f"{ATTENTION}.query.bias", "blocks.*.attn.q_bias"),
-                Module(f"{ATTENTION}.key.bias", "blocks.*.attn.k_bias"),
-                Module(f"{ATTENTION}.value.bias", "blocks.*.attn.v_bias"),
-                *SCALES,
-                Module(GATE, "blocks.*.mlp.w1.{leaf}"),
-                Module(MLP[0], "blocks.*.mlp.fc1.{leaf}", unless=IF_GATED),
-                Module(MLP[0], "blocks.*.mlp.w2.{leaf}"),
-                Module(MLP[1], "blocks.*.mlp.fc2.{leaf}", unless=IF_GATED),
-                Module(MLP[1], "blocks.*.mlp.w3.{leaf}"),
-            ],
-        )
-        if rule.ours != tuple(f"{part}.bias" for part in QUERY_KEY_VALUE)
+    rules=Rules(
+        TORCH_LEAVES,
+        [
+            CLASS_TOKEN,
+            Module("embeddings.register_tokens", "storage_tokens"),
+            MASK_TOKEN,
+            *REST,
+            Module(f"{ATTENTION}.query.bias", "blocks.*.attn.q_bias"),
+            Module(f"{ATTENTION}.key.bias", "blocks.*.attn.k_bias"),
+            Module(f"{ATTENTION}.value.bias", "blocks.*.attn.v_bias"),
+            *SCALES,
+            Module(GATE, "blocks.*.mlp.w1.{leaf}"),
+            Module(MLP[0], "blocks.*.mlp.fc1.{leaf}", unless=IF_GATED),
+            Module(MLP[0], "blocks.*.mlp.w2.{leaf}"),
+            Module(MLP[1], "blocks.*.mlp.fc2.{leaf}", unless=IF_GATED),
+            Module(MLP[1], "blocks.*.mlp.w3.{leaf}"),
+        ],
+        without=tuple(f"{part}.bias" for part in QUERY_KEY_VALUE),
     ),
     models={"dinov3_vit": ("model",)},
     signature=("cls_token", "patch_embed.proj.weight", PERIODS),

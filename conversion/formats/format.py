@@ -10,7 +10,7 @@ from typing import Any
 
 from conversion.formats.names_by_start import NamesByStart
 from conversion.formats.preprocessing import PLAIN, Preprocessing
-from conversion.formats.rules import Rule
+from conversion.formats.rules import Rules
 from vit_core.architecture import Resampling
 from vit_core.config import PretrainedConfig
 from vit_core.families import FAMILIES, Family
@@ -160,7 +160,7 @@ class Format:
 
     name: str
     title: str
-    rules: tuple[Rule, ...]
+    rules: Rules
     signature: tuple[str, ...]
     models: Mapping[str, tuple[Task, ...]] = field(default_factory=lambda: CLASSIFIERS)
     conventions: Settings = field(default_factory=dict)

@@ -16,7 +16,7 @@ import numpy as np
 from conversion.canonical import HEAD
 from conversion.formats.format import QKV_BIAS, Format, Tensors
 from conversion.formats.published import SQUASHED
-from conversion.formats.rules import FoldClassPosition, Module, Rule, rules
+from conversion.formats.rules import FoldClassPosition, Module, Rule, Rules
 from vit_core.config import LARGEST_LAYER_COUNT
 from vit_core.layouts import FLAX
 from vit_core.renaming import distinct
@@ -86,7 +86,7 @@ def _part(stack: StoredTensor, layer: int) -> StoredTensor:
     return StoredTensor(stack.dtype, stack.shape[1:], read)
 
 
-def _google(name: str, title: str, table: tuple[Rule, ...], signature: tuple[str, ...]) -> Format:
+def _google(name: str, title: str, table: Rules, signature: tuple[str, ...]) -> Format:
     return Format(
         name=name,
         title=title,
@@ -108,7 +108,7 @@ def _google(name: str, title: str, table: tuple[Rule, ...], signature: tuple[str
 GOOGLE = _google(
     "google",
     "Google's published .npz",
-    rules(
+    Rules(
         FLAX.leaves,
         [*POSITIONS, *_modules("MultiHeadDotProductAttention_1", "LayerNorm_2", "MlpBlock_3")],
     ),
@@ -117,17 +117,22 @@ GOOGLE = _google(
 GOOGLE_LINEN = _google(
     "google-linen",
     "Google's .npz in today's names",
-    rules(FLAX.leaves, [*POSITIONS, *COUNTED_BY_KIND]),
+    Rules(FLAX.leaves, [*POSITIONS, *COUNTED_BY_KIND]),
     ("Transformer/posembed_input/pos_embedding",),
 )
 BIG_VISION = _google(
     "big-vision",
     "big_vision's .npz",
-    (
-        Rule(
-            ("embeddings.cls_token", "embeddings.position_embeddings"), ("cls", "pos_embedding"), (FoldClassPosition(),)
-        ),
-        *rules(FLAX.leaves, COUNTED_BY_KIND),
+    Rules(
+        FLAX.leaves,
+        [
+            Rule(
+                ("embeddings.cls_token", "embeddings.position_embeddings"),
+                ("cls", "pos_embedding"),
+                (FoldClassPosition(),),
+            ),
+            *COUNTED_BY_KIND,
+        ],
     ),
     ("pos_embedding",),
 )
@@ -138,7 +143,7 @@ POOLER, MAP_HEAD = "pooler.attention", "MAPHead_0/MultiHeadDotProductAttention_0
 BIG_VISION_SIGLIP = Format(
     name="big-vision-siglip",
     title="big_vision's SigLIP",
-    rules=rules(
+    rules=Rules(
         FLAX.leaves,
         [
             Module("embeddings.position_embeddings", "pos_embedding"),

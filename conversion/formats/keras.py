@@ -13,10 +13,9 @@ import math
 import re
 from collections.abc import Iterator
 
-from conversion.canonical import in_words
 from conversion.containers.hdf5_structure import LARGEST_NAME
 from conversion.formats.format import ALL_MODELS, Format, Tensors
-from conversion.formats.rules import KINDS, Module, rules
+from conversion.formats.rules import Module, Rules, modules_named_alike
 from conversion.formats.transformers import CONVENTIONS, PREFIXES, UNSURE
 from conversion.formats.transformers_tf import snake_case
 from vit_core.families import FAMILIES
@@ -122,18 +121,19 @@ def _are_for_two_tokens(positions: int, where: str) -> bool:
 
 def _modules() -> list[Module]:
     """Paths here are the canonical names, but for numbers of layers and the last part of a layer's."""
-    layers = dict.fromkeys(name.removesuffix(".weight").removesuffix(".bias") for name in KINDS)
-    paths = {name: in_words(name) for name in layers}
+    return modules_named_alike(_path)
+
+
+def _path(name: str) -> str:
     for stack in STACKS.values():
-        paths = {name: path.replace(f"{stack}.", f"{stack}_", 1) for name, path in paths.items()}
-    paths = {name: path.replace(".", "/") for name, path in paths.items()}
-    return [Module(name, path if name in KINDS else f"{path}/{{leaf}}") for name, path in paths.items()]
+        name = name.replace(f"{stack}.", f"{stack}_", 1)
+    return name.replace(".", "/")
 
 
 KERAS = Format(
     name="keras",
     title="Keras' own file",
-    rules=rules(LAYOUT.leaves, _modules()),
+    rules=Rules(LAYOUT.leaves, _modules),
     models=ALL_MODELS,
     signature=("embeddings/patch_embeddings/projection/kernel",),
     conventions=CONVENTIONS,

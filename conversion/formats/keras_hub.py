@@ -9,7 +9,7 @@ from conversion.formats.format import CLASSIFIERS, QKV_BIAS, Format, Found, Sett
 from conversion.formats.keras_hub_presets import RESAMPLINGS, config_fields, config_file, lacks
 from conversion.formats.preprocessing import IMAGENET_CROP
 from conversion.formats.published import CLIP_CROP, IMAGENET, SQUASHED
-from conversion.formats.rules import Module, rules
+from conversion.formats.rules import Module, Rules
 
 #: What files of both towers have beside the image tower; of CLIP, the second is the projection of texts.
 SIGLIP_TEXTS = ("layers/sig_lip_text_encoder/*", "layers/sig_lip_head/*")
@@ -22,7 +22,7 @@ def _keras_hub(name: str, title: str, modules: list[Module], **more: Any) -> For
     return Format(
         name=name,
         title=title,
-        rules=rules(names.LEAVES, modules),
+        rules=Rules(names.LEAVES, modules),
         files={"hdf5": "model.weights.h5"},
         config_fields=config_fields,
         config_file=config_file,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from conversion.canonical import HEAD
 from conversion.formats.format import Format
 from conversion.formats.preprocessing import IMAGENET_CROP
-from conversion.formats.rules import LAYER, TORCH_LEAVES, Module, rules
+from conversion.formats.rules import LAYER, TORCH_LEAVES, Module, Rules
 from conversion.formats.timm_names import CLASS_TOKEN, CONVENTIONS, ENCODER, REFUSED, SIGNATURE
 from vit_core.parameters import STACKS
 
@@ -36,7 +36,7 @@ def _of_decoder(modules: list[Module]) -> Iterator[Module]:
 MAE = Format(
     name="mae",
     title="MAE",
-    rules=rules(TORCH_LEAVES, [CLASS_TOKEN, *ENCODER, *_of_decoder(ENCODER), *DECODER]),
+    rules=Rules(TORCH_LEAVES, [CLASS_TOKEN, *ENCODER, *_of_decoder(ENCODER), *DECODER]),
     models={"vit_mae": ("pre-training",)},
     signature=SIGNATURE,
     needs=((f"{HEAD}decoder.decoder_embed.weight",),),

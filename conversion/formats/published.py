@@ -11,7 +11,7 @@ import numpy as np
 from conversion.formats import published_names as names
 from conversion.formats.format import ALL_MODELS, Format, Found, Settings, Tensors
 from conversion.formats.preprocessing import BICUBIC, IMAGENET_CROP, Preprocessing
-from conversion.formats.rules import TORCH_LEAVES, Module, rules
+from conversion.formats.rules import TORCH_LEAVES, Module, Rules
 from vit_core.config import PretrainedConfig
 from vit_core.families import CONFIG_CLASSES, FAMILIES
 from vit_core.families.vision_tower import TwoTowersConfig
@@ -60,7 +60,7 @@ def _published(
     return Format(
         name=f"transformers-{name}",
         title=f"transformers' {title}",
-        rules=rules(TORCH_LEAVES, modules),
+        rules=Rules(TORCH_LEAVES, modules),
         models={each: ALL_MODELS[each] for each in model_types},
         signature=signature,
         conventions={**CONVENTIONS, **dict(told)},

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 import numpy as np
 
-from conversion.canonical import LAYER, every_row, is_of_base, without_layer
+from conversion.canonical import LAYER, every_row, in_words, is_of_base, without_layer
 from vit_core.config import LARGEST_LAYER_COUNT
 from vit_core.layouts import Leaf
 from vit_core.parameters import Kind
@@ -278,18 +278,41 @@ class Module:
     unless: tuple[str, ...] = ()
 
 
-def rules(leaves: Mapping[Kind, Leaf], modules: Iterable[Module]) -> tuple[Rule, ...]:
-    """The rules of a format, from its table and from how it stores each kind of parameter."""
-    return tuple(rule for module in modules for rule in _expanded(module, leaves))
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """The rules of a format, from its table and from how it stores each kind of parameter.
+
+    They are made when somebody first goes through them: every import has the tables of all formats, and a program needs
+    the rules of one or two.
+
+    Attributes:
+        leaves: how the format stores each kind.
+        table: its modules, and rules that modules cannot say; or what returns them, where they are made from `kinds`.
+        without: the tensors of a rule that is left out, although a module says it.
+    """
+
+    leaves: Mapping[Kind, Leaf]
+    table: Iterable[Module | Rule] | Callable[[], Iterable[Module | Rule]]
+    without: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(_made(self))
+
+
+@cache
+def _made(rules: Rules) -> tuple[Rule, ...]:
+    table = rules.table() if callable(rules.table) else rules.table
+    made = (rule for row in table for rule in ([row] if isinstance(row, Rule) else _expanded(row, rules.leaves)))
+    return tuple(rule for rule in made if rule.ours != rules.without)
 
 
 def _expanded(module: Module, leaves: Mapping[Kind, Leaf]) -> Iterable[Rule]:
     names = (module.ours,) if isinstance(module.ours, str) else module.ours
     for leaf in ("", ".weight", ".bias"):
         ours = tuple(name + leaf for name in names)
-        if ours[0] not in KINDS:
+        if ours[0] not in kinds():
             continue
-        kind = KINDS[ours[0]]
+        kind = kinds()[ours[0]]
         axes = leaves[kind].axes
         steps: list[Step] = [Fuse(len(ours))] if len(ours) > 1 else []
         if axes is not None:
@@ -315,8 +338,23 @@ TORCH_LEAVES: Mapping[Kind, Leaf] = {
     "positions": Leaf(None),
 }
 
-#: What each canonical tensor is, by its template.
-KINDS: dict[str, Kind] = {template: row.kind for template, row in every_row().items()}
+
+@cache
+def kinds() -> Mapping[str, Kind]:
+    """What each canonical tensor of any family is, by its template."""
+    return {template: row.kind for template, row in every_row().items()}
+
+
+def modules_named_alike(path_of: Callable[[str], str], end_of_parameter: str = "") -> list[Module]:
+    """A module for each layer and each parameter of any family, where a format makes its names from the canonical ones.
+
+    Args:
+        path_of: (canonical name) -> the format's.
+        end_of_parameter: what it puts behind the name of a parameter that belongs to no layer.
+    """
+    layers = dict.fromkeys(name.removesuffix(".weight").removesuffix(".bias") for name in kinds())
+    ends = {name: end_of_parameter if name in kinds() else "/{leaf}" for name in layers}
+    return [Module(name, path_of(in_words(name)) + end) for name, end in ends.items()]
 
 
 @dataclass(frozen=True)

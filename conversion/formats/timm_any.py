@@ -10,7 +10,7 @@ from __future__ import annotations
 from conversion.formats import timm_building, timm_config, timm_options, timm_tensors
 from conversion.formats.format import Format
 from conversion.formats.published_names import ATTENTION, GATE, IF_GATED, LAYER, POOLER
-from conversion.formats.rules import TORCH_LEAVES, Module, rules
+from conversion.formats.rules import TORCH_LEAVES, Module, Rules
 from conversion.formats.timm_names import CLASS_TOKEN, ENCODER, HEAD_LAYER, QUERY_KEY_VALUE
 
 MLP = (f"{LAYER}.intermediate.dense", f"{LAYER}.output.dense")
@@ -24,7 +24,7 @@ REST = [module for module in ENCODER if module.ours not in (*MLP, "layernorm")]
 TIMM_ANY = Format(
     name="timm-any",
     title="timm, of any make",
-    rules=rules(
+    rules=Rules(
         TORCH_LEAVES,
         [
             CLASS_TOKEN,

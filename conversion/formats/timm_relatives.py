@@ -11,13 +11,22 @@ from conversion.canonical import HEAD
 from conversion.formats import timm_config
 from conversion.formats.format import Format, Found, Settings
 from conversion.formats.preprocessing import IMAGENET_CROP
-from conversion.formats.rules import TORCH_LEAVES, Module, rules
-from conversion.formats.timm_names import ATTENTION, CLASS_TOKEN, CONVENTIONS, ENCODER, HEAD_LAYER, REFUSED, SIGNATURE
+from conversion.formats.rules import TORCH_LEAVES, Module, Rules
+from conversion.formats.timm_names import (
+    ATTENTION,
+    CLASS_TOKEN,
+    CONVENTIONS,
+    ENCODER,
+    HEAD_LAYER,
+    QUERY_KEY_VALUE,
+    REFUSED,
+    SIGNATURE,
+)
 
 TIMM_DEIT = Format(
     name="timm-deit",
     title="timm's distilled DeiT",
-    rules=rules(
+    rules=Rules(
         TORCH_LEAVES,
         [
             CLASS_TOKEN,
@@ -68,23 +77,20 @@ SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 TIMM_BEIT = Format(
     name="timm-beit",
     title="timm's BEiT",
-    rules=tuple(
-        rule
-        for rule in rules(
-            TORCH_LEAVES,
-            [
-                CLASS_TOKEN,
-                *ENCODER,
-                *NO_KEY_BIAS,
-                Module(f"{ATTENTION}.{TABLE}", "blocks.*.attn.relative_position_bias_table"),
-                Module(f"encoder.{TABLE}", SHARED_TABLE),
-                Module("encoder.layer.*.lambda_1", "blocks.*.gamma_1"),
-                Module("encoder.layer.*.lambda_2", "blocks.*.gamma_2"),
-                Module("pooler.layernorm", "fc_norm.{leaf}"),
-                HEAD_LAYER,
-            ],
-        )
-        if f"{ATTENTION}.key.bias" not in rule.ours
+    rules=Rules(
+        TORCH_LEAVES,
+        [
+            CLASS_TOKEN,
+            *ENCODER,
+            *NO_KEY_BIAS,
+            Module(f"{ATTENTION}.{TABLE}", "blocks.*.attn.relative_position_bias_table"),
+            Module(f"encoder.{TABLE}", SHARED_TABLE),
+            Module("encoder.layer.*.lambda_1", "blocks.*.gamma_1"),
+            Module("encoder.layer.*.lambda_2", "blocks.*.gamma_2"),
+            Module("pooler.layernorm", "fc_norm.{leaf}"),
+            HEAD_LAYER,
+        ],
+        without=tuple(f"{part}.bias" for part in QUERY_KEY_VALUE),
     ),
     models=dict.fromkeys(("beit", "data2vec-vision"), ("model", "image-classification")),
     signature=("cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from conversion.canonical import HEAD
 from conversion.formats.format import QKV_BIAS, Format
 from conversion.formats.preprocessing import BILINEAR, IMAGENET_CROP
-from conversion.formats.rules import TORCH_LEAVES, Module, rules
+from conversion.formats.rules import TORCH_LEAVES, Module, Rules
 from conversion.formats.timm_names import QUERY_KEY_VALUE
 
 LAYER = "encoder.layers.encoder_layer_*"
@@ -18,7 +18,7 @@ LAYER = "encoder.layers.encoder_layer_*"
 TORCHVISION = Format(
     name="torchvision",
     title="torchvision",
-    rules=rules(
+    rules=Rules(
         TORCH_LEAVES,
         [
             Module("embeddings.cls_token", "class_token"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from conversion.canonical import HEAD, in_words
 from conversion.formats.format import ALL_MODELS, Format, Found, Settings, Tensors
 from conversion.formats.published import CONVENTIONS, IMAGENET, PREFIXES, PUBLISHED, UNSURE
-from conversion.formats.rules import KINDS, TORCH_LEAVES, Module, Rule, rules
+from conversion.formats.rules import TORCH_LEAVES, Module, Rule, Rules, kinds
 from vit_core.parameters import STACKS
 from vit_core.renaming import renamed
 
@@ -41,7 +41,7 @@ def _as_published(tensors: Tensors) -> Tensors:
 TRANSFORMERS = Format(
     name="transformers",
     title="transformers",
-    rules=tuple(Rule((name,), (in_words(name),)) for name in KINDS),
+    rules=Rules(TORCH_LEAVES, lambda: [Rule((name,), (in_words(name),)) for name in kinds()]),
     models=ALL_MODELS,
     signature=(PATCHES,),
     normalised=_as_published,
@@ -69,7 +69,7 @@ TRANSFORMERS_5 = replace(
     TRANSFORMERS,
     name="transformers-5",
     title="a state dict of transformers 5",
-    rules=rules(
+    rules=Rules(
         TORCH_LEAVES,
         [
             Module("embeddings.cls_token", "embeddings.cls_token"),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from conversion.canonical import in_words
 from conversion.formats import published_names
 from conversion.formats.format import ALL_MODELS, Format, Tensors
 from conversion.formats.preprocessing import IMAGENET_CROP
 from conversion.formats.published import CLIP_CROP
-from conversion.formats.rules import KINDS, Module, Rule, rules
+from conversion.formats.rules import Module, Rules, modules_named_alike
 from conversion.formats.transformers import CONVENTIONS, PREFIXES, UNSURE
 from vit_core.config import PretrainedConfig
 from vit_core.layouts import FLAX
@@ -30,14 +29,12 @@ def _with_slashes(tensors: Tensors) -> Tensors:
 
 def _modules() -> list[Module]:
     """Flax' paths are the canonical names, but for the last part of a layer's."""
-    layers = dict.fromkeys(name.removesuffix(".weight").removesuffix(".bias") for name in KINDS)
-    paths = {name: in_words(name).replace(".", "/") for name in layers}
-    return [Module(name, path if name in KINDS else f"{path}/{{leaf}}") for name, path in paths.items()]
+    return modules_named_alike(lambda name: name.replace(".", "/"))
 
 
-def _published(modules: Iterable[Module]) -> tuple[Rule, ...]:
+def _published(modules: Iterable[Module]) -> Rules:
     """The rules of families whose published names are other ones, from those of PyTorch's files."""
-    return rules(FLAX.leaves, [replace(module, theirs=module.theirs.replace(".", "/")) for module in modules])
+    return Rules(FLAX.leaves, [replace(module, theirs=module.theirs.replace(".", "/")) for module in modules])
 
 
 def _of_dinov2(config: PretrainedConfig, task: Task) -> list[str]:
@@ -57,7 +54,7 @@ def _of_dinov2(config: PretrainedConfig, task: Task) -> list[str]:
 TRANSFORMERS_FLAX = Format(
     name="transformers-flax",
     title="transformers' flax_model.msgpack",
-    rules=rules(FLAX.leaves, _modules()),
+    rules=Rules(FLAX.leaves, _modules),
     models=ALL_MODELS,
     signature=("embeddings/patch_embeddings/projection/kernel",),
     conventions=CONVENTIONS,

@@ -7,6 +7,7 @@ Reference: modeling_tf_vit.py and its like, and modeling_tf_clip.py of transform
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +17,7 @@ from conversion.canonical import in_words
 from conversion.formats import published_names
 from conversion.formats.format import ALL_MODELS, QKV_BIAS, Format, Tensors
 from conversion.formats.published import CLIP_CROP
-from conversion.formats.rules import KINDS, Module, Rule, rules
+from conversion.formats.rules import Module, Rules, kinds, modules_named_alike
 from conversion.formats.transformers import CONVENTIONS, PREFIXES, UNSURE
 from vit_core.config import PretrainedConfig
 from vit_core.families import family_of
@@ -35,8 +36,7 @@ OF_TEXTS = ("text_model/*", "text_projection/*", "logit_scale:0")  # what it has
 
 def _modules() -> list[Module]:
     """Keras' paths are the canonical names, but for numbers of layers and the last part of a layer's."""
-    layers = dict.fromkeys(name.removesuffix(".weight").removesuffix(".bias") for name in KINDS)
-    return [Module(name, _path(in_words(name)) + (":0" if name in KINDS else "/{leaf}")) for name in layers]
+    return modules_named_alike(_path, ":0")
 
 
 def _path(name: str) -> str:
@@ -46,16 +46,19 @@ def _path(name: str) -> str:
     return name.replace(".", "/")
 
 
-def _published(modules: Iterable[Module]) -> tuple[Rule, ...]:
+def _published(modules: Iterable[Module]) -> Rules:
     """The rules of a family whose published names are other ones, from those of PyTorch's files."""
     modules = list(modules)
     paths = [module.theirs.replace(".", "/").replace("layers/", "layers_._") for module in modules]
     named = [path if path.endswith("{leaf}") else f"{path}:0" for path in paths]
-    return rules(LEAVES, [replace(module, theirs=name) for module, name in zip(modules, named, strict=True)])
+    return Rules(LEAVES, [replace(module, theirs=name) for module, name in zip(modules, named, strict=True)])
 
 
-#: The groups at the top: base models and heads, and in safetensors the parts of a bare model.
-GROUPS = {in_words(name).split(".")[0] for name in KINDS} | {base.split("/")[0] for base in (*BASES.values(), OF_CLIP)}
+@functools.cache
+def _groups() -> frozenset[str]:
+    """The groups at the top: base models and heads, and in safetensors the parts of a bare model."""
+    parts = (in_words(name).split(".")[0] for name in kinds())
+    return frozenset((*parts, *(base.split("/")[0] for base in (*BASES.values(), OF_CLIP))))
 
 
 def _without_model(tensors: Tensors) -> Tensors:
@@ -64,7 +67,7 @@ def _without_model(tensors: Tensors) -> Tensors:
     A functional model with a ViT inside, as Keras 2 saves it, has other groups beside; there the group of the ViT is
     what stands before its names.
     """
-    if {name.partition("/")[0] for name in tensors} - GROUPS:
+    if {name.partition("/")[0] for name in tensors} - _groups():
         return tensors
     return renamed(tensors, _short)
 
@@ -121,7 +124,7 @@ def _attributes(tensors: Tensors) -> Mapping[str, Mapping[str, Any]]:
 TRANSFORMERS_TF = Format(
     name="transformers-tf",
     title="transformers' tf_model.h5",
-    rules=rules(LEAVES, _modules()),
+    rules=Rules(LEAVES, _modules),
     models=ALL_MODELS,
     signature=("embeddings/patch_embeddings/projection/kernel:0",),
     conventions=CONVENTIONS,
