@@ -1,10 +1,14 @@
 """Vision Transformers in JAX and Flax: the models, and the config and preprocessing that every framework shares."""
 
+from importlib.util import find_spec
+
 try:
     import flax  # noqa: F401
     import jax  # noqa: F401
     import jaxtyping  # noqa: F401
-    import optax  # noqa: F401
+
+    if find_spec("optax") is None:  # which is imported when the first loss is computed
+        raise ModuleNotFoundError(name="optax")
 except ImportError as error:
     raise ImportError(f'vit_flax needs {error.name}, which is not installed: pip install "trivit[flax]"') from error
 

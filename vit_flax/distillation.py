@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jaxtyping import Float, Shaped
 
@@ -47,6 +46,8 @@ def distillation_loss(
     check_teacher(teacher.shape, for_teacher.shape)
     labels = jnp.asarray(labels)
     if labels.shape == for_labels.shape and jnp.issubdtype(labels.dtype, jnp.floating):
+        import optax  # see `vit_flax.losses`
+
         of_labels = optax.softmax_cross_entropy(for_labels, labels.astype(for_labels.dtype)).mean()
     else:
         of_labels = cross_entropy(for_labels, labels)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jaxtyping import Float, Shaped
 
@@ -98,6 +97,8 @@ def cross_entropy(logits: Float[Array, "batch labels"], labels: Shaped[Array, "*
 
 def _class_losses(logits: Array, labels: Array) -> Array:
     """The cross-entropy of each label: 0 of one to be ignored, NaN of one that is out of range."""
+    import optax  # here, since a sixth of the time that importing vit_flax took was this
+
     is_class = (labels >= 0) & (labels < logits.shape[-1])  # false for NaN, too
     classes = jnp.where(is_class, labels, 0).astype(int)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
@@ -115,6 +116,8 @@ def _require_classes(labels: Array, count: int) -> None:
 
 
 def _binary_cross_entropy(logits: Array, labels: Array) -> Array:
+    import optax
+
     _require_shape(labels, logits)
     return optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)).mean()
 

@@ -194,7 +194,7 @@ class ParameterTree:
             return self.layout.from_canonical(row, as_array(tensors[row.name]))[index].astype(dtype, copy=False)
 
         if sharding is None:
-            return jnp.asarray(part((slice(None),) * len(shape)))
+            return _on_device(part((slice(None),) * len(shape)))
         return jax.make_array_from_callback(shape, sharding, part)
 
     def with_layers(self, path: Path, stack: Array, tensors: Mapping[str, StoredTensor]) -> Array:
@@ -204,6 +204,14 @@ class ParameterTree:
                 layer = self.layout.from_canonical(row, as_array(tensors[row.name]))
                 stack = stack.at[row.layer].set(layer.astype(stack.dtype))
         return stack
+
+
+def _on_device(array: np.ndarray) -> Array:
+    """A JAX array with memory of its own; `jnp.asarray` would compile a copy for each shape.
+
+    JAX may take the memory of an array whose entries lie in order, and copies all others.
+    """
+    return jax.device_put(array.copy() if array.flags.c_contiguous else array)
 
 
 def _layer(leaf: Any, layer: int | None = None) -> np.ndarray:

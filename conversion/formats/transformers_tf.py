@@ -67,6 +67,8 @@ def _without_model(tensors: Tensors) -> Tensors:
     A functional model with a ViT inside, as Keras 2 saves it, has other groups beside; there the group of the ViT is
     what stands before its names.
     """
+    if not any(name.endswith(":0") for name in tensors):  # of most files, for which no groups need be known
+        return tensors
     if {name.partition("/")[0] for name in tensors} - _groups():
         return tensors
     return renamed(tensors, _short)
