@@ -207,11 +207,13 @@ class ParameterTree:
 
 
 def _on_device(array: np.ndarray) -> Array:
-    """A JAX array with memory of its own; `jnp.asarray` would compile a copy for each shape.
+    """A JAX array that shares no memory with a file or with somebody's arrays.
 
-    JAX may take the memory of an array whose entries lie in order, and copies all others.
+    JAX may take an array's memory for its own if the entries lie in order, and copies all others. `jnp.asarray` always
+    copies, by a program that it compiles for each shape.
     """
-    return jax.device_put(array.copy() if array.flags.c_contiguous else array)
+    is_shared = array.flags.c_contiguous and not array.flags.owndata
+    return jax.device_put(array.copy() if is_shared else array)
 
 
 def _layer(leaf: Any, layer: int | None = None) -> np.ndarray:

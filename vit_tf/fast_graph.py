@@ -1,7 +1,7 @@
 """Which models are computed by the graph that TensorFlow is fastest with.
 
 The numbers are the same but for rounding. What a product is activated by is computed in the same pass, if nothing is
-between them; queries are scaled instead of scores, and no heads are moved; norms read the tokens once less.
+between them; queries are scaled instead of scores, and no heads are moved.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import conversion.proof.frameworks
+import vit_cli
 
 FRAMEWORKS = ["torch", "tensorflow", "keras", "jax", "flax", "optax", "vit_torch", "vit_tf", "vit_flax"]
 HEAVY = [*FRAMEWORKS, "matplotlib", "PIL", "huggingface_hub", "numpy"]
@@ -70,6 +72,19 @@ def test_no_arguments_show_the_help(trivit: Run) -> None:
     result = trivit()
     assert result.status == 0
     assert "Usage: trivit" in result.out
+
+
+def test_garbage_is_looked_for_seldom_as_long_as_a_command_runs(trivit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, during = gc.get_threshold(), []
+
+    def fail(arguments: Any) -> int:
+        during.append(gc.get_threshold())
+        raise ValueError("no")
+
+    monkeypatch.setattr(vit_cli, "_run", fail)
+    assert trivit("--version").status == 1
+    assert during == [(100_000, *before[1:])]
+    assert gc.get_threshold() == before
 
 
 def test_version(trivit: Run) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -150,6 +152,12 @@ def test_what_is_written_is_read_back_bit_for_bit(name: str, config: ViTConfig, 
     for key, tensor in found.tensors.items():
         assert tensor.shape == canonical[key].shape
         np.testing.assert_array_equal(tensor.read(), canonical[key])
+
+
+def test_importing_the_formats_makes_no_rules() -> None:
+    program = "import conversion.formats.rules as rules; print(rules.kinds.cache_info(), rules._made.cache_info())"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.count("currsize=0") == 2
 
 
 @pytest.mark.parametrize("name", FORMATS)

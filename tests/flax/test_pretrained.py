@@ -110,6 +110,28 @@ def test_loaded_parameters_can_be_donated_and_their_file_stays_as_it_is(classifi
     assert files_of(classifier_folder) == before
 
 
+@both_ways
+def test_loaded_parameters_share_no_memory_with_a_state_dict(classifier_folder, scan_layers):
+    stored = stored_in(classifier_folder)
+    given = {name: in_a_line_of_the_cache(array) for name, array in stored.items()}
+    config = ViTConfig.from_pretrained(classifier_folder)
+    model = FlaxViTForImageClassification.from_pretrained(
+        None, config=config, state_dict=given, scan_layers=scan_layers
+    )
+    for array in given.values():
+        array[...] = 7
+    assert_same_weights(weights_of(model), stored)
+
+
+def in_a_line_of_the_cache(array):
+    """A copy that begins where a line of the cache does, whose memory JAX would take for its own."""
+    memory = np.zeros(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 def test_weights_are_read_into_memory_if_asked(classifier_folder, monkeypatch):
     monkeypatch.setattr(np, "memmap", lambda *_: pytest.fail("the file was mapped"))
     assert FlaxViTForImageClassification.from_pretrained(classifier_folder, mmap=False).num_parameters() > 0
