@@ -24,7 +24,6 @@ from conversion.formats.transformers_flax import TRANSFORMERS_FLAX
 from conversion.published import as_flax_published, as_published
 from vit_core import PretrainedConfig
 from vit_core.checkpoint import OpenCheckpoint, save_checkpoint
-from vit_core.cores import on_all_cores
 from vit_core.file_names import FLAX_NAME
 from vit_core.hub import ModelSource
 from vit_core.loading_options import request
@@ -217,18 +216,13 @@ class FlaxPreTrainedModel(Model, ScriptMethods, PushableModel):
             do_init: whether parameters that are missing are made.
             dtype: of the parameters; None for what `parameter_tree.loaded_dtype` says, and theirs for missing ones.
         """
-        there, lacking = [], []
+        leaves, lacking = {}, []
         for path in self.tree.shapes:
             found = [name in plan.tensors for name in self.tree.names(path)]
             if all(found):
-                there.append(path)
+                leaves[path] = self.tree.loaded(path, plan.tensors, dtype, self._sharding(path))
             elif any(found) or do_init:
                 lacking.append(path)
-
-        def load(path: TreePath) -> Array:
-            return self.tree.loaded(path, plan.tensors, dtype, self._sharding(path))
-
-        leaves = dict(zip(there, on_all_cores(load, there, "trivit-weights"), strict=True))
         for path, start in self._start_of(lacking).items():
             leaf = start if dtype is None else start.astype(dtype)
             leaves[path] = self.tree.with_layers(path, leaf, plan.tensors)  # of a stack, some layers may be there
