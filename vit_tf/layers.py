@@ -19,11 +19,10 @@ from vit_core.architecture import Halves
 from vit_core.relative_position import table_length
 from vit_tf.activations import activation
 from vit_tf.attention_blocks import attention_in_blocks, in_blocks_of_tokens, may_be_large
-from vit_tf.fast_graph import has_fast_graph
 from vit_tf.initialization import Start
 from vit_tf.norms import norm_of
 from vit_tf.outputs import TFBaseModelOutput
-from vit_tf.parts import Linear, Part, by_rows, run_part, size
+from vit_tf.parts import Linear, Part, run_part, size
 from vit_tf.position import is_same_grid
 from vit_tf.relative_position import relative_position_index, resample_table
 from vit_tf.rematerialization import recomputed
@@ -98,7 +97,6 @@ class ViTSelfAttention(Part):
         self.rotary_positions: Any = architecture.rotary_positions
         is_mixed = self.rotary_positions == "mixed"
         self.rope = MixedRotary(config, layer, name="rope", dtype=self.dtype_policy) if is_mixed else None
-        self.contracts = has_fast_graph(config)
         self.dropout = layers.Dropout(config.attention_probs_dropout_prob, dtype=self.dtype_policy)
         self.relative_position_bias = (
             RelativePositionBias(config, layer, name="relative_position_bias", dtype=self.dtype_policy)
@@ -165,20 +163,13 @@ class ViTSelfAttention(Part):
             context = attention_in_blocks(query, key, value, bias, head_mask, seed, self.dropout.rate)
             context = ops.reshape(context, (-1, size(queried, 1), self.width))
             return (context, None, key) if output_keys else (context,)
-        if self.contracts:
-            scores = ops.einsum("bqhd,bkhd->bhqk", query * self.head_dim**-0.5, key)
-        else:
-            products = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))
-            scores = products * self.head_dim**-0.5
+        scores = ops.einsum("bqhd,bkhd->bhqk", query * self.head_dim**-0.5, key)
         if bias is not None:
             scores = scores + ops.cast(bias, scores.dtype)
         probabilities = self.dropout(ops.softmax(scores))
         if head_mask is not None:
             probabilities = probabilities * ops.cast(head_mask, probabilities.dtype)[:, None, None]
-        if self.contracts:
-            context = ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
-        else:
-            context = ops.transpose(ops.matmul(probabilities, ops.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
+        context = ops.einsum("bhqk,bkhd->bqhd", probabilities, value)
         context = ops.reshape(context, (-1, size(queried, 1), self.width))
         if output_keys:
             return context, probabilities if output_attentions else None, key
@@ -275,7 +266,6 @@ class ViTIntermediate(Part):
         self.gate = linear(*sizes, "gate", self.dtype_policy, architecture.mlp_bias) if architecture.gated_mlp else None
         self.dense = linear(*sizes, "dense", self.dtype_policy, architecture.mlp_bias)
         self.intermediate_act_fn = activation(config.mlp_act)
-        self.activates_rows = has_fast_graph(config)
 
     def build(self, input_shape: Shape) -> None:
         if self.gate is not None:
@@ -283,8 +273,6 @@ class ViTIntermediate(Part):
         self.dense.build(input_shape)
 
     def call(self, hidden_states: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens mlp"]:
-        if self.gate is None and self.activates_rows:
-            return by_rows(lambda rows: self.intermediate_act_fn(self.dense(rows)), hidden_states)
         if self.gate is None:
             return self.intermediate_act_fn(self.dense(hidden_states))
         return self.intermediate_act_fn(self.gate(hidden_states)) * self.dense(hidden_states)
