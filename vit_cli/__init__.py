@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _seldom_collecting() -> Iterator[None]:
-    """Have Python look for garbage in cycles each time that there are 100,000 new objects, instead of 700.
+    """Have Python look for garbage in cycles each time that there are 100,000 new objects, not some hundreds.
 
-    Frameworks make millions when they are imported, none of them garbage. To look through TensorFlow's took a sixth of
-    the time in which `trivit classify` answers.
+    Frameworks make millions when they are imported, and few of them are garbage. To look through TensorFlow's took a
+    sixth of the time in which `trivit classify` answers.
     """
     first, *later = gc.get_threshold()
     gc.set_threshold(100_000, *later)

@@ -97,7 +97,7 @@ def cross_entropy(logits: Float[Array, "batch labels"], labels: Shaped[Array, "*
 
 def _class_losses(logits: Array, labels: Array) -> Array:
     """The cross-entropy of each label: 0 of one to be ignored, NaN of one that is out of range."""
-    import optax  # here, since a sixth of the time that importing vit_flax took was this
+    import optax  # here, as it was a sixth of the time that importing vit_flax took
 
     is_class = (labels >= 0) & (labels < logits.shape[-1])  # false for NaN, too
     classes = jnp.where(is_class, labels, 0).astype(int)

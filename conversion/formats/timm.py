@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from conversion.formats import timm_config
 from conversion.formats.format import Format
+from conversion.formats.rules import TORCH_LEAVES, Rules
 from conversion.formats.timm_any import TIMM_ANY
 from conversion.formats.timm_config import is_timm_config
-from conversion.formats.timm_names import CONVENTIONS, REFUSED, RULES, SIGNATURE
+from conversion.formats.timm_names import CLASS_TOKEN, CONVENTIONS, ENCODER, HEAD_LAYER, REFUSED, SIGNATURE
 from conversion.formats.timm_relatives import TIMM_BEIT, TIMM_DEIT
 
 TIMM = Format(
     name="timm",
     title="timm",
-    rules=RULES,
+    rules=Rules(TORCH_LEAVES, [CLASS_TOKEN, *ENCODER, HEAD_LAYER]),
     signature=SIGNATURE,
     conventions=CONVENTIONS,
     told=("hidden_act",),

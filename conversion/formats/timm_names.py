@@ -6,7 +6,7 @@ Reference: timm/models/vision_transformer.py.
 from __future__ import annotations
 
 from conversion.canonical import HEAD
-from conversion.formats.rules import TORCH_LEAVES, Module, Rules
+from conversion.formats.rules import Module
 
 ATTENTION = "encoder.layer.*.attention.attention"
 QUERY_KEY_VALUE = tuple(f"{ATTENTION}.{part}" for part in ("query", "key", "value"))
@@ -25,7 +25,6 @@ ENCODER = [
 ]
 CLASS_TOKEN = Module("embeddings.cls_token", "cls_token")
 HEAD_LAYER = Module(f"{HEAD}classifier", "head.{leaf}")
-RULES = Rules(TORCH_LEAVES, [CLASS_TOKEN, *ENCODER, HEAD_LAYER])
 SIGNATURE = ("cls_token", "pos_embed", "patch_embed.proj.weight")
 CONVENTIONS = {"layer_norm_eps": 1e-6, "hidden_act": "gelu"}
 REFUSED = {
