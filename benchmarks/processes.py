@@ -17,6 +17,8 @@ QUIET = {
     **{"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
     **{"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "TOKENIZERS_PARALLELISM": "false"},
 }
+#: Not `-m benchmarks.worker`, whose classes would be other than those that sides import.
+SERVE = "from benchmarks.worker import serve; serve()"
 LAST_WORDS = 300  # characters of what a process wrote before it ended
 
 
@@ -39,7 +41,7 @@ class Process:
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process
         try:
             self.process = subprocess.Popen(
-                [python, "-m", "benchmarks.worker"],
+                [python, "-c", SERVE],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.log,

@@ -1,4 +1,4 @@
-"""The process in which sides do their work: `python -m benchmarks.worker` reads requests and writes answers, as JSON.
+"""The process in which sides do their work: `serve` reads requests and writes answers, as JSON.
 
 A request is a line `[method, arguments]` on standard input, its answer a line on standard output: `{"result": ...}` or
 `{"error": ...}`. What the work itself prints goes to standard error.
@@ -154,7 +154,3 @@ def serve() -> None:
             if os.environ.get("BENCHMARKS_TRACEBACKS"):
                 sys.excepthook(*sys.exc_info())
         print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    serve()

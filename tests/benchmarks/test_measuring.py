@@ -11,6 +11,7 @@ from benchmarks.budget import FEWEST, Budget
 from benchmarks.measuring import measure
 from benchmarks.processes import Process, SideError
 from benchmarks.rows import Row, Side, Subject
+from benchmarks.weights import FOLDER
 from benchmarks.worker import FRUGAL, Prepared, Spent, Worker
 
 #: For each module of the fake processes: seconds of a turn, and the answer.
@@ -148,6 +149,15 @@ def test_a_process_does_work_again_and_again_and_says_what_went_wrong(process):
     with pytest.raises(SideError, match="ended with status -9"):
         process.ask("versions")
     assert not process.is_alive
+
+
+def test_a_process_tells_what_the_work_itself_says_of_its_time_and_memory(tmp_path):
+    process = Process(sys.executable, {FOLDER: str(tmp_path)})
+    work = {"kind": "quick", "model": "ViT-Ti/16", "photos": 1, "programs": {"quick": "pass"}}
+    process.ask("prepare", side="ours", module="command", work=work)
+    told = process.ask("turn", side="ours", repeats=1)
+    process.close()
+    assert told["memory"] > 1_000_000
 
 
 def test_an_interpreter_that_is_not_there_is_a_sentence():

@@ -43,13 +43,20 @@ def step(keras: Any, model: Any, batch: int, image: int = IMAGE, channels_last: 
     """
     optimizer = keras.optimizers.AdamW(LEARNING_RATE)
     model.compile(optimizer=optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    images = np.concatenate([pixels.images(batch, image, channels_last)] * (1 + STEPS))
-    labels = np.concatenate([pixels.labels(batch)] * (1 + STEPS))
+    images, labels = pixels.images(batch, image, channels_last), pixels.labels(batch)
+    batches = tf.data.Dataset.from_tensors((images, labels)).repeat(1 + STEPS).with_options(untuned())
 
     def run() -> Spent:
         times: list[float] = []
         clock = keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: times.append(time.perf_counter()))
-        model.fit(images, labels, batch_size=batch, shuffle=False, verbose=0, callbacks=[clock])
+        model.fit(batches, verbose=0, callbacks=[clock])
         return Spent(sum(end - start for start, end in pairwise(times)) / STEPS)
 
     return Prepared(run)
+
+
+def untuned() -> tf.data.Options:
+    """Options without the thread that tunes a pipeline, for whose sleep the end of an epoch waits on busy processors."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
