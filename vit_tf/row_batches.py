@@ -163,7 +163,17 @@ def batches_of_rows(
     if shuffle:
         batches = batches.shuffle(count)
     batches = batches.batch(int(batch_size), drop_remainder=drop_remainder).map(tensors)
-    return batches.prefetch(tf.data.AUTOTUNE) if prefetch else batches
+    return (batches.prefetch(tf.data.AUTOTUNE) if prefetch else batches).with_options(_untuned())
+
+
+def _untuned() -> tf.data.Options:
+    """Options without the thread that tunes pipelines, which has nothing to tune here.
+
+    When an epoch ends, TensorFlow 2.21 may wait until that thread wakes up, which is after as long as the epoch took.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _open(dataset: Any) -> Rows:

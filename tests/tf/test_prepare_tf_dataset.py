@@ -217,3 +217,10 @@ def test_datasets_without_a_batch_are_refused(model):
         model.prepare_tf_dataset({"pixel_values": np.array(["a.png"])}, shuffle=False)
     with pytest.raises(ValueError, match="pixel_values becomes an array of complex128"):
         model.prepare_tf_dataset({"pixel_values": np.zeros((1, 3, 32, 32), complex)}, shuffle=False)
+
+
+def test_no_thread_tunes_them(one_layer):
+    """For whose sleep the end of an epoch would wait."""
+    for prefetch in (True, False):
+        dataset = TFViTModel(one_layer).prepare_tf_dataset(SOURCES["arrays"], prefetch=prefetch)
+        assert dataset.options().autotune.enabled is False
