@@ -56,7 +56,7 @@ def step(keras: Any, model: Any, batch: int, image: int = IMAGE, channels_last: 
 
 
 def untuned() -> tf.data.Options:
-    """Options without the thread that tunes a pipeline, for whose sleep the end of an epoch waits on busy processors."""
+    """Options without the thread that tunes a pipeline, for whose sleep the end of an epoch can wait."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return options
