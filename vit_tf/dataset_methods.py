@@ -45,7 +45,8 @@ class DatasetMethods:
 
         Returns:
             A `tf.data.Dataset` of inputs, or of (inputs, labels) if the model takes labels and there are some. Inputs
-            are a tensor or, if there are several, a dict of them.
+            are a tensor or, if there are several, a dict of them. TensorFlow does not tune its pipeline
+            (`options().autotune`), in which nothing is to be tuned.
 
         Raises:
             TypeError: it is no such dataset.
