@@ -73,7 +73,9 @@ def main() -> None:
     length = options.length or ("long" if options.rows else "whole")
     wanted = chosen(options.subjects or SUBJECTS, length, options.rows)
     if not wanted:
-        parser.error(f"no row of a {length} run has {' and '.join(options.rows)} in its title")
+        if options.rows:
+            parser.error(f"no row of a {length} run has {' and '.join(options.rows)} in its title")
+        parser.error(f"a {length} run has no row of {', '.join(options.subjects)}; ask for --long")
     is_piece = bool(options.subjects or options.rows)
     is_published = length == "long" and not is_piece
     output = options.output or (PUBLISHED if is_published else ROOT / "build" / "speed.json")

@@ -169,6 +169,7 @@ def test_the_command_draws_what_was_measured_before_and_refuses_what_is_not_ther
         (["torch"], "there is no subject torch"),
         (["--python", "conda=python"], "there is no environment conda"),
         (["--quick", "--rows", "ViT-H"], "no row of a quick run has ViT-H"),
+        (["compilation"], "a whole run has no row of compilation; ask for --long"),
     ):
         monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
         with pytest.raises(SystemExit):
